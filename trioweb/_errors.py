@@ -1,0 +1,161 @@
+"""Every exception of trioweb, and the only place where exception groups are taken apart.
+
+Rules of this module:
+
+* An exception's base says whose fault it is.  `RegistrationError`: the author
+  of the application, found before the first request.  `HTTPException`: whoever
+  the handler says.  `RequestValidationError`, `ClientDisconnect`: the peer.
+  `TriowebInternalError`: ours, and its text asks for a report.
+* `trio.Cancelled` and `KeyboardInterrupt` are never an error of a request or a
+  task: whoever catches widely asks `is_failure` first and lets the rest pass.
+* A group is never flattened silently.  `select` takes one exception out of it
+  and hands back what remains, and its caller logs what remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, TypedDict
+
+import trio
+
+
+class Problem(TypedDict):
+    """One thing that is wrong with a request's input, in FastAPI's shape.
+
+    `loc` is the place from the outside in, such as `["body", "items", 3, "price"]`;
+    `msg` is for people; `type` is a word for programs, such as `"missing"`.
+    """
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class RegistrationError(TypeError):
+    """A route, handler or dependency can't be registered as it is written.
+
+    The text shows the wrong line and, below it, the right one.
+    """
+
+    def __init__(self, problem: str, *, wrong: str, right: str) -> None:
+        super().__init__(f"{problem}\n    wrong:  {wrong}\n    right:  {right}")
+
+
+class HTTPException(Exception):
+    """Ends the handler; becomes a response with this status and `{"detail": detail}`.
+
+    `detail` is anything that can be encoded as JSON; without one it is the
+    status' standard phrase.  `headers` are added to the response.
+    """
+
+    def __init__(
+        self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status_code, detail)
+        self.status_code = status_code
+        self.detail = phrase(status_code) if detail is None else detail
+        self.headers = dict(headers or {})
+
+    def __str__(self) -> str:
+        return f"{self.status_code}: {self.detail}"
+
+
+class RequestValidationError(Exception):
+    """The request's input doesn't fit the handler's signature; becomes a 422.
+
+    `errors()` gives all the problems at once, each with its place.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems)
+        self._problems = list(problems)
+
+    def errors(self) -> list[Problem]:
+        return self._problems
+
+    def __str__(self) -> str:
+        return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in self._problems)
+
+
+class ClientDisconnect(Exception):
+    """The client left before its request's body was complete."""
+
+
+class TriowebInternalError(Exception):
+    """A bug in trioweb itself: please report it, with this text and the traceback."""
+
+
+class Invalid(Exception):
+    """A value doesn't fit its annotation.  `problems` have places relative to the value.
+
+    Internal: the injection catches it, puts `"query"`, `"body"`, … and the
+    parameter's name in front of each place, and raises `RequestValidationError`.
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+def phrase(status_code: int) -> str:
+    """The standard phrase of a status, `"Unknown"` for one without."""
+    try:
+        return HTTPStatus(status_code).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def is_failure(exc: BaseException) -> bool:
+    """Whether `exc` is a failure of user code, to be reported and survived.
+
+    `SystemExit` is: a handler or task mustn't end the server.  Cancellation and
+    Ctrl-C are not, nor a group that holds one of them.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_failure(member) for member in exc.exceptions)
+    return isinstance(exc, (Exception, SystemExit))
+
+
+def split_failures(
+    exc: BaseException,
+) -> tuple[BaseException | None, BaseException | None]:
+    """What of `exc` is to be reported, and what must go on (cancellation, Ctrl-C)."""
+    if is_failure(exc):
+        return exc, None
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(lambda leaf: not isinstance(leaf, BaseExceptionGroup) and is_failure(leaf))
+    return None, exc
+
+
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """The exceptions at the ends of a tree of groups, in order; `exc` itself if it is none."""
+    if isinstance(exc, BaseExceptionGroup):
+        for member in exc.exceptions:
+            yield from leaves(member)
+    else:
+        yield exc
+
+
+def select(
+    exc: BaseException, has_handler: Callable[[BaseException], bool]
+) -> tuple[BaseException, BaseException | None]:
+    """The exception to answer for, and the rest of its group, which is to be logged.
+
+    A group that holds exactly one exception with a handler stands for that one;
+    any other group is answered for as a whole.
+    """
+    if not isinstance(exc, BaseExceptionGroup) or has_handler(exc):
+        return exc, None
+    handled = [leaf for leaf in leaves(exc) if has_handler(leaf)]
+    if len(handled) != 1:
+        return exc, None
+    chosen = handled[0]
+    _, rest = exc.split(lambda member: member is chosen)
+    return chosen, rest
+
+
+def is_cancelled(exc: BaseException) -> bool:
+    """Whether `exc` is `trio.Cancelled`, or a group that holds one."""
+    return any(isinstance(leaf, trio.Cancelled) for leaf in leaves(exc))
