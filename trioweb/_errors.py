@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypedDict
 
-import trio
-
 
 class Problem(TypedDict):
     """One thing that is wrong with a request's input, in FastAPI's shape.
@@ -129,6 +127,15 @@ def split_failures(
     return None, exc
 
 
+def raise_rest(exc: BaseException, report: Callable[[BaseException], None]) -> None:
+    """Report what of `exc` is a failure; raise what isn't."""
+    failure, rest = split_failures(exc)
+    if failure is not None:
+        report(failure)
+    if rest is not None:
+        raise rest
+
+
 def leaves(exc: BaseException) -> Iterator[BaseException]:
     """The exceptions at the ends of a tree of groups, in order; `exc` itself if it is none."""
     if isinstance(exc, BaseExceptionGroup):
@@ -154,8 +161,3 @@ def select(
     chosen = handled[0]
     _, rest = exc.split(lambda member: member is chosen)
     return chosen, rest
-
-
-def is_cancelled(exc: BaseException) -> bool:
-    """Whether `exc` is `trio.Cancelled`, or a group that holds one."""
-    return any(isinstance(leaf, trio.Cancelled) for leaf in leaves(exc))

@@ -1,0 +1,72 @@
+"""trioweb: a Trio-native micro web framework whose background tasks are never lost.
+
+The house, from the door down.  A module imports only from floors below its own;
+a test holds the imports against this picture:
+
+    9  __init__       the door: every public name, under its public name
+    8  _app           the app: who answers; ASGI's door
+    7  _registration  Router, Route                 _debug  the page of debug=True
+    6  _inject        signature -> plan -> one call
+    5  _lifetime      the app's nursery, the requests in it, what ends when
+    4  _response      what goes out
+    3  _request       what comes in
+    2  _background    one task, its list, who runs them
+    1  _routing       path -> route                 _shapes  annotation -> decode, encode
+    0  _errors _grace _headers _limits _callables   each stands alone
+"""
+
+from ._app import App as App
+from ._background import BackgroundTask as BackgroundTask, BackgroundTasks as BackgroundTasks
+from ._errors import (
+    ClientDisconnect as ClientDisconnect,
+    HTTPException as HTTPException,
+    RequestValidationError as RequestValidationError,
+)
+from ._inject import (
+    Body as Body,
+    Cookie as Cookie,
+    Depends as Depends,
+    Header as Header,
+    Path as Path,
+    Query as Query,
+)
+from ._limits import Limits as Limits
+from ._registration import Router as Router
+from ._request import Request as Request
+from ._response import (
+    HTMLResponse as HTMLResponse,
+    JSONResponse as JSONResponse,
+    PlainTextResponse as PlainTextResponse,
+    RedirectResponse as RedirectResponse,
+    Response as Response,
+    StreamingResponse as StreamingResponse,
+)
+
+__all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets them
+    "App",
+    "Router",
+    "Request",
+    "Response",
+    "JSONResponse",
+    "HTMLResponse",
+    "PlainTextResponse",
+    "RedirectResponse",
+    "StreamingResponse",
+    "BackgroundTasks",
+    "BackgroundTask",
+    "Depends",
+    "Path",
+    "Query",
+    "Header",
+    "Cookie",
+    "Body",
+    "HTTPException",
+    "RequestValidationError",
+    "ClientDisconnect",
+    "Limits",
+]
+
+for _name in __all__:
+    # Tracebacks and help() say trioweb.App, not trioweb._app.App.
+    globals()[_name].__module__ = __name__
+del _name

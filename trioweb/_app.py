@@ -1,0 +1,328 @@
+"""The app: a thin roof over routes, lifetimes and errors, and the door for ASGI.
+
+Rules of this module:
+
+* It decides who answers; how is decided below.
+* Every failure of a request becomes a response or a log record, exactly once;
+  cancellation and Ctrl-C go through.
+* Source for the messages: the ASGI specification, HTTP 2.5 and Lifespan 2.0.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import trio
+
+from . import _callables, _errors, _limits
+from ._debug import debug_response
+from ._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
+from ._grace import Grace
+from ._inject import Plan, in_thread
+from ._lifetime import AppLifetime, Endpoint, Steps, sheltered_exit
+from ._limits import Limits
+from ._registration import H, Route, Router
+from ._request import Receive, Request, Scope, Send, State, describe
+from ._response import JSONResponse, Response
+from ._routing import Matcher, Template
+
+logger = logging.getLogger("trioweb")
+
+E = TypeVar("E", bound=BaseException)
+ExceptionHandler = Callable[[Request, Any], Any]
+Lifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+_TRY_ELSEWHERE = {"connection": "close", "retry-after": "1"}
+_WRONG_LOOP = (
+    "trioweb runs on Trio, but this server runs the app on asyncio; "
+    "start it with: hypercorn -k trio MODULE:APP"
+)
+
+
+class App(Router):
+    """An ASGI application.
+
+    `lifespan` is an async context manager that takes the app and may yield a
+    mapping, which every `request.state` begins with; it closes after the last
+    task.  `debug` answers errors with their traceback.  Shutdown waits
+    `drain_timeout` seconds for requests and tasks, then cancels them and gives
+    them `cleanup_timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifespan: Lifespan | None = None,
+        debug: bool = False,
+        limits: Limits | None = None,
+        drain_timeout: float = _limits.DRAIN_TIMEOUT,
+        cleanup_timeout: float = _limits.CLEANUP_TIMEOUT,
+    ) -> None:
+        super().__init__()
+        self.state = State()
+        self.debug = debug
+        self.limits = limits or Limits()
+        self._lifespan = _no_lifespan if lifespan is None else _checked_lifespan(lifespan)
+        self._drain_timeout = drain_timeout
+        self._cleanup_timeout = cleanup_timeout
+        self._matcher: Matcher[_Target] = Matcher()
+        self._templates: dict[str, list[Template]] = {}
+        self._exception_handlers: dict[type[BaseException], ExceptionHandler] = {
+            HTTPException: _http_exception,
+            RequestValidationError: _validation_error,
+            ClientDisconnect: _client_disconnect,
+        }
+        self._yielded: dict[str, Any] = {}
+        self._lifetime = self._new_lifetime()
+
+    @property
+    def draining(self) -> trio.Event:
+        """Set when the shutdown begins."""
+        return self._lifetime.draining
+
+    def url_for(self, name: str, **path_params: Any) -> str:
+        """The path of the route with this name.  Raises LookupError where there is none."""
+        templates = self._templates.get(name, [])
+        for template in templates:
+            if template.parameters.keys() == path_params.keys():
+                return template.fill(**path_params)
+        known = [template.text for template in templates] or sorted(self._templates)
+        raise LookupError(
+            f"no route {name!r} with parameters {sorted(path_params)}; known: {known}"
+        )
+
+    def exception_handler(self, exception: type[E]) -> Callable[[H], H]:
+        """Register `(request, exc) -> response` for an exception class and its subclasses.
+
+        What it returns is sent as a handler's return value would be, with the
+        status of an `HTTPException`, or 500.  The closest class in the
+        exception's MRO wins.
+        """
+        if not (isinstance(exception, type) and issubclass(exception, BaseException)):
+            raise RegistrationError(
+                "exception_handler takes an exception class",
+                wrong=f"@app.exception_handler({exception!r})",
+                right="@app.exception_handler(LookupError)",
+            )
+
+        def register(handler: H) -> H:
+            self._exception_handlers[exception] = handler
+            return handler
+
+        return register
+
+    def _register(self, route: Route) -> None:
+        template, plan = route.compile()
+        self._matcher.add(template, route.methods, _Target(plan, route.max_body_size))
+        self._templates.setdefault(route.name, []).append(template)
+        super()._register(route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application; only servers call it."""
+        if not trio.lowlevel.in_trio_run():
+            await _refuse_asyncio(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._run_lifespan(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})  # a 403 to the client
+        else:
+            raise NotImplementedError(f"trioweb doesn't speak ASGI's {scope['type']!r}")
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._lifetime.is_open or self._lifetime.draining.is_set():
+            await self._answer(self._lifetime, scope, receive, send)
+            return
+        # A server without lifespan: what the request leaves behind lives in this call.
+        lifetime = self._new_lifetime(drain_timeout=math.inf)
+        async with lifetime.open():
+            await self._answer(lifetime, scope, receive, send)
+
+    async def _answer(
+        self, lifetime: AppLifetime, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if self._yielded:
+            scope.setdefault("state", dict(self._yielded))
+        request = Request(scope, receive, self, self.limits.max_body_size)
+        endpoint: Endpoint
+        try:
+            endpoint = self._find(request, lifetime)
+        except HTTPException as exc:
+            endpoint = _Refusal(exc)
+        await lifetime.serve(request, send, endpoint, self._error_response)
+
+    def _find(self, request: Request, lifetime: AppLifetime) -> Plan:
+        if lifetime.draining.is_set():
+            raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
+        target, request.path_params = self._matcher.match(
+            request.scope["method"], *_path_below_root(request.scope)
+        )
+        if target.max_body_size is not None:
+            request.max_body_size = target.max_body_size
+        return target.plan
+
+    async def _error_response(self, request: Request, exc: BaseException, grace: Grace) -> Response:
+        """The response for what a handler raised; what is no failure goes on."""
+        log = functools.partial(_log_failure, request)
+        if not _errors.is_failure(exc):
+            _errors.raise_rest(exc, log)
+        chosen, others = _errors.select(exc, self._has_handler)
+        if others is not None:
+            log(others)
+        try:
+            handler = self._handler_for(chosen)
+            if handler is None:
+                raise chosen
+            response = await _handled(handler, request, chosen, grace)
+            response.hand_over_tasks(request)
+            return response
+        except BaseException as unhandled:
+            _errors.raise_rest(unhandled, log)
+            return self._server_error(request, unhandled)
+
+    def _server_error(self, request: Request, exc: BaseException) -> Response:
+        if self.debug:
+            return debug_response(request, exc)
+        return JSONResponse({"detail": _errors.phrase(500)}, 500)
+
+    def _handler_for(self, exc: BaseException) -> ExceptionHandler | None:
+        handlers = self._exception_handlers
+        return next((handlers[kind] for kind in type(exc).__mro__ if kind in handlers), None)
+
+    def _has_handler(self, exc: BaseException) -> bool:
+        return self._handler_for(exc) is not None
+
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        phase = "startup"
+        try:
+            self._lifetime = self._next_lifetime()
+            async with sheltered_exit(self._lifespan(self), self._cleanup_timeout) as yielded:
+                self._yielded = dict(yielded or {})
+                scope.get("state", {}).update(self._yielded)
+                async with self._lifetime.open():
+                    await send({"type": "lifespan.startup.complete"})
+                    phase = "shutdown"
+                    await receive()  # lifespan.shutdown
+        except BaseException as exc:
+            _errors.raise_rest(exc, functools.partial(_log_lifespan_failure, phase))
+            await send({"type": f"lifespan.{phase}.failed", "message": f"{exc}"})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _next_lifetime(self) -> AppLifetime:
+        if self._lifetime.is_open:
+            raise RuntimeError("this app is being served already; one App has one lifespan")
+        return self._new_lifetime()
+
+    def _new_lifetime(self, drain_timeout: float | None = None) -> AppLifetime:
+        return AppLifetime(
+            drain_timeout=self._drain_timeout if drain_timeout is None else drain_timeout,
+            cleanup_timeout=self._cleanup_timeout,
+            limits=self.limits,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What the matcher finds."""
+
+    plan: Plan
+    max_body_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """In an endpoint's place where there is none: 404, 405, 503."""
+
+    exc: HTTPException
+    inline = True
+    needs_nursery = False
+
+    async def __call__(self, request: Request, steps: Steps) -> Response:
+        raise self.exc
+
+
+async def _handled(
+    handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace
+) -> Response:
+    if _callables.is_async(handler):
+        result = await handler(request, exc)
+    else:
+        result = await in_thread(functools.partial(handler, request, exc), grace)
+    if isinstance(result, Response):
+        return result
+    return JSONResponse(result, getattr(exc, "status_code", 500))
+
+
+async def _http_exception(request: Request, exc: HTTPException) -> Response:
+    if exc.status_code in (204, 304):
+        return Response(None, exc.status_code, exc.headers)
+    return JSONResponse({"detail": exc.detail}, exc.status_code, exc.headers)
+
+
+async def _validation_error(request: Request, exc: RequestValidationError) -> Response:
+    return JSONResponse({"detail": exc.errors()}, 422)
+
+
+async def _client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
+    """For the record only: nobody is there to read it."""
+    return Response(None, 400)
+
+
+def _log_failure(request: Request, failure: BaseException) -> None:
+    logger.error("%s failed", describe(request.scope), exc_info=failure)
+
+
+def _log_lifespan_failure(phase: str, failure: BaseException) -> None:
+    logger.error("the lifespan failed at %s", phase, exc_info=failure)
+
+
+def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
+    """The path to route, without the prefix that a proxy or a mounting app speaks for."""
+    path, raw_path = scope["path"], scope.get("raw_path")
+    root: str = scope.get("root_path", "").rstrip("/")
+    if not root or not path.startswith(root + "/"):
+        return path, raw_path
+    prefix = root.encode()
+    if raw_path is not None and raw_path.startswith(prefix):
+        return path[len(root) :], raw_path[len(prefix) :]
+    return path[len(root) :], None
+
+
+@asynccontextmanager
+async def _no_lifespan(app: App) -> AsyncIterator[None]:
+    yield
+
+
+def _checked_lifespan(lifespan: Lifespan) -> Lifespan:
+    if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
+        raise RegistrationError(
+            "lifespan needs an async context manager",
+            wrong=f"async def {lifespan.__name__}(app): ...",
+            right=f"@asynccontextmanager above async def {lifespan.__name__}(app): ... yield",
+        )
+    return lifespan
+
+
+async def _refuse_asyncio(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say in one sentence which command to run instead."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": _WRONG_LOOP})
+    elif scope["type"] == "http":
+        body = _WRONG_LOOP.encode()
+        fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 500, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+    else:
+        raise RuntimeError(_WRONG_LOOP)

@@ -1,0 +1,43 @@
+"""What a callable is: async or not, a generator or not, its name for people.
+
+Rules of this module:
+
+* `functools.partial` and objects with `__call__` count as what they call.
+* Asked at registration or once for a task, never for each request.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def target(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind partials and behind an object's `__call__`."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if inspect.isroutine(func) or inspect.isclass(func):
+        return func
+    return type(func).__call__
+
+
+def is_async(func: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(target(func))
+
+
+def is_async_generator(func: Callable[..., Any]) -> bool:
+    return inspect.isasyncgenfunction(target(func))
+
+
+def is_sync_generator(func: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(target(func))
+
+
+def name(func: Callable[..., Any]) -> str:
+    """`send_mail` or `Mailer.send`: as the author would say it."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    qualified = getattr(func, "__qualname__", None) or type(func).__qualname__
+    return str(qualified).rpartition("<locals>.")[2]

@@ -1,0 +1,182 @@
+"""Header fields: read from a request, checked on their way into a response.
+
+Rules of this module:
+
+* Names are compared without case and kept in lower case, as ASGI wants them.
+* What goes out is checked where it is set, so that the traceback shows the line
+  that set it, and nothing has been sent yet: names are tokens (RFC 9110, 5.6.2),
+  values are latin-1 without control characters other than tab (RFC 9110, 5.5).
+* A server owns its connection: `transfer-encoding` is not ours to send.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http.cookies import SimpleCookie
+from typing import Literal
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_COOKIE_SEPARATOR = re.compile(r"[;\x00-\x1f\x7f]")
+_COOKIES = SimpleCookie()
+
+
+class Headers(Mapping[str, str]):
+    """A request's header fields; names in any case, the first of a repeated one.
+
+    `getlist` gives all of them.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._raw = list(raw)
+
+    def __getitem__(self, name: str) -> str:
+        key = _key(name)
+        for field, value in self._raw:
+            if field == key:
+                return value.decode("latin-1")
+        raise KeyError(name)
+
+    def getlist(self, name: str) -> list[str]:
+        """All values of one field, in the order they came."""
+        key = _key(name)
+        return [value.decode("latin-1") for field, value in self._raw if field == key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(field.decode("latin-1") for field, _ in self._raw))
+
+    def __len__(self) -> int:
+        return len({field for field, _ in self._raw})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self)})"
+
+
+class ResponseHeaders(Headers, MutableMapping[str, str]):
+    """A response's header fields.  Setting one replaces all of that name; `append` adds.
+
+    Raises ValueError for a name that is no token, for CR, LF, NUL and other
+    control characters, and for what latin-1 can't hold.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, items: Mapping[str, str] | None = None) -> None:
+        super().__init__(())
+        self.update(items or {})
+
+    @property
+    def raw(self) -> RawHeaders:
+        return self._raw
+
+    def append(self, name: str, value: str) -> None:
+        self._raw.append((_checked_name(name), checked_value(name, value)))
+
+    def __setitem__(self, name: str, value: str) -> None:
+        field = (_checked_name(name), checked_value(name, value))
+        self._raw = [other for other in self._raw if other[0] != field[0]]
+        self._raw.append(field)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        key = _key(name)
+        self._raw = [other for other in self._raw if other[0] != key]
+
+
+def checked_value(name: str, value: str) -> bytes:
+    """A field's value as bytes, without white space at its ends; ValueError if it can't be sent."""
+    if not isinstance(value, str):
+        raise TypeError(f"header {name!r}: its value must be a str, not {value!r}")
+    refuse_control_characters(f"header {name!r}", value)
+    try:
+        return value.strip(" \t").encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"header {name!r}: {value!r} has characters beyond latin-1") from None
+
+
+def refuse_control_characters(slot: str, text: str) -> None:
+    """Raises ValueError for CR, LF, NUL and the like, all but tab."""
+    if _CONTROL.search(text):
+        raise ValueError(f"{slot}: control characters (CR, LF, NUL, …) in {text!r}")
+
+
+def parse_cookies(fields: Iterable[str]) -> dict[str, str]:
+    """The cookies of `Cookie` fields, read as browsers write them; the last of a name counts."""
+    pairs = (pair.partition("=") for field in fields for pair in field.split(";"))
+    return {
+        name.strip(): _COOKIES.value_decode(value.strip())[0]
+        for name, equals, value in pairs
+        if equals and name.strip()
+    }
+
+
+def format_cookie(
+    name: str,
+    value: str,
+    *,
+    max_age: int | None,
+    expires: datetime | str | None,
+    path: str | None,
+    domain: str | None,
+    secure: bool,
+    httponly: bool,
+    samesite: Literal["lax", "strict", "none"] | None,
+    partitioned: bool,
+) -> str:
+    """One `Set-Cookie` value (RFC 6265, 4.1.1).  ValueError for what would break out of it."""
+    _checked_cookie_name(name)
+    refuse_control_characters(f"cookie {name!r}", value)
+    if samesite not in ("lax", "strict", "none", None):
+        raise ValueError(f"cookie {name!r}: samesite is 'lax', 'strict', 'none' or None")
+    attributes = {
+        "Max-Age": None if max_age is None else str(int(max_age)),
+        "Expires": _http_date(expires) if isinstance(expires, datetime) else expires,
+        "Path": path,
+        "Domain": domain,
+        "SameSite": samesite,
+    }
+    flags = {"Secure": secure, "HttpOnly": httponly, "Partitioned": partitioned}
+    parts = [f"{name}={_COOKIES.value_encode(value)[1]}"]
+    parts += [f"{key}={_cookie_attribute(key, text)}" for key, text in attributes.items() if text]
+    parts += [key for key, is_set in flags.items() if is_set]
+    return "; ".join(parts)
+
+
+def _checked_cookie_name(name: str) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a cookie: letters, digits and !#$%&'*+-.^_`|~")
+
+
+def _cookie_attribute(key: str, text: str) -> str:
+    if _COOKIE_SEPARATOR.search(text):
+        raise ValueError(f"cookie attribute {key}: ';' or control characters in {text!r}")
+    return text
+
+
+def _http_date(moment: datetime) -> str:
+    """RFC 9110, 5.6.7; a datetime without a zone is taken as UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+def _checked_name(name: str) -> bytes:
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~")
+    key = name.lower().encode("ascii")
+    if key == b"transfer-encoding":
+        raise ValueError("transfer-encoding belongs to the server; leave it out")
+    return key
+
+
+def _key(name: str) -> bytes:
+    # "replace" can't make a foreign name match: '?' is no token character.
+    return name.lower().encode("latin-1", "replace")

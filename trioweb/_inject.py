@@ -1,0 +1,634 @@
+"""Injection: a function's signature becomes a plan, the plan one call.
+
+Rules of this module:
+
+* A signature is read once, at registration.  What can't be compiled is refused
+  then, with the wrong line and the right line side by side.
+* A plan is a list of calls: the dependencies, each once and after those that it
+  needs, then the handler.  Every parameter has one closure that takes its value
+  out of the request; nothing asks for each request what kind of parameter it is.
+* Valid input pays nothing for the collecting of problems: only after a first
+  one are a call's parameters gone through one by one.  A dependency whose input
+  is invalid isn't called, nor is what depends on it; the others are, as in
+  FastAPI, so that a 401 comes before a 422.
+* The body is read just before the first call that needs it: a dependency that
+  refuses the request does so before anybody has to upload.
+* `def` runs in a worker thread, `async def` in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import uuid
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+import trio
+
+from . import _callables, _shapes
+from ._background import BackgroundTasks
+from ._errors import HTTPException, Invalid, Problem, RegistrationError, RequestValidationError
+from ._grace import Grace
+from ._lifetime import DependencyScope, Steps
+from ._request import Request
+from ._response import JSONResponse, Response
+
+Handler = Callable[..., Any]
+Values = dict[object, Any]  # of the dependencies by their key, of the body by BODY
+Extract = Callable[[Request, Values], Any]
+Read = Callable[[Request], list[str]]
+
+REQUIRED: Any = inspect.Parameter.empty
+BODY = "body"
+
+_CONVERTED = {"int": int, "float": float, "uuid": uuid.UUID}
+_LASTS: dict[DependencyScope, int] = {"function": 0, "response": 1, "request": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Depends:
+    dependency: Callable[..., Any] | None
+    use_cache: bool
+    scope: DependencyScope
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a parameter's value comes from, as its author wrote it."""
+
+    kind: Literal["path", "query", "header", "cookie", "body"]
+    default: Any = REQUIRED
+    alias: str | None = None
+    meta: msgspec.Meta | None = None
+    convert_underscores: bool = True
+    embed: bool = False
+
+
+# These five and Depends are functions for the type checker's sake: they return
+# Any, so that `limit: int = Query(10)` is as good as `Annotated[int, Query()]`.
+
+
+def Path(*, alias: str | None = None, **constraints: Any) -> Any:
+    """The value of a name in the path template.  Constraints as for `Query`."""
+    return _Source("path", alias=alias, meta=_meta(constraints))
+
+
+def Query(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
+    """A field of the query string.
+
+    Constraints are those of `msgspec.Meta`: `gt`, `ge`, `lt`, `le`,
+    `multiple_of`, `pattern`, `min_length`, `max_length`; `title` and
+    `description` go into the schema.
+    """
+    return _Source("query", _given(default), alias, _meta(constraints))
+
+
+def Header(
+    default: Any = REQUIRED,
+    *,
+    alias: str | None = None,
+    convert_underscores: bool = True,
+    **constraints: Any,
+) -> Any:
+    """A header field; `user_agent` is `user-agent`.  Constraints as for `Query`."""
+    return _Source("header", _given(default), alias, _meta(constraints), convert_underscores)
+
+
+def Cookie(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
+    """A cookie.  Constraints as for `Query`."""
+    return _Source("cookie", _given(default), alias, _meta(constraints))
+
+
+def Body(
+    default: Any = REQUIRED, *, alias: str | None = None, embed: bool = False, **constraints: Any
+) -> Any:
+    """The JSON body, or with `embed`, or beside other body parameters, one member of it."""
+    return _Source("body", _given(default), alias, _meta(constraints), embed=embed)
+
+
+def Depends(
+    dependency: Callable[..., Any] | None = None,
+    *,
+    use_cache: bool = True,
+    scope: DependencyScope = "request",
+) -> Any:
+    """The value that `dependency` returns or yields; by default that of the annotated class.
+
+    It takes parameters as a handler does.  Called once for a request, unless
+    `use_cache` is False.  What stands after its `yield` runs, on the task that
+    ran what stands before it, after the tasks (`scope="request"`), after the
+    response (`"response"`), or before it (`"function"`).
+    """
+    return _Depends(dependency, use_cache, scope)
+
+
+def _given(default: Any) -> Any:
+    return REQUIRED if default is ... else default
+
+
+def _meta(constraints: dict[str, Any]) -> msgspec.Meta | None:
+    return msgspec.Meta(**constraints) if constraints else None
+
+
+@dataclass(slots=True)
+class _Parameter:
+    """One argument of a call: where its value comes from, and its place in a problem."""
+
+    name: str
+    extract: Extract
+    place: list[str | int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _BodyParameter:
+    """A parameter that waits until it is known how many share the body."""
+
+    parameter: _Parameter
+    annotation: Any
+    source: _Source
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One dependency, or the handler."""
+
+    key: object
+    parameters: list[_Parameter]
+    needs: frozenset[object]
+    reads_body: bool
+    run: Callable[[dict[str, Any], Steps], Awaitable[Any]]
+
+    def problems(self, request: Request, values: Values) -> list[Problem]:
+        """All that is wrong with its input, each with its place from the outside in."""
+        found: list[Problem] = []
+        for parameter in self.parameters:
+            try:
+                parameter.extract(request, values)
+            except Invalid as exc:
+                found += [{**p, "loc": [*parameter.place, *p["loc"]]} for p in exc.problems]
+        return found
+
+
+class Plan:
+    """What a handler needs, compiled; calling it answers a request.
+
+    Raises RequestValidationError with all problems, and what the handler and
+    its dependencies raise.
+    """
+
+    def __init__(
+        self,
+        calls: Sequence[_Call],
+        *,
+        inline: bool,
+        needs_nursery: bool,
+        embeds_body: bool,
+        status_code: int,
+        timeout: float | None,
+    ) -> None:
+        self.inline = inline
+        self.needs_nursery = needs_nursery
+        self._calls = calls
+        self._handler = calls[-1]
+        self._embeds_body = embeds_body
+        self._status_code = status_code
+        self._timeout = timeout
+
+    async def __call__(self, request: Request, steps: Steps) -> Response:
+        if self._timeout is None:
+            return await self._respond(request, steps)
+        with trio.move_on_after(self._timeout):
+            return await self._respond(request, steps)
+        raise HTTPException(503, f"The handler took longer than {self._timeout:g} s")
+
+    async def _respond(self, request: Request, steps: Steps) -> Response:
+        values: Values = {}
+        failed: set[object] = set()
+        problems: list[Problem] = []
+        for call in self._calls:
+            if call.reads_body and BODY not in values:
+                values[BODY] = await self._read_body(request)
+            try:
+                arguments = {p.name: p.extract(request, values) for p in call.parameters}
+            except Invalid:
+                problems += call.problems(request, values)
+                failed.add(call.key)
+                continue
+            if failed and (call is self._handler or not failed.isdisjoint(call.needs)):
+                failed.add(call.key)
+            else:
+                values[call.key] = await call.run(arguments, steps)
+        if problems:
+            raise RequestValidationError(problems)
+        return self._as_response(values[self._handler.key], request)
+
+    def _as_response(self, result: Any, request: Request) -> Response:
+        if isinstance(result, Response):
+            result.hand_over_tasks(request)
+            return result
+        if result is None and self._status_code in (204, 304):
+            return Response(None, self._status_code)
+        return JSONResponse(result, self._status_code)
+
+    async def _read_body(self, request: Request) -> Any:
+        _check_is_json(request)
+        data = await request.body()
+        if not self._embeds_body:
+            return data
+        try:
+            return _shapes.raw_body_members(data)
+        except Invalid as exc:
+            raise RequestValidationError(
+                [{**p, "loc": ["body", *p["loc"]]} for p in exc.problems]
+            ) from None
+
+
+def _check_is_json(request: Request) -> None:
+    """Nobody can mean JSON and say something else; saying nothing is taken for JSON."""
+    fields = request.headers.getlist("content-type")
+    media_type = fields[0].partition(";")[0].strip().lower() if fields else ""
+    if media_type and media_type != "application/json" and not media_type.endswith("+json"):
+        raise HTTPException(
+            415, f"The body must be JSON: send Content-Type: application/json, not {media_type}"
+        )
+
+
+def compile_plan(
+    handler: Handler,
+    converters: Mapping[str, str],
+    *,
+    dependencies: Sequence[Any] = (),
+    status_code: int = 200,
+    timeout: float | None = None,
+) -> Plan:
+    """The plan for a handler on a template with these parameters (name to converter).
+
+    `dependencies` are called before the handler, and their values dropped;
+    `timeout` is in seconds.  Raises RegistrationError.
+    """
+    _refuse_generator(handler)
+    if timeout is not None:
+        _refuse_timeout_of_thread(handler)
+    compiler = _Compiler(converters)
+    for depends in dependencies:
+        compiler.add_dependency(depends, None, _callables.name(handler), "function")
+    compiler.add_call("handler", handler, _run_plain(handler), "function")
+    return compiler.plan(status_code=status_code, timeout=timeout)
+
+
+class _Compiler:
+    """Goes through a handler and all that it depends on, innermost first."""
+
+    def __init__(self, converters: Mapping[str, str]) -> None:
+        self._converters = converters
+        self._calls: dict[object, _Call] = {}
+        self._open: list[Callable[..., Any]] = []
+        self._body: list[_BodyParameter] = []
+        self._inline = True
+        self._needs_nursery = False
+
+    def plan(self, *, status_code: int, timeout: float | None) -> Plan:
+        embeds = any(p.source.embed for p in self._body) or len({p.alias for p in self._body}) > 1
+        for waiting in self._body:
+            _finish_body_parameter(waiting, embeds)
+        return Plan(
+            list(self._calls.values()),
+            inline=self._inline and not self._needs_nursery,
+            needs_nursery=self._needs_nursery,
+            embeds_body=embeds,
+            status_code=status_code,
+            timeout=timeout,
+        )
+
+    def add_call(
+        self,
+        key: object,
+        func: Callable[..., Any],
+        run: Callable[[dict[str, Any], Steps], Awaitable[Any]],
+        scope: DependencyScope,
+    ) -> None:
+        """Add `func` behind all that it needs."""
+        if func in self._open:
+            raise RegistrationError(
+                f"{_callables.name(func)} depends on itself",
+                wrong=" -> ".join(_callables.name(f) for f in [*self._open, func]),
+                right="take what both need out into a third dependency",
+            )
+        self._open.append(func)
+        bodies = len(self._body)
+        needs: set[object] = set()
+        parameters = [
+            self._parameter(func, parameter, scope, needs) for parameter in _parameters(func)
+        ]
+        self._open.pop()
+        self._inline = self._inline and _callables.is_async(func)
+        reads_body = any(p.parameter in parameters for p in self._body[bodies:])
+        self._calls[key] = _Call(key, parameters, frozenset(needs), reads_body, run)
+
+    def add_dependency(
+        self, depends: _Depends, annotation: Any, wanted_by: str, scope: DependencyScope
+    ) -> object:
+        """Add a dependency, once for all that share it; returns the key of its value."""
+        func = depends.dependency or annotation
+        if not callable(func):
+            raise RegistrationError(
+                f"{wanted_by}: Depends() needs something to call",
+                wrong=f"Depends({depends.dependency!r})",
+                right="Depends(get_session)  # the function, not its result",
+            )
+        _refuse_shorter_scope(func, depends, wanted_by, scope)
+        key: object = (_identity(func), depends.scope) if depends.use_cache else object()
+        if key not in self._calls:
+            inner = depends.scope if _is_generator(func) else scope
+            self.add_call(key, func, _run_dependency(func, depends.scope), inner)
+        return key
+
+    def _parameter(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        scope: DependencyScope,
+        needs: set[object],
+    ) -> _Parameter:
+        annotation, marker = _marker(func, parameter)
+        name = parameter.name
+        if isinstance(marker, _Depends):
+            key = self.add_dependency(marker, annotation, _callables.name(func), scope)
+            needs.add(key)
+            return _Parameter(name, lambda request, values: values.get(key))
+        if marker is None and isinstance(annotation, type) and annotation in _SPECIAL:
+            self._needs_nursery = self._needs_nursery or annotation is trio.Nursery
+            return _Parameter(name, _SPECIAL[annotation])
+        if marker is None and isinstance(annotation, type) and issubclass(annotation, Response):
+            raise RegistrationError(
+                f"{_callables.name(func)} takes a response, but responses are returned",
+                wrong=f"def {_callables.name(func)}({parameter}): ...",
+                right="return JSONResponse(content, headers={...})",
+            )
+        return self._input(func, parameter, annotation, marker)
+
+    def _input(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        annotation: Any,
+        marker: _Source | None,
+    ) -> _Parameter:
+        source = marker or _Source(self._kind(parameter.name, annotation))
+        if source.default is REQUIRED:
+            source = dataclasses.replace(source, default=parameter.default)
+        alias = source.alias or parameter.name
+        if source.kind == "header" and source.convert_underscores and source.alias is None:
+            alias = alias.replace("_", "-")
+        if source.kind == "body":
+            waiting = _Parameter(parameter.name, _never)
+            self._body.append(_BodyParameter(waiting, annotation, source, alias))
+            return waiting
+        if source.kind == "path":
+            extract = self._path_extract(func, parameter, annotation, source, alias)
+        else:
+            extract = _text_extract(annotation, source, alias)
+        return _Parameter(parameter.name, extract, [source.kind, alias])
+
+    def _kind(self, name: str, annotation: Any) -> Literal["path", "query", "body"]:
+        if name in self._converters:
+            return "path"
+        return "body" if _shapes.kind(annotation) == "body" else "query"
+
+    def _path_extract(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        annotation: Any,
+        source: _Source,
+        alias: str,
+    ) -> Extract:
+        if alias not in self._converters:
+            raise RegistrationError(
+                f"{_callables.name(func)} takes {alias!r} from the path, whose template lacks it",
+                wrong=f"{parameter} with the template's {sorted(self._converters) or 'no names'}",
+                right=f"a template with {{{alias}}} in it",
+            )
+        if _shapes.kind(annotation) != "text":
+            raise RegistrationError(
+                f"{_callables.name(func)}: a path parameter is one value",
+                wrong=f"{parameter}",
+                right=f"{alias}: str",
+            )
+        converter = self._converters[alias]
+        if annotation is _CONVERTED.get(converter, str) and source.meta is None:
+            return lambda request, values: request.path_params[alias]
+        decode = _shapes.text_decoder(annotation, source.meta)
+        return lambda request, values: decode(str(request.path_params[alias]))
+
+
+def _text_extract(annotation: Any, source: _Source, alias: str) -> Extract:
+    """For a parameter that is one text, or each of several, of a query, header or cookie."""
+    read = _READERS[source.kind](alias)
+    default = source.default
+    decode: Callable[[Any], Any]
+    if _shapes.kind(annotation) == "texts":
+        decode = _shapes.texts_decoder(annotation, source.meta)
+    else:
+        decode_one = _shapes.text_decoder(annotation, source.meta)
+        decode = lambda texts: decode_one(texts[-1])  # noqa: E731
+
+    def extract(request: Request, values: Values) -> Any:
+        texts = read(request)
+        if texts:
+            return decode(texts)
+        return _default(default)
+
+    return extract
+
+
+def _default(default: Any) -> Any:
+    if default is REQUIRED:
+        raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
+    return default
+
+
+def _finish_body_parameter(waiting: _BodyParameter, embeds: bool) -> None:
+    decode = _shapes.body_decoder(waiting.annotation, waiting.source.meta)
+    default, alias = waiting.source.default, waiting.alias
+
+    def extract_whole(request: Request, values: Values) -> Any:
+        data = values[BODY]
+        return decode(data) if data or default is REQUIRED else default
+
+    def extract_member(request: Request, values: Values) -> Any:
+        raw = values[BODY].get(alias)
+        return _default(default) if raw is None else decode(bytes(raw))
+
+    waiting.parameter.extract = extract_member if embeds else extract_whole
+    waiting.parameter.place = ["body", alias] if embeds else ["body"]
+
+
+def _never(request: Request, values: Values) -> Any:
+    raise NotImplementedError  # replaced before the plan is made
+
+
+_SPECIAL: dict[type, Extract] = {
+    Request: lambda request, values: request,
+    BackgroundTasks: lambda request, values: request.tasks,
+    trio.Nursery: lambda request, values: request._nursery,
+}
+
+
+def _read_query(alias: str) -> Read:
+    return lambda request: request.query_params.getlist(alias)
+
+
+def _read_header(alias: str) -> Read:
+    return lambda request: request.headers.getlist(alias)
+
+
+def _read_cookie(alias: str) -> Read:
+    def read(request: Request) -> list[str]:
+        value = request.cookies.get(alias)
+        return [] if value is None else [value]
+
+    return read
+
+
+_READERS = {"query": _read_query, "header": _read_header, "cookie": _read_cookie}
+
+
+def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:
+    name = _callables.name(func)
+    try:
+        parameters = inspect.signature(func, eval_str=True).parameters.values()
+    except NameError as exc:
+        raise RegistrationError(
+            f"{name}: an annotation isn't known when the route is registered: {exc}",
+            wrong="an import under `if TYPE_CHECKING:`, or a class of an enclosing function",
+            right="a class that the module imports or defines",
+        ) from None
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise RegistrationError(
+                f"{name}: each parameter has to have a name to be passed by",
+                wrong=f"def {name}({parameter}): ...",
+                right=f"def {name}({parameter.name}: str): ...",
+            )
+    return list(parameters)
+
+
+def _marker(
+    func: Callable[..., Any], parameter: inspect.Parameter
+) -> tuple[Any, _Depends | _Source | None]:
+    """The annotation without our markers, and the marker that stands in it or is the default."""
+    annotation = str if parameter.annotation is parameter.empty else parameter.annotation
+    markers = [parameter.default] if isinstance(parameter.default, (_Depends, _Source)) else []
+    if get_origin(annotation) is Annotated:
+        bare, *metadata = get_args(annotation)
+        markers += [m for m in metadata if isinstance(m, (_Depends, _Source))]
+        others = [m for m in metadata if not isinstance(m, (_Depends, _Source))]
+        annotation = Annotated[(bare, *others)] if others else bare
+    if len(markers) > 1:
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} says twice where its value comes from",
+            wrong=f"{parameter}",
+            right="one of Path, Query, Header, Cookie, Body and Depends",
+        )
+    return annotation, markers[0] if markers else None
+
+
+def _run_plain(func: Callable[..., Any]) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
+    if _callables.is_async(func):
+        return lambda arguments, steps: func(**arguments)
+    return lambda arguments, steps: in_thread(functools.partial(func, **arguments), steps.grace)
+
+
+def _run_dependency(
+    func: Callable[..., Any], scope: DependencyScope
+) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
+    if not _is_generator(func):
+        return _run_plain(func)
+    name = _callables.name(func)
+    if _callables.is_async_generator(func):
+        manage = asynccontextmanager(func)
+        return lambda arguments, steps: steps.enter(scope, manage(**arguments), name)
+    manage_sync = contextmanager(func)
+    return lambda arguments, steps: steps.enter(
+        scope, _Threaded(manage_sync(**arguments), steps.grace), name
+    )
+
+
+async def in_thread(call: Callable[[], Any], grace: Grace) -> Any:
+    """`call()` in a worker thread, under Trio's own limiter."""
+    return await grace.run_in_thread(call, trio.to_thread.current_default_thread_limiter())
+
+
+def _is_generator(func: Callable[..., Any]) -> bool:
+    return _callables.is_async_generator(func) or _callables.is_sync_generator(func)
+
+
+class _Threaded(AbstractAsyncContextManager[Any]):
+    """A synchronous context manager, entered and left in worker threads."""
+
+    def __init__(self, manager: AbstractContextManager[Any], grace: Grace) -> None:
+        self._manager = manager
+        self._grace = grace
+
+    async def __aenter__(self) -> Any:
+        return await in_thread(self._manager.__enter__, self._grace)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        leave = functools.partial(self._manager.__exit__, kind, exc, traceback)
+        # A limiter of its own: whoever leaves may be what all the threads wait for.
+        await self._grace.run_in_thread(leave, trio.CapacityLimiter(1))
+
+
+def _identity(func: Callable[..., Any]) -> object:
+    """What makes two mentions of a dependency the same one."""
+    return func if isinstance(func, Hashable) else id(func)
+
+
+def _refuse_shorter_scope(
+    func: Callable[..., Any], depends: _Depends, wanted_by: str, scope: DependencyScope
+) -> None:
+    """A generator may only use what is open for as long as itself."""
+    if _is_generator(func) and _LASTS[depends.scope] < _LASTS[scope]:
+        raise RegistrationError(
+            f"{wanted_by} (scope={scope!r}) would outlive {_callables.name(func)}, which it uses",
+            wrong=f'Depends({_callables.name(func)}, scope="{depends.scope}")',
+            right=f'Depends({_callables.name(func)}, scope="{scope}")',
+        )
+
+
+def _refuse_generator(handler: Handler) -> None:
+    if _is_generator(handler):
+        name = _callables.name(handler)
+        raise RegistrationError(
+            f"{name} yields, but a handler returns its response",
+            wrong=f"yield ... in {name}",
+            right=f"return StreamingResponse(...) with a generator inside {name}",
+        )
+
+
+def _refuse_timeout_of_thread(handler: Handler) -> None:
+    if not _callables.is_async(handler):
+        name = _callables.name(handler)
+        raise RegistrationError(
+            f"{name} runs in a thread, which no timeout can end",
+            wrong=f"timeout=… on def {name}",
+            right=f"timeout=… on async def {name}",
+        )

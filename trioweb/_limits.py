@@ -1,0 +1,55 @@
+"""The limits: each one a named constant with its unit, and what a user may set.
+
+Rules of this module:
+
+* A number that bounds what the network or the application can make us hold or
+  wait for stands here, nowhere else.
+* What users may want to change is a field of `Limits`; the rest is fixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+KIB = 1024  # bytes
+MIB = 1024 * KIB  # bytes
+
+# How long the shutdown waits for requests and tasks before it cancels them, and
+# then for their cleanup; both are settings of `App`.
+DRAIN_TIMEOUT = 20.0  # seconds
+CLEANUP_TIMEOUT = 5.0  # seconds
+
+# How long the iterator behind a response may take to close after its client left.
+STREAM_CLOSE_TIMEOUT = 5.0  # seconds
+
+# After an early answer the rest of the request's body is read and thrown away:
+# closing a socket with unread data resets it, and the client may lose the answer.
+LINGER_TIME = 2.0  # seconds
+LINGER_SIZE = 64 * MIB  # bytes
+
+# What of a request's body may wait unread while we watch for the client leaving.
+READ_AHEAD = 64 * KIB  # bytes
+
+# Fields of one query string; parsing costs time for each.
+MAX_QUERY_FIELDS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one app may be made to hold, passed as `App(limits=Limits(…))`.
+
+    `max_body_size`: bytes of one request's body; past it the answer is 413.  A
+    route can set its own.  `max_task_threads`: how many `def` tasks run in
+    threads at once; the others wait their turn.
+    """
+
+    max_body_size: int = 1 * MIB
+    max_task_threads: int = 20
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(
+                    f"Limits({field.name}={value!r}): needs a whole number of at least 1"
+                )

@@ -1,0 +1,365 @@
+"""The request: what the server's scope says, and the body as it arrives.
+
+Rules of this module:
+
+* Nothing is computed before it is asked for, and nothing twice.
+* Nothing that the client wrote is trusted: the path is the one that was routed,
+  never one read out of the Host field; what can't be decoded is a 400 or a 422.
+* One place calls the server's `receive`: `_Inbox`.  Reading the body, watching
+  for the client's departure and throwing an unread body away all go through it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, quote
+
+import trio
+
+from . import _limits, _routing, _shapes
+from ._background import BackgroundTasks
+from ._errors import ClientDisconnect, HTTPException, Invalid, RequestValidationError
+from ._headers import Headers, parse_cookies
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+# RFC 3986, 3.2.2: a name, an IPv4 address or an IPv6 address in brackets, and a port.
+_HOST = re.compile(r"(?:[\w.~%!$&'()*+,;=-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]*)?", re.ASCII)
+_PATH_SAFE = "/:@!$&'()*+,;=~%"
+
+_decode_json = _shapes.body_decoder(Any)
+
+
+class Address(NamedTuple):
+    host: str
+    port: int | None
+
+
+class State(SimpleNamespace):
+    """Attributes of your own: `app.state.db = …`, `request.state.user = …`."""
+
+
+@dataclass(frozen=True, slots=True)
+class URL:
+    """Where a request went.  `path` is the decoded path that was routed, `query` is as sent."""
+
+    scheme: str
+    netloc: str
+    path: str
+    query: str
+
+    @property
+    def hostname(self) -> str:
+        return self.netloc.rpartition(":")[0] if self.port is not None else self.netloc
+
+    @property
+    def port(self) -> int | None:
+        port = self.netloc.rpartition(":")[2]
+        return int(port) if port.isdigit() and len(port) <= 5 else None
+
+    def __str__(self) -> str:
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{self.netloc}{quote(self.path, safe=_PATH_SAFE)}{query}"
+
+
+class QueryParams(Mapping[str, str]):
+    """The fields of a query string; the last of a repeated one, `getlist` gives all."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, query_string: bytes) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in _parse_query(query_string):
+            self._values.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name][-1]
+
+    def getlist(self, name: str) -> list[str]:
+        """All values of one field, in the order they came."""
+        return list(self._values.get(name, ()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._values})"
+
+
+class Request:
+    """One HTTP request.  Handlers, dependencies and exception handlers take it as a parameter."""
+
+    # What is computed when first asked for starts out on the class: a request
+    # that nobody asks pays nothing for it.
+    _headers: Headers | None = None
+    _query_params: QueryParams | None = None
+    _cookies: dict[str, str] | None = None
+    _url: URL | None = None
+    _state: State | None = None
+    _tasks: BackgroundTasks | None = None
+    _inbox: _Inbox | None = None
+    _body: bytes | None = None
+    _nursery: trio.Nursery | None = None
+    _streamed = False
+    _ended = False
+    # Whether the server was given the head of a response.
+    _answered = False
+
+    def __init__(self, scope: Scope, receive: Receive, app: Any, max_body_size: int) -> None:
+        self.scope = scope
+        self.app = app
+        self.path_params: dict[str, Any] = {}
+        self.max_body_size = max_body_size
+        self._receive = receive
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    @property
+    def url(self) -> URL:
+        if self._url is None:
+            path = _routing.routed_path(self.scope["path"], self.scope.get("raw_path"))
+            query = self.scope.get("query_string", b"").decode("latin-1")
+            self._url = URL(self.scope.get("scheme", "http"), self._netloc(), path, query)
+        return self._url
+
+    def _netloc(self) -> str:
+        """The Host field where it is one host, else the address that the server listens on."""
+        hosts = self.headers.getlist("host")
+        if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
+            return hosts[0]
+        host, port = self.scope.get("server") or ("localhost", None)
+        return host if port is None else f"{host}:{port}"
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = Headers(self.scope["headers"])
+        return self._headers
+
+    @property
+    def query_params(self) -> QueryParams:
+        if self._query_params is None:
+            self._query_params = QueryParams(self.scope.get("query_string", b""))
+        return self._query_params
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        if self._cookies is None:
+            self._cookies = parse_cookies(self.headers.getlist("cookie"))
+        return self._cookies
+
+    @property
+    def client(self) -> Address | None:
+        client = self.scope.get("client")
+        return Address(client[0], client[1]) if client else None
+
+    @property
+    def state(self) -> State:
+        """Yours for this request; begins with what the app's lifespan yielded."""
+        if self._state is None:
+            self._state = State(**self.scope.get("state", {}))
+        return self._state
+
+    @property
+    def tasks(self) -> BackgroundTasks:
+        """The request's task list, the one that a `BackgroundTasks` parameter gets."""
+        if self._tasks is None:
+            self._tasks = BackgroundTasks()
+            if self._ended:
+                self._tasks._close()
+        return self._tasks
+
+    def url_for(self, name: str, **path_params: Any) -> str:
+        """The absolute URL of a route of this app, by the route's name."""
+        path = self.scope.get("root_path", "") + self.app.url_for(name, **path_params)
+        return f"{self.url.scheme}://{self.url.netloc}{path}"
+
+    async def body(self) -> bytes:
+        """The whole body.  Raises `HTTPException(413)` past `max_body_size`, before it is read
+        where its length was declared, and `ClientDisconnect` when the client leaves within it.
+
+        Cancellation: what has arrived is lost; don't read on.
+        """
+        if self._body is None:
+            self._body = b"".join([chunk async for chunk in self._chunks()])
+        return self._body
+
+    async def json(self) -> Any:
+        """The body as JSON.  Raises `RequestValidationError`, a 422, when it is none."""
+        try:
+            return _decode_json(await self.body())
+        except Invalid as exc:
+            raise RequestValidationError(
+                [{**problem, "loc": ["body", *problem["loc"]]} for problem in exc.problems]
+            ) from None
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as they arrive; each is thrown away when the next is asked for.
+
+        Errors as for `body`.
+        """
+        if self._body is not None:
+            yield self._body
+            return
+        async for chunk in self._chunks():
+            yield chunk
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        if self._streamed:
+            raise RuntimeError("this request's body was streamed; it can't be read again")
+        self._streamed = True
+        self._check_declared_size()
+        received = 0
+        while (chunk := await self._get_inbox().next_chunk()) is not None:
+            received += len(chunk)
+            if received > self.max_body_size:
+                raise self._too_large()
+            yield chunk
+
+    def _check_declared_size(self) -> None:
+        declared = self.headers.get("content-length", "0")
+        if not (declared.isascii() and declared.isdigit()):
+            raise HTTPException(400, "Content-Length is no number")
+        # Longer than any limit before int() would take long.
+        if len(declared) > 20 or int(declared) > self.max_body_size:
+            raise self._too_large()
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"The body is larger than {self.max_body_size} bytes")
+
+    def _get_inbox(self) -> _Inbox:
+        if self._inbox is None:
+            self._inbox = _Inbox(self._receive)
+        return self._inbox
+
+    def _may_have_unread_body(self) -> bool:
+        if self._inbox is not None:
+            return not self._inbox.over
+        if not self.scope["http_version"].startswith("1"):
+            return True
+        fields = dict(self.scope["headers"])
+        return fields.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in fields
+
+    def _has_tasks(self) -> bool:
+        return self._tasks is not None and bool(self._tasks)
+
+    def _skip_tasks(self) -> None:
+        if self._tasks is not None:
+            self._tasks._skip()
+
+    def _end_tasks(self) -> None:
+        """What still waits is cancelled, and nobody would run what is added later: an error."""
+        self._ended = True
+        if self._tasks is not None:
+            self._tasks._cancel(describe(self.scope))
+            self._tasks._close()
+
+    def __repr__(self) -> str:
+        return f"<Request {describe(self.scope)}>"
+
+
+class _Inbox:
+    """The one reader of a server's `receive`.
+
+    Two tasks can wait here: one that reads the body, one that watches for the
+    client leaving.  Whichever comes first receives a message, for both.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._chunks: deque[bytes] = deque()
+        self._waiting = 0  # bytes in _chunks
+        self._complete = False
+        self._disconnected = False
+        self._receiving = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    @property
+    def over(self) -> bool:
+        """Whether the server has nothing more of the body for us."""
+        return self._complete or self._disconnected
+
+    async def next_chunk(self) -> bytes | None:
+        """The next piece of the body, None past its end."""
+        while not self._chunks:
+            if self._complete:
+                return None
+            if self._disconnected:
+                raise ClientDisconnect
+            await self._receive_one()
+        chunk = self._chunks.popleft()
+        self._waiting -= len(chunk)
+        self._changed.unpark_all()
+        return chunk
+
+    async def wait_disconnected(self) -> None:
+        """Returns when the client has left.  Reads ahead no more than `READ_AHEAD` bytes."""
+        while not self._disconnected:
+            if self._waiting > _limits.READ_AHEAD:
+                await self._changed.park()
+            else:
+                await self._receive_one()
+
+    async def discard(self, size: float) -> None:
+        """Throw away up to `size` bytes of what is left of the body."""
+        while not self.over and size > 0:
+            size -= self._waiting
+            self._chunks.clear()
+            self._waiting = 0
+            await self._receive_one()
+
+    async def _receive_one(self) -> None:
+        if self._receiving:
+            await self._changed.park()
+            return
+        self._receiving = True
+        try:
+            self._accept(await self._receive())
+        finally:
+            self._receiving = False
+            self._changed.unpark_all()
+
+    def _accept(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            self._disconnected = True
+            return
+        self._complete = not message.get("more_body", False)
+        if chunk := message.get("body", b""):
+            self._chunks.append(chunk)
+            self._waiting += len(chunk)
+
+
+def describe(scope: Scope) -> str:
+    """`POST /items/3`: the request for people, in one line whatever the client sent."""
+    raw_path = scope.get("raw_path")
+    path = raw_path.decode("latin-1") if raw_path else scope["path"]
+    return f"{scope['method']} {quote(path, safe=_PATH_SAFE)}"
+
+
+def _parse_query(query_string: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            query_string.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_limits.MAX_QUERY_FIELDS,
+        )
+    except UnicodeError:
+        raise HTTPException(400, "The query string is not UTF-8, percent-encoded") from None
+    except ValueError:
+        raise HTTPException(
+            400, f"The query string has more than {_limits.MAX_QUERY_FIELDS} fields"
+        ) from None

@@ -1,0 +1,338 @@
+"""Responses: what a handler returns, and how it goes to the server.
+
+Rules of this module:
+
+* A response is checked when it is made: status, header fields and body can't
+  fail any more once the first byte is on its way.
+* A response to HEAD has the header fields of the one to GET, and no body; 204
+  and 304 have none either (RFC 9110, 9.3.2 and 15).
+* `send` returns when the server has accepted the last byte.  Meanwhile what the
+  client still sends is read and thrown away: Hypercorn's last `send` waits for
+  its reader, and its reader for us.
+* The iterator behind a stream is closed on every way out, on the task that ran it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from urllib.parse import quote
+
+import trio
+
+from . import _limits, _shapes
+from ._background import BackgroundTask, BackgroundTasks
+from ._headers import (
+    RawHeaders,
+    ResponseHeaders,
+    checked_value,
+    format_cookie,
+    refuse_control_characters,
+)
+from ._request import Message, Request, Send
+
+_WITHOUT_BODY = (204, 304)
+_URL_SAFE = ":/%#?=@[]!$&'()*+,;~"
+
+
+class Response:
+    """A response with a body in one piece: `bytes`, `str` (sent as UTF-8) or None.
+
+    `media_type` is the content type, to which `; charset=utf-8` is added for
+    text.  `background` are tasks to run after it.
+    """
+
+    media_type: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        content: Any = None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTasks | BackgroundTask | None = None,
+    ) -> None:
+        self.status_code = _checked_status(status_code)
+        self.background = background
+        self._content_type = _content_type(media_type or self.media_type)
+        # Made when first asked for: most responses have no header field of their own.
+        self._headers = ResponseHeaders(headers) if headers else None
+        self.body = self.render(content)
+        if self.body and status_code in _WITHOUT_BODY:
+            raise ValueError(f"a response with status {status_code} has no body")
+
+    def render(self, content: Any) -> bytes:
+        """The body for `content`; a subclass says how."""
+        if content is None:
+            return b""
+        if isinstance(content, str):
+            return content.encode("utf-8")
+        if isinstance(content, (bytes, bytearray, memoryview)):
+            return bytes(content)
+        raise TypeError(
+            f"a {type(self).__name__} holds str or bytes, not {type(content).__name__}; "
+            "JSONResponse takes what JSON can hold"
+        )
+
+    @property
+    def headers(self) -> ResponseHeaders:
+        """The header fields to add; those for type and length of the body come by themselves."""
+        if self._headers is None:
+            self._headers = ResponseHeaders()
+        return self._headers
+
+    def set_cookie(
+        self,
+        key: str,
+        value: str = "",
+        max_age: int | None = None,
+        expires: datetime | str | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Add a `Set-Cookie` (RFC 6265).  `max_age` is in seconds, `expires` a moment."""
+        cookie = format_cookie(
+            key,
+            value,
+            max_age=max_age,
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+            partitioned=partitioned,
+        )
+        self.headers.append("set-cookie", cookie)
+
+    def delete_cookie(
+        self,
+        key: str,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["lax", "strict", "none"] | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Make the browser forget a cookie; `path` and `domain` are those it was set with."""
+        self.set_cookie(
+            key,
+            max_age=0,
+            expires="Thu, 01 Jan 1970 00:00:00 GMT",
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+            partitioned=partitioned,
+        )
+
+    async def send(self, request: Request, send: Send) -> None:
+        """Give the response to the server; returns when it has accepted the last byte."""
+        request._answered = True
+        await send(self._head(len(self.body)))
+        body = b"" if request.scope["method"] == "HEAD" else self.body
+        await _send_last(request, send, body)
+
+    async def close(self) -> None:
+        """Let go of what the body comes from, when the response won't be sent."""
+
+    def hand_over_tasks(self, request: Request) -> None:
+        """Let the tasks it was made with join the request's list."""
+        if self.background is not None:
+            request.tasks._adopt(self.background)
+
+    def _head(self, size: int | None) -> Message:
+        fields: RawHeaders = []
+        if self._content_type is not None:
+            fields.append((b"content-type", self._content_type))
+        if size is not None and self.status_code not in _WITHOUT_BODY:
+            fields.append((b"content-length", b"%d" % size))
+        if self._headers is not None:
+            fields = _merged(fields, self._headers.raw, length_is_known=size is not None)
+        return {"type": "http.response.start", "status": self.status_code, "headers": fields}
+
+
+class JSONResponse(Response):
+    """Anything that msgspec or a pydantic model can make JSON of."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return _shapes.encode_json(content)
+
+
+class HTMLResponse(Response):
+    """HTML text, sent as UTF-8."""
+
+    media_type = "text/html"
+
+
+class PlainTextResponse(Response):
+    """Plain text, sent as UTF-8."""
+
+    media_type = "text/plain"
+
+
+class RedirectResponse(Response):
+    """Sends the client to `url`; 307 keeps the method, 303 makes it GET.
+
+    Characters that a URL can't hold are percent-encoded; CR, LF and other
+    control characters raise ValueError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        status_code: int = 307,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTasks | BackgroundTask | None = None,
+    ) -> None:
+        super().__init__(None, status_code, headers, background=background)
+        refuse_control_characters("header 'location'", url)
+        self.headers["location"] = quote(url, safe=_URL_SAFE)
+
+
+class StreamingResponse(Response):
+    """A body in pieces of `str` or `bytes`, each sent as it comes.
+
+    `content` is an async iterator, a `trio.MemoryReceiveChannel`, or an iterator,
+    whose every step runs in a worker thread.  When the client leaves, the
+    iteration is cancelled and the iterator closed; closing has `STREAM_CLOSE_TIMEOUT`.
+    """
+
+    def __init__(
+        self,
+        content: AsyncIterable[str | bytes] | Iterable[str | bytes],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTasks | BackgroundTask | None = None,
+    ) -> None:
+        super().__init__(None, status_code, headers, media_type, background)
+        self._chunks = _chunks(content)
+
+    async def send(self, request: Request, send: Send) -> None:
+        """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
+        request._answered = True
+        try:
+            await send(self._head(None))
+            if request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY:
+                await self._send_chunks(request, send)
+        finally:
+            await self.close()
+        await _send_last(request, send, b"")
+
+    async def close(self) -> None:
+        with trio.move_on_after(_limits.STREAM_CLOSE_TIMEOUT, shield=True):
+            await self._chunks.aclose()
+
+    async def _send_chunks(self, request: Request, send: Send) -> None:
+        """Send the pieces until they end or the client leaves."""
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_client_leaves, request, nursery.cancel_scope)
+            try:
+                async for chunk in self._chunks:
+                    body = chunk.encode("utf-8") if isinstance(chunk, str) else chunk
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            except Exception as exc:
+                # Out of the nursery first, or it comes out wrapped in a group.
+                failure = exc
+            # The last message makes Hypercorn say "disconnect" while the client is
+            # still there: nobody may listen any more when it is sent.
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+
+class _Chunks:
+    """An iterator of any kind, as one that is iterated and closed asynchronously."""
+
+    def __init__(self, content: AsyncIterable[str | bytes]) -> None:
+        self._iterator = aiter(content)
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return self._iterator
+
+    async def aclose(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class _ThreadedIterator(AsyncIterator[str | bytes]):
+    """Takes each step of an iterator in a worker thread: it may block."""
+
+    def __init__(self, content: Iterable[str | bytes]) -> None:
+        self._iterator = iter(content)
+
+    async def __anext__(self) -> str | bytes:
+        chunk = await trio.to_thread.run_sync(next, self._iterator, None)
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            await trio.to_thread.run_sync(close)
+
+
+def _chunks(content: AsyncIterable[str | bytes] | Iterable[str | bytes]) -> _Chunks:
+    if isinstance(content, (str, bytes, bytearray)):
+        raise TypeError("StreamingResponse takes an iterator of pieces; Response takes it in one")
+    if isinstance(content, AsyncIterable):
+        return _Chunks(content)
+    return _Chunks(_ThreadedIterator(content))
+
+
+async def _cancel_when_client_leaves(request: Request, scope: trio.CancelScope) -> None:
+    await request._get_inbox().wait_disconnected()
+    scope.cancel()
+
+
+async def _send_last(request: Request, send: Send, body: bytes) -> None:
+    """Send the end of the response, and throw away what is unread of the request meanwhile."""
+    if not request._may_have_unread_body():
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        return
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    inbox = request._get_inbox()
+    with trio.move_on_after(_limits.LINGER_TIME):
+        await inbox.discard(_limits.LINGER_SIZE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(inbox.discard, math.inf)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        nursery.cancel_scope.cancel()
+
+
+def _checked_status(status_code: int) -> int:
+    if not 200 <= status_code <= 599:
+        raise ValueError(f"{status_code!r} is no status of a response: 200 to 599")
+    return status_code
+
+
+@functools.lru_cache(maxsize=64)
+def _content_type(media_type: str | None) -> bytes | None:
+    if media_type is None:
+        return None
+    if media_type.startswith("text/") and "charset=" not in media_type:
+        media_type += "; charset=utf-8"
+    return checked_value("content-type", media_type)
+
+
+def _merged(ours: RawHeaders, theirs: RawHeaders, *, length_is_known: bool) -> RawHeaders:
+    """The response's own fields over ours; but the length of a body that we know is ours."""
+    if length_is_known:
+        theirs = [field for field in theirs if field[0] != b"content-length"]
+    names = {name for name, _ in theirs}
+    return [field for field in ours if field[0] not in names] + theirs
