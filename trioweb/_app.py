@@ -87,7 +87,7 @@ class App(Router):
         """Set when the shutdown begins."""
         return self._lifetime.draining
 
-    def url_for(self, name: str, **path_params: Any) -> str:
+    def url_for(self, name: str, /, **path_params: Any) -> str:
         """The path of the route with this name.  Raises LookupError where there is none."""
         templates = self._templates.get(name, [])
         for template in templates:
@@ -178,16 +178,17 @@ class App(Router):
         chosen, others = _errors.select(exc, self._has_handler)
         if others is not None:
             log(others)
+        handler = self._handler_for(chosen)
+        if handler is None:
+            log(chosen)
+            return self._server_error(request, chosen)
         try:
-            handler = self._handler_for(chosen)
-            if handler is None:
-                raise chosen
             response = await _handled(handler, request, chosen, grace)
             response.hand_over_tasks(request)
             return response
-        except BaseException as unhandled:
-            _errors.raise_rest(unhandled, log)
-            return self._server_error(request, unhandled)
+        except BaseException as broken:
+            _errors.raise_rest(broken, log)
+            return self._server_error(request, broken)
 
     def _server_error(self, request: Request, exc: BaseException) -> Response:
         if self.debug:

@@ -175,10 +175,10 @@ class TaskRunner:
             failure, rest = _errors.split_failures(exc)
             if failure is not None:
                 _failed(task, where, failure)
+            else:
+                _cancelled(task, where)
             if rest is not None:
-                if failure is None:
-                    _cancelled(task, where)
-                raise
+                raise rest from None
         else:
             task.state = "done"
         finally:

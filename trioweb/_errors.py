@@ -5,7 +5,6 @@ Rules of this module:
 * An exception's base says whose fault it is.  `RegistrationError`: the author
   of the application, found before the first request.  `HTTPException`: whoever
   the handler says.  `RequestValidationError`, `ClientDisconnect`: the peer.
-  `TriowebInternalError`: ours, and its text asks for a report.
 * `trio.Cancelled` and `KeyboardInterrupt` are never an error of a request or a
   task: whoever catches widely asks `is_failure` first and lets the rest pass.
 * A group is never flattened silently.  `select` takes one exception out of it
@@ -79,10 +78,6 @@ class RequestValidationError(Exception):
 
 class ClientDisconnect(Exception):
     """The client left before its request's body was complete."""
-
-
-class TriowebInternalError(Exception):
-    """A bug in trioweb itself: please report it, with this text and the traceback."""
 
 
 class Invalid(Exception):

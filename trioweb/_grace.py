@@ -14,6 +14,7 @@ Rules of this module:
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -28,22 +29,14 @@ class ThreadAbandoned(Exception):
 
 
 class Grace:
-    """The cleanup time of one request, or of everything in an app."""
+    """The cleanup time of everything in an app, or of one request as a part of that `whole`."""
 
     def __init__(self, whole: Grace | None = None) -> None:
         self._deadline: float = math.inf if whole is None else whole._deadline
         self._scopes: set[trio.CancelScope] = set()
-        self._parts: set[Grace] = set()
-
-    @contextmanager
-    def part(self) -> Iterator[Grace]:
-        """A `Grace` of its own that ends with this one, or earlier."""
-        part = Grace(self)
-        self._parts.add(part)
-        try:
-            yield part
-        finally:
-            self._parts.discard(part)
+        self._parts: weakref.WeakSet[Grace] = weakref.WeakSet()
+        if whole is not None:
+            whole._parts.add(self)
 
     @contextmanager
     def shelter(self) -> Iterator[trio.CancelScope]:
@@ -78,7 +71,7 @@ class Grace:
         with place.released_unless_taken(), self.shelter():
             # The stub wants a CapacityLimiter; the documentation, its two methods.
             return await trio.to_thread.run_sync(call, limiter=place, abandon_on_cancel=True)  # type: ignore[arg-type]
-        raise ThreadAbandoned
+        raise ThreadAbandoned("a thread ran longer than the time for cleanup")
 
 
 class _Place:

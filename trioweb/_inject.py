@@ -13,16 +13,20 @@ Rules of this module:
   FastAPI, so that a 401 comes before a 422.
 * The body is read just before the first call that needs it: a dependency that
   refuses the request does so before anybody has to upload.
+* No request changes what the next one gets: a mutable default is copied.
 * `def` runs in a worker thread, `async def` in place.
 """
 
 from __future__ import annotations
 
+import contextvars
+import copy
 import dataclasses
 import functools
 import inspect
+import sys
 import uuid
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -55,6 +59,10 @@ BODY = "body"
 _CONVERTED = {"int": int, "float": float, "uuid": uuid.UUID}
 _LASTS: dict[DependencyScope, int] = {"function": 0, "response": 1, "request": 2}
 
+_CONSTRAINTS = (
+    "gt, ge, lt, le, multiple_of, pattern, min_length, max_length, title, description, examples"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Depends:
@@ -79,9 +87,18 @@ class _Source:
 # Any, so that `limit: int = Query(10)` is as good as `Annotated[int, Query()]`.
 
 
-def Path(*, alias: str | None = None, **constraints: Any) -> Any:
-    """The value of a name in the path template.  Constraints as for `Query`."""
-    return _Source("path", alias=alias, meta=_meta(constraints))
+def Path(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
+    """The value of a name in the path template.  Constraints as for `Query`.
+
+    It has no default; `...` may stand there, as in FastAPI.
+    """
+    if _given(default) is not REQUIRED:
+        raise RegistrationError(
+            "a path parameter is always there, so it has no default",
+            wrong=f"Path({default!r})",
+            right="Path()",
+        )
+    return _Source("path", alias=alias, meta=_meta("Path", constraints))
 
 
 def Query(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
@@ -91,7 +108,7 @@ def Query(default: Any = REQUIRED, *, alias: str | None = None, **constraints: A
     `multiple_of`, `pattern`, `min_length`, `max_length`; `title` and
     `description` go into the schema.
     """
-    return _Source("query", _given(default), alias, _meta(constraints))
+    return _Source("query", _given(default), alias, _meta("Query", constraints))
 
 
 def Header(
@@ -102,19 +119,21 @@ def Header(
     **constraints: Any,
 ) -> Any:
     """A header field; `user_agent` is `user-agent`.  Constraints as for `Query`."""
-    return _Source("header", _given(default), alias, _meta(constraints), convert_underscores)
+    return _Source(
+        "header", _given(default), alias, _meta("Header", constraints), convert_underscores
+    )
 
 
 def Cookie(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
     """A cookie.  Constraints as for `Query`."""
-    return _Source("cookie", _given(default), alias, _meta(constraints))
+    return _Source("cookie", _given(default), alias, _meta("Cookie", constraints))
 
 
 def Body(
     default: Any = REQUIRED, *, alias: str | None = None, embed: bool = False, **constraints: Any
 ) -> Any:
     """The JSON body, or with `embed`, or beside other body parameters, one member of it."""
-    return _Source("body", _given(default), alias, _meta(constraints), embed=embed)
+    return _Source("body", _given(default), alias, _meta("Body", constraints), embed=embed)
 
 
 def Depends(
@@ -130,6 +149,12 @@ def Depends(
     ran what stands before it, after the tasks (`scope="request"`), after the
     response (`"response"`), or before it (`"function"`).
     """
+    if scope not in _LASTS:
+        raise RegistrationError(
+            f"{scope!r} is no scope of a dependency",
+            wrong=f"Depends(..., scope={scope!r})",
+            right=f"Depends(..., scope=...) with one of {', '.join(map(repr, _LASTS))}",
+        )
     return _Depends(dependency, use_cache, scope)
 
 
@@ -137,8 +162,29 @@ def _given(default: Any) -> Any:
     return REQUIRED if default is ... else default
 
 
-def _meta(constraints: dict[str, Any]) -> msgspec.Meta | None:
-    return msgspec.Meta(**constraints) if constraints else None
+def _meta(marker: str, constraints: dict[str, Any]) -> msgspec.Meta | None:
+    try:
+        return msgspec.Meta(**constraints) if constraints else None
+    except (TypeError, ValueError) as exc:
+        given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
+        raise RegistrationError(
+            f"{marker}: {exc}",
+            wrong=f"{marker}({given})",
+            right=f"{marker}(...) with some of {_CONSTRAINTS}",
+        ) from None
+
+
+def checked_dependencies(dependencies: Sequence[Any]) -> tuple[Any, ...]:
+    """The `dependencies` of a route or router, if each is a `Depends(...)`."""
+    given = (dependencies,) if not isinstance(dependencies, Sequence) else dependencies
+    if given is not dependencies or not all(isinstance(d, _Depends) for d in given):
+        shown = ", ".join(_callables.name(d) if callable(d) else "Depends(...)" for d in given)
+        raise RegistrationError(
+            "dependencies is a list of Depends(...)",
+            wrong=f"dependencies={shown}" if given is not dependencies else f"[{shown}]",
+            right="dependencies=[Depends(check_token)]",
+        )
+    return tuple(given)
 
 
 @dataclass(slots=True)
@@ -155,7 +201,7 @@ class _BodyParameter:
     """A parameter that waits until it is known how many share the body."""
 
     parameter: _Parameter
-    annotation: Any
+    decode: Callable[[bytes], Any]
     source: _Source
     alias: str
 
@@ -219,7 +265,7 @@ class Plan:
         problems: list[Problem] = []
         for call in self._calls:
             if call.reads_body and BODY not in values:
-                values[BODY] = await self._read_body(request)
+                values[BODY] = await self._read_body(request, problems)
             try:
                 arguments = {p.name: p.extract(request, values) for p in call.parameters}
             except Invalid:
@@ -242,17 +288,17 @@ class Plan:
             return Response(None, self._status_code)
         return JSONResponse(result, self._status_code)
 
-    async def _read_body(self, request: Request) -> Any:
+    async def _read_body(self, request: Request, problems: list[Problem]) -> Any:
+        """The body, or its members where several share it; None if there are none to share."""
         _check_is_json(request)
         data = await request.body()
         if not self._embeds_body:
             return data
         try:
-            return _shapes.raw_body_members(data)
+            return _shapes.raw_body_members(data) if data else {}
         except Invalid as exc:
-            raise RequestValidationError(
-                [{**p, "loc": ["body", *p["loc"]]} for p in exc.problems]
-            ) from None
+            problems += [{**p, "loc": ["body", *p["loc"]]} for p in exc.problems]
+            return None
 
 
 def _check_is_json(request: Request) -> None:
@@ -282,7 +328,7 @@ def compile_plan(
     if timeout is not None:
         _refuse_timeout_of_thread(handler)
     compiler = _Compiler(converters)
-    for depends in dependencies:
+    for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
     compiler.add_call("handler", handler, _run_plain(handler), "function")
     return compiler.plan(status_code=status_code, timeout=timeout)
@@ -296,6 +342,8 @@ class _Compiler:
         self._calls: dict[object, _Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._body: list[_BodyParameter] = []
+        # The generator that closes first of those that a call's value may hold.
+        self._closing: dict[object, tuple[DependencyScope, str]] = {}
         self._inline = True
         self._needs_nursery = False
 
@@ -327,33 +375,47 @@ class _Compiler:
                 right="take what both need out into a third dependency",
             )
         self._open.append(func)
-        bodies = len(self._body)
         needs: set[object] = set()
         parameters = [
             self._parameter(func, parameter, scope, needs) for parameter in _parameters(func)
         ]
         self._open.pop()
         self._inline = self._inline and _callables.is_async(func)
-        reads_body = any(p.parameter in parameters for p in self._body[bodies:])
+        reads_body = any(parameter.extract is _never for parameter in parameters)
+        closing = [self._closing[need] for need in needs if need in self._closing]
+        if closing:
+            self._closing[key] = min(closing, key=lambda first: _LASTS[first[0]])
         self._calls[key] = _Call(key, parameters, frozenset(needs), reads_body, run)
 
     def add_dependency(
         self, depends: _Depends, annotation: Any, wanted_by: str, scope: DependencyScope
     ) -> object:
         """Add a dependency, once for all that share it; returns the key of its value."""
-        func = depends.dependency or annotation
+        func = annotation if depends.dependency is None else depends.dependency
         if not callable(func):
             raise RegistrationError(
                 f"{wanted_by}: Depends() needs something to call",
-                wrong=f"Depends({depends.dependency!r})",
+                wrong=f"Depends({func!r})",
                 right="Depends(get_session)  # the function, not its result",
             )
-        _refuse_shorter_scope(func, depends, wanted_by, scope)
-        key: object = (_identity(func), depends.scope) if depends.use_cache else object()
+        closes = depends.scope if _is_generator(func) else None
+        key: object = (_identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
-            inner = depends.scope if _is_generator(func) else scope
-            self.add_call(key, func, _run_dependency(func, depends.scope), inner)
+            self.add_call(key, func, _run_dependency(func, depends.scope), closes or "function")
+            if closes is not None:
+                self._closing[key] = closes, _callables.name(func)
+        self._refuse_shorter_scope(key, wanted_by, scope)
         return key
+
+    def _refuse_shorter_scope(self, key: object, wanted_by: str, scope: DependencyScope) -> None:
+        """A generator may only use what is open for as long as itself."""
+        closes, name = self._closing.get(key, (scope, ""))
+        if _LASTS[closes] < _LASTS[scope]:
+            raise RegistrationError(
+                f"{wanted_by} (scope={scope!r}) would outlive {name}, which it uses",
+                wrong=f'Depends({name}, scope="{closes}")',
+                right=f'Depends({name}, scope="{scope}")',
+            )
 
     def _parameter(
         self,
@@ -377,7 +439,12 @@ class _Compiler:
                 wrong=f"def {_callables.name(func)}({parameter}): ...",
                 right="return JSONResponse(content, headers={...})",
             )
-        return self._input(func, parameter, annotation, marker)
+        try:
+            return self._input(func, parameter, annotation, marker)
+        except RegistrationError as exc:
+            exc.add_note(f"    where:  {_callables.name(func)}({parameter})")
+            exc.add_note("    or:     Annotated[..., Depends(...)], where a dependency is meant")
+            raise
 
     def _input(
         self,
@@ -394,7 +461,8 @@ class _Compiler:
             alias = alias.replace("_", "-")
         if source.kind == "body":
             waiting = _Parameter(parameter.name, _never)
-            self._body.append(_BodyParameter(waiting, annotation, source, alias))
+            decode = _shapes.body_decoder(annotation, source.meta)
+            self._body.append(_BodyParameter(waiting, decode, source, alias))
             return waiting
         if source.kind == "path":
             extract = self._path_extract(func, parameter, annotation, source, alias)
@@ -427,8 +495,9 @@ class _Compiler:
                 wrong=f"{parameter}",
                 right=f"{alias}: str",
             )
-        converter = self._converters[alias]
-        if annotation is _CONVERTED.get(converter, str) and source.meta is None:
+        converted = _CONVERTED.get(self._converters[alias], str)
+        is_annotated = parameter.annotation is not parameter.empty
+        if (annotation is converted or not is_annotated) and source.meta is None:
             return lambda request, values: request.path_params[alias]
         decode = _shapes.text_decoder(annotation, source.meta)
         return lambda request, values: decode(str(request.path_params[alias]))
@@ -437,40 +506,50 @@ class _Compiler:
 def _text_extract(annotation: Any, source: _Source, alias: str) -> Extract:
     """For a parameter that is one text, or each of several, of a query, header or cookie."""
     read = _READERS[source.kind](alias)
-    default = source.default
+    default = _default(source.default)
     decode: Callable[[Any], Any]
     if _shapes.kind(annotation) == "texts":
         decode = _shapes.texts_decoder(annotation, source.meta)
     else:
         decode_one = _shapes.text_decoder(annotation, source.meta)
-        decode = lambda texts: decode_one(texts[-1])  # noqa: E731
+        # Of a repeated field, the one that `request.headers` and `request.query_params` give.
+        index = 0 if source.kind == "header" else -1
+        decode = lambda texts: decode_one(texts[index])  # noqa: E731
 
     def extract(request: Request, values: Values) -> Any:
         texts = read(request)
-        if texts:
-            return decode(texts)
-        return _default(default)
+        return decode(texts) if texts else default()
 
     return extract
 
 
-def _default(default: Any) -> Any:
+def _default(default: Any) -> Callable[[], Any]:
+    """What stands in for a value that isn't there; the same each time, whoever changed it."""
     if default is REQUIRED:
-        raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
-    return default
+        return _missing
+    if copy.deepcopy(default) is default:  # as it is for what can't be changed
+        return lambda: default
+    return lambda: copy.deepcopy(default)
+
+
+def _missing() -> Any:
+    raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
 
 
 def _finish_body_parameter(waiting: _BodyParameter, embeds: bool) -> None:
-    decode = _shapes.body_decoder(waiting.annotation, waiting.source.meta)
-    default, alias = waiting.source.default, waiting.alias
+    decode, alias = waiting.decode, waiting.alias
+    default = _default(waiting.source.default)
 
     def extract_whole(request: Request, values: Values) -> Any:
         data = values[BODY]
-        return decode(data) if data or default is REQUIRED else default
+        return decode(data) if data else default()
 
     def extract_member(request: Request, values: Values) -> Any:
-        raw = values[BODY].get(alias)
-        return _default(default) if raw is None else decode(bytes(raw))
+        members = values[BODY]
+        if members is None:
+            raise Invalid([])  # why there are none is among the problems already
+        raw = members.get(alias)
+        return default() if raw is None else decode(bytes(raw))
 
     waiting.parameter.extract = extract_member if embeds else extract_whole
     waiting.parameter.place = ["body", alias] if embeds else ["body"]
@@ -509,12 +588,12 @@ _READERS = {"query": _read_query, "header": _read_header, "cookie": _read_cookie
 def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:
     name = _callables.name(func)
     try:
-        parameters = inspect.signature(func, eval_str=True).parameters.values()
-    except NameError as exc:
+        parameters = inspect.signature(func).parameters.values()
+    except (TypeError, ValueError):
         raise RegistrationError(
-            f"{name}: an annotation isn't known when the route is registered: {exc}",
-            wrong="an import under `if TYPE_CHECKING:`, or a class of an enclosing function",
-            right="a class that the module imports or defines",
+            f"{name}: what it takes isn't known",
+            wrong="something that can't be called, or a built-in without a signature",
+            right="a function with typed parameters",
         ) from None
     for parameter in parameters:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -523,7 +602,33 @@ def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:
                 wrong=f"def {name}({parameter}): ...",
                 right=f"def {name}({parameter.name}: str): ...",
             )
-    return list(parameters)
+    # What a partial has bound is its author's to say, not the client's.
+    bound = func.keywords if isinstance(func, functools.partial) else {}
+    return [_evaluated(func, p) for p in parameters if p.name not in bound]
+
+
+def _evaluated(func: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+    """`parameter` with its annotation; the function's other annotations may stay unknown."""
+    if not isinstance(parameter.annotation, str):
+        return parameter
+    try:
+        return parameter.replace(annotation=eval(parameter.annotation, _globals(func)))
+    except Exception as exc:
+        raise RegistrationError(
+            f"{_callables.name(func)}: the annotation of {parameter.name!r} isn't known"
+            f" when the route is registered: {exc}",
+            wrong=f"{parameter}  # imported under `if TYPE_CHECKING:`, or of an enclosing function",
+            right=f"{parameter}  # which the module imports or defines",
+        ) from None
+
+
+def _globals(func: Callable[..., Any]) -> dict[str, Any]:
+    """The names that the annotations of `func` can mean."""
+    target = inspect.unwrap(_callables.target(func))
+    if inspect.isclass(target):
+        module = vars(sys.modules[target.__module__])
+        return dict(getattr(target.__init__, "__globals__", module))
+    return dict(getattr(target, "__globals__", {}))
 
 
 def _marker(
@@ -531,19 +636,47 @@ def _marker(
 ) -> tuple[Any, _Depends | _Source | None]:
     """The annotation without our markers, and the marker that stands in it or is the default."""
     annotation = str if parameter.annotation is parameter.empty else parameter.annotation
-    markers = [parameter.default] if isinstance(parameter.default, (_Depends, _Source)) else []
+    metadata: Sequence[Any] = ()
     if get_origin(annotation) is Annotated:
-        bare, *metadata = get_args(annotation)
-        markers += [m for m in metadata if isinstance(m, (_Depends, _Source))]
-        others = [m for m in metadata if not isinstance(m, (_Depends, _Source))]
-        annotation = Annotated[(bare, *others)] if others else bare
+        annotation, *metadata = get_args(annotation)
+    markers = [m for m in (parameter.default, *metadata) if isinstance(m, (_Depends, _Source))]
+    for part in (parameter.default, *metadata, None if markers else annotation):
+        _refuse_lookalike(func, parameter, part)
+    others = [m for m in metadata if not isinstance(m, (_Depends, _Source))]
     if len(markers) > 1:
         raise RegistrationError(
             f"{_callables.name(func)}: {parameter.name!r} says twice where its value comes from",
             wrong=f"{parameter}",
             right="one of Path, Query, Header, Cookie, Body and Depends",
         )
-    return annotation, markers[0] if markers else None
+    return (
+        Annotated[(annotation, *others)] if others else annotation,
+        markers[0] if markers else None,
+    )
+
+
+_MARKERS: dict[Any, str] = {
+    marker: marker.__name__ for marker in (Path, Query, Header, Cookie, Body, Depends)
+}
+
+
+def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, part: Any) -> None:
+    """Refuse what would be passed over in silence: `Query` for `Query()`, FastAPI's `Query()`."""
+    if inspect.isfunction(part) and part in _MARKERS:
+        raise RegistrationError(
+            f"{_callables.name(func)}: {part.__name__} is to be called",
+            wrong=f"{parameter.name}: Annotated[..., {part.__name__}]",
+            right=f"{parameter.name}: Annotated[..., {part.__name__}()]",
+        )
+    kind = part if isinstance(part, type) else type(part)
+    package, name = kind.__module__.partition(".")[0], kind.__name__
+    if package in ("fastapi", "starlette"):
+        ours = name in {*_MARKERS.values(), *(special.__name__ for special in _SPECIAL)}
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} uses {name} of {package}",
+            wrong=f"from {package} import {name}",
+            right=f"from trioweb import {name if ours else 'Request'}",
+        )
 
 
 def _run_plain(func: Callable[..., Any]) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
@@ -577,14 +710,21 @@ def _is_generator(func: Callable[..., Any]) -> bool:
 
 
 class _Threaded(AbstractAsyncContextManager[Any]):
-    """A synchronous context manager, entered and left in worker threads."""
+    """A synchronous context manager, entered and left in worker threads.
+
+    Both sides see the same contextvars, so that a token can be given back.
+    """
 
     def __init__(self, manager: AbstractContextManager[Any], grace: Grace) -> None:
         self._manager = manager
         self._grace = grace
 
     async def __aenter__(self) -> Any:
-        return await in_thread(self._manager.__enter__, self._grace)
+        return await in_thread(self._enter, self._grace)
+
+    def _enter(self) -> Any:
+        self._context = contextvars.copy_context()
+        return self._context.run(self._manager.__enter__)
 
     async def __aexit__(
         self,
@@ -592,26 +732,18 @@ class _Threaded(AbstractAsyncContextManager[Any]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        leave = functools.partial(self._manager.__exit__, kind, exc, traceback)
+        leave = functools.partial(self._context.run, self._manager.__exit__, kind, exc, traceback)
         # A limiter of its own: whoever leaves may be what all the threads wait for.
         await self._grace.run_in_thread(leave, trio.CapacityLimiter(1))
 
 
 def _identity(func: Callable[..., Any]) -> object:
     """What makes two mentions of a dependency the same one."""
-    return func if isinstance(func, Hashable) else id(func)
-
-
-def _refuse_shorter_scope(
-    func: Callable[..., Any], depends: _Depends, wanted_by: str, scope: DependencyScope
-) -> None:
-    """A generator may only use what is open for as long as itself."""
-    if _is_generator(func) and _LASTS[depends.scope] < _LASTS[scope]:
-        raise RegistrationError(
-            f"{wanted_by} (scope={scope!r}) would outlive {_callables.name(func)}, which it uses",
-            wrong=f'Depends({_callables.name(func)}, scope="{depends.scope}")',
-            right=f'Depends({_callables.name(func)}, scope="{scope}")',
-        )
+    try:
+        hash(func)
+    except TypeError:
+        return id(func)
+    return func
 
 
 def _refuse_generator(handler: Handler) -> None:

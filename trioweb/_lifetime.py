@@ -123,11 +123,11 @@ class AppLifetime:
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
     ) -> None:
         try:
-            response = await endpoint(request, self._inline_steps)
-        except BaseException as exc:
-            request._skip_tasks()
-            response = await error_response(request, exc, self.grace)
-        try:
+            try:
+                response = await endpoint(request, self._inline_steps)
+            except BaseException as exc:
+                request._skip_tasks()
+                response = await error_response(request, exc, self.grace)
             await deliver(response, request, send)
         finally:
             if request._has_tasks() and self.is_open:
@@ -149,6 +149,9 @@ class AppLifetime:
     async def _run(self, run: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
         try:
             await run(*args)
+        except BaseException as exc:
+            # Whatever it is, it mustn't take the app's other requests with it.
+            _errors.raise_rest(exc, _log_internal_error)
         finally:
             self._land()
 
@@ -220,6 +223,7 @@ class Life:
         self._send = send
         self._endpoint = endpoint
         self._error_response = error_response
+        self._steps = Steps(Grace(app.grace))
         self._responded = trio.Event()
         self._returned = False
         # What a cancellation of the server's call reaches: the handler, and
@@ -245,18 +249,16 @@ class Life:
             self._steps.grace.end_at(trio.current_time() + self._app.cleanup_timeout)
 
     async def run(self) -> None:
-        with self._app.grace.part() as grace:
-            self._steps = Steps(grace)
-            try:
-                with self._answering:
-                    await self._within_nursery()
-            except BaseException as exc:
-                await self._fail(exc)
-            finally:
-                if not self._returned:
-                    self._request._skip_tasks()
-                self._request._end_tasks()
-                self._responded.set()
+        try:
+            with self._answering:
+                await self._within_nursery()
+        except BaseException as exc:
+            await self._fail(exc)
+        finally:
+            if not self._returned:
+                self._request._skip_tasks()
+            self._request._end_tasks()
+            self._responded.set()
 
     async def _within_nursery(self) -> None:
         if self._endpoint.needs_nursery:
@@ -274,8 +276,7 @@ class Life:
     async def _respond(self) -> None:
         try:
             async with Exits(self._steps, "response"):
-                async with Exits(self._steps, "function"):
-                    response = await self._endpoint(self._request, self._steps)
+                response = await self._call_endpoint()
                 self._returned = True
                 with self._sending:
                     await response.send(self._request, self._send)
@@ -283,6 +284,17 @@ class Life:
             if not (self._returned and _errors.is_failure(exc)):
                 raise
             log_late_failure(self._request, exc)
+
+    async def _call_endpoint(self) -> Response:
+        response = None
+        try:
+            async with Exits(self._steps, "function"):
+                response = await self._endpoint(self._request, self._steps)
+        except BaseException:
+            if response is not None:
+                await response.close()
+            raise
+        return response
 
     async def _fail(self, exc: BaseException) -> None:
         """Answer for what the steps raised; what is no failure goes on."""
@@ -321,3 +333,7 @@ async def deliver(response: Response, request: Request, send: Send) -> None:
 
 def log_late_failure(request: Request, failure: BaseException) -> None:
     logger.error("%s failed after its response began", describe(request.scope), exc_info=failure)
+
+
+def _log_internal_error(failure: BaseException) -> None:
+    logger.critical("a bug in trioweb, please report it", exc_info=failure)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from . import _callables
 from ._errors import RegistrationError
-from ._inject import Plan, compile_plan
+from ._inject import Plan, checked_dependencies, compile_plan
 from ._routing import Template
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -54,14 +54,8 @@ class Router:
     """
 
     def __init__(self, prefix: str = "", *, dependencies: Sequence[Any] = ()) -> None:
-        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-            raise RegistrationError(
-                "a prefix begins with a slash and doesn't end with one",
-                wrong=f"Router({prefix!r})",
-                right=f"Router({'/' + prefix.strip('/')!r})",
-            )
-        self._prefix = prefix
-        self._dependencies = tuple(dependencies)
+        self._prefix = _checked_prefix(prefix)
+        self._dependencies = checked_dependencies(dependencies)
         self._routes: list[Route] = []
         self._included = False
 
@@ -83,16 +77,20 @@ class Router:
         (seconds) cancels the handler and answers 503; `max_body_size` (bytes)
         goes before the app's limit.  Raises RegistrationError.
         """
+        _check_path(path)
+        _check_numbers(status_code, timeout, max_body_size)
+        dependencies = (*self._dependencies, *checked_dependencies(dependencies))
+        checked_methods = _checked_methods(methods)
 
         def register(handler: H) -> H:
             self._register(
                 Route(
                     path=self._prefix + path,
-                    methods=_checked_methods(methods),
+                    methods=checked_methods,
                     handler=handler,
                     name=name or _callables.name(handler).rpartition(".")[2],
                     status_code=status_code,
-                    dependencies=(*self._dependencies, *dependencies),
+                    dependencies=dependencies,
                     timeout=timeout,
                     max_body_size=max_body_size,
                 )
@@ -131,12 +129,13 @@ class Router:
 
     def include_router(self, router: Router, *, prefix: str = "") -> None:
         """Take over all routes of `router`, under `prefix` and this router's own."""
+        path = self._prefix + _checked_prefix(prefix)
         router._included = True
         for route in router._routes:
             self._register(
                 replace(
                     route,
-                    path=self._prefix + prefix + route.path,
+                    path=path + route.path,
                     dependencies=(*self._dependencies, *route.dependencies),
                 )
             )
@@ -151,6 +150,51 @@ class Router:
         # A path parameter may come from the prefix of whoever includes us, so
         # only the whole template is compiled, in the app.
         self._routes.append(route)
+
+
+def _checked_prefix(prefix: str) -> str:
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise RegistrationError(
+            "a prefix begins with a slash and doesn't end with one",
+            wrong=f"prefix={prefix!r}",
+            right=f"prefix={'/' + prefix.strip('/')!r}",
+        )
+    return prefix
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str):
+        name = _callables.name(path)
+        raise RegistrationError(
+            "a route begins with its path",
+            wrong=f"@app.get above def {name}",
+            right=f'@app.get("/{name.rpartition(".")[2]}") above def {name}',
+        )
+    if path and not path.startswith("/"):
+        raise RegistrationError(
+            "a path begins with a slash, after a prefix too",
+            wrong=repr(path),
+            right=repr("/" + path),
+        )
+
+
+def _check_numbers(status_code: Any, timeout: Any, max_body_size: Any) -> None:
+    if not (isinstance(status_code, int) and 200 <= status_code <= 599):
+        raise RegistrationError(
+            "status_code is that of a final response",
+            wrong=f"status_code={status_code!r}",
+            right="status_code=201  # 200 to 599",
+        )
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise RegistrationError(
+            "timeout is a number of seconds", wrong=f"timeout={timeout!r}", right="timeout=5.0"
+        )
+    if max_body_size is not None and not (isinstance(max_body_size, int) and max_body_size >= 0):
+        raise RegistrationError(
+            "max_body_size is a number of bytes",
+            wrong=f"max_body_size={max_body_size!r}",
+            right="max_body_size=10 * 1024 * 1024",
+        )
 
 
 def _checked_methods(methods: Iterable[str]) -> tuple[str, ...]:

@@ -182,10 +182,11 @@ class Request:
                 self._tasks._close()
         return self._tasks
 
-    def url_for(self, name: str, **path_params: Any) -> str:
+    def url_for(self, name: str, /, **path_params: Any) -> str:
         """The absolute URL of a route of this app, by the route's name."""
-        path = self.scope.get("root_path", "") + self.app.url_for(name, **path_params)
-        return f"{self.url.scheme}://{self.url.netloc}{path}"
+        root = quote(self.scope.get("root_path", "").rstrip("/"), safe=_PATH_SAFE)
+        path = self.app.url_for(name, **path_params)
+        return f"{self.url.scheme}://{self.url.netloc}{root}{path}"
 
     async def body(self) -> bytes:
         """The whole body.  Raises `HTTPException(413)` past `max_body_size`, before it is read

@@ -1,0 +1,420 @@
+"""Task lists, run by themselves: order, states, contexts, threads."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trioweb import BackgroundTask, BackgroundTasks
+from trioweb._background import TaskRunner
+from trioweb._grace import Grace
+
+user = contextvars.ContextVar("user", default="nobody")
+
+
+async def run(tasks: BackgroundTasks, *, grace: Grace | None = None, max_threads: int = 20) -> None:
+    runner = TaskRunner(max_threads=max_threads)
+    await runner.run(tasks, "GET /", grace or Grace())
+
+
+async def fail(exc: BaseException) -> None:
+    raise exc
+
+
+def records(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "trioweb.tasks"]
+
+
+async def test_tasks_run_one_after_another_in_the_order_added(autojump_clock: MockClock) -> None:
+    events: list[str] = []
+
+    async def task(name: str, *, seconds: float) -> None:
+        events.append(f"{name} begins")
+        await trio.sleep(seconds)
+        events.append(f"{name} ends")
+
+    tasks = BackgroundTasks()
+    tasks.add_task(task, "a", seconds=2)
+    tasks.add_task(task, "b", seconds=1)
+    await run(tasks)
+    assert events == ["a begins", "a ends", "b begins", "b ends"]
+
+
+async def test_a_task_knows_its_state_and_its_times(autojump_clock: MockClock) -> None:
+    tasks = BackgroundTasks()
+    seen: list[str] = []
+
+    async def task() -> None:
+        seen.append(handle.state)
+        await trio.sleep(3)
+
+    handle = tasks.add_task(task)
+    assert repr(handle) == "<BackgroundTask 'task' pending>"
+    assert (handle.name, handle.started_at, handle.ended_at) == ("task", None, None)
+    begin = trio.current_time()
+    await run(tasks)
+    assert seen == ["running"]
+    assert handle.started_at == pytest.approx(begin)
+    assert handle.ended_at == pytest.approx(begin + 3)
+    assert repr(handle) == "<BackgroundTask 'task' done>"
+
+
+async def test_a_failure_is_reported_once_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    done: list[int] = []
+    tasks = BackgroundTasks()
+    tasks.add_task(done.append, 1)
+    broken = tasks.add_task(fail, LookupError("no such user"))
+    tasks.add_task(done.append, 2)
+    await run(tasks)
+    assert done == [1, 2]
+    assert broken.state == "failed"
+    assert isinstance(broken.exception, LookupError)
+    assert records(caplog) == [("ERROR", "task fail of GET / failed")]
+    assert caplog.records[0].exc_info is not None
+    assert caplog.records[0].exc_info[1] is broken.exception
+
+
+@pytest.mark.parametrize("exc", [SystemExit(1), ExceptionGroup("two", [ValueError(), OSError()])])
+async def test_what_else_is_a_failure_like_any_other(
+    exc: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = BackgroundTasks()
+    broken = tasks.add_task(fail, exc)
+    last = tasks.add_task(trio.lowlevel.checkpoint)
+    await run(tasks)
+    assert (broken.state, broken.exception, last.state) == ("failed", exc, "done")
+    assert len(records(caplog)) == 1
+
+
+async def test_ctrl_c_goes_through_and_the_rest_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = BackgroundTasks()
+    interrupted = tasks.add_task(fail, KeyboardInterrupt())
+    rest = tasks.add_task(trio.lowlevel.checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        await run(tasks)
+    assert (interrupted.state, rest.state) == ("cancelled", "cancelled")
+
+
+async def test_cancellation_ends_the_running_task_and_counts_the_rest(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = BackgroundTasks()
+    done = tasks.add_task(trio.lowlevel.checkpoint)
+    running = tasks.add_task(trio.sleep_forever)
+    pending = tasks.add_task(trio.sleep_forever)
+    with trio.move_on_after(1) as scope:
+        await run(tasks)
+    assert scope.cancelled_caught
+    assert [t.state for t in (done, running, pending)] == ["done", "cancelled", "cancelled"]
+    assert running.ended_at == pytest.approx(trio.current_time())
+    assert pending.started_at is None
+    assert records(caplog) == [("WARNING", "task sleep_forever of GET / was cancelled")] * 2
+
+
+async def test_a_task_that_fails_while_it_is_cancelled_is_reported_and_cancellation_goes_on(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("disk full")
+
+    async def parent() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+            await trio.sleep_forever()
+
+    tasks = BackgroundTasks()
+    task = tasks.add_task(parent)
+    rest = tasks.add_task(trio.lowlevel.checkpoint)
+    with trio.move_on_after(1) as scope:
+        await run(tasks)
+    assert scope.cancelled_caught
+    assert task.state == "failed"
+    assert rest.state == "cancelled"
+    assert [message for _, message in records(caplog)] == [
+        "task parent of GET / failed",
+        "task checkpoint of GET / was cancelled",
+    ]
+
+
+async def test_cancelled_before_the_first_step_still_counts() -> None:
+    tasks = BackgroundTasks()
+    task = tasks.add_task(trio.lowlevel.checkpoint)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await run(tasks)
+    assert task.state == "cancelled"
+
+
+async def test_cancel_at_every_checkpoint_leaves_each_task_in_an_end_state() -> None:
+    """However far the list is, nothing is pending, running or run twice afterwards."""
+
+    async def scenario(cancel_at: int | None) -> int:
+        runs: list[str] = []
+        tasks = BackgroundTasks()
+
+        async def step(name: str) -> None:
+            runs.append(name)
+            await trio.lowlevel.checkpoint()
+            if name == "b":
+                tasks.add_task(step, "d")
+                raise ValueError(name)
+
+        handles = [tasks.add_task(step, name) for name in "abc"]
+        counter = _CancelAt(cancel_at)
+        with counter.scope:
+            trio.lowlevel.add_instrument(counter)
+            try:
+                await run(tasks)
+            finally:
+                trio.lowlevel.remove_instrument(counter)
+        assert all(h.state in ("done", "failed", "cancelled") for h in handles)
+        assert not len(tasks)
+        assert sorted(set(runs)) == sorted(runs)
+        return counter.count
+
+    steps = await scenario(None)
+    assert steps > 6
+    for k in range(1, steps + 1):
+        await scenario(k)
+
+
+class _CancelAt(trio.abc.Instrument):
+    """Counts the steps of the current task; cancels `scope` before the k-th."""
+
+    def __init__(self, k: int | None) -> None:
+        self.scope = trio.CancelScope()
+        self.count = 0
+        self._k = k
+        self._task = trio.lowlevel.current_task()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self.count += 1
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task and self.count + 1 == self._k:
+            self.scope.cancel()
+
+
+async def test_a_task_may_add_to_its_own_list() -> None:
+    done: list[str] = []
+    tasks = BackgroundTasks()
+
+    async def first() -> None:
+        tasks.add_task(done.append, "last")
+        done.append("first")
+
+    tasks.add_task(first)
+    tasks.add_task(done.append, "second")
+    await run(tasks)
+    assert done == ["first", "second", "last"]
+
+
+async def test_each_task_sees_contextvars_as_they_were_when_it_was_added() -> None:
+    seen: list[str] = []
+
+    async def read_then_write() -> None:
+        seen.append(user.get())
+        user.set("somebody else")
+        await trio.lowlevel.checkpoint()
+        seen.append(user.get())
+
+    tasks = BackgroundTasks()
+    user.set("ann")
+    tasks.add_task(read_then_write)
+    user.set("bob")
+    tasks.add_task(read_then_write)
+    tasks.add_task(lambda: seen.append(user.get()))  # in a thread
+    user.set("eve")
+    await run(tasks)
+    await trio.lowlevel.checkpoint()
+    assert seen == ["ann", "somebody else", "bob", "somebody else", "bob"]
+    assert user.get() == "eve"
+
+
+async def test_a_def_runs_in_a_thread_and_an_async_def_does_not() -> None:
+    threads: list[int] = []
+
+    def in_thread() -> None:
+        threads.append(threading.get_ident())
+
+    async def in_place() -> None:
+        threads.append(threading.get_ident())
+
+    tasks = BackgroundTasks()
+    tasks.add_task(in_thread)
+    tasks.add_task(in_place)
+    await run(tasks)
+    assert threads[0] != threading.get_ident()
+    assert threads[1] == threading.get_ident()
+
+
+class Mailer:
+    def __init__(self, sent: list[str]) -> None:
+        self._sent = sent
+
+    async def send(self, to: str) -> None:
+        self._sent.append(to)
+
+    async def __call__(self, to: str) -> None:
+        self._sent.append(to)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda sent: Mailer(sent).send, "Mailer.send"),
+        (lambda sent: Mailer(sent), "Mailer"),
+        (lambda sent: functools.partial(Mailer(sent).send), "Mailer.send"),
+        (lambda sent: functools.partial(functools.partial(Mailer(sent))), "Mailer"),
+        (lambda sent: sent.append, "list.append"),
+    ],
+)
+async def test_whatever_is_callable_can_be_a_task(
+    make: Callable[[list[str]], Callable[[str], Awaitable[None] | None]], name: str
+) -> None:
+    sent: list[str] = []
+    tasks = BackgroundTasks()
+    task = tasks.add_task(make(sent), "ann")
+    await run(tasks)
+    assert sent == ["ann"]
+    assert task.name == name
+
+
+async def test_a_called_function_is_refused_with_the_right_line() -> None:
+    tasks = BackgroundTasks()
+    mistake: Any = fail(ValueError())
+    with pytest.raises(
+        TypeError, match=r"wrong:  add_task\(fail\(…\)\)\n +right:  add_task\(fail,"
+    ):
+        tasks.add_task(mistake)
+    result: Any = None
+    with pytest.raises(TypeError, match=r"not None\n +wrong:  add_task\(f\(…\)\)"):
+        tasks.add_task(result)
+    assert len(tasks) == 0
+
+
+async def test_a_sync_function_that_returns_a_coroutine_fails_aloud(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = BackgroundTasks()
+    task = tasks.add_task(lambda: fail(ValueError()))
+    await run(tasks)
+    assert task.state == "failed"
+    assert "appears to be asynchronous" in str(task.exception)
+
+
+async def test_nothing_can_be_added_to_a_list_that_is_over() -> None:
+    tasks = BackgroundTasks()
+    await run(tasks)
+    tasks._close()
+    with pytest.raises(RuntimeError, match=r"can't add task .*fail.* is over"):
+        tasks.add_task(fail, ValueError())
+
+
+async def test_a_list_that_joins_another_shares_what_is_added_later() -> None:
+    done: list[str] = []
+    request, brought = BackgroundTasks(), BackgroundTasks([BackgroundTask(done.append, "b")])
+    request.add_task(done.append, "a")
+    request._adopt(brought)
+    request._adopt(brought)  # again changes nothing
+    request._adopt(BackgroundTask(done.append, "c"))
+    brought.add_task(done.append, "d")
+    await run(request)
+    assert done == ["a", "b", "c", "d"]
+
+
+async def test_the_tasks_threads_are_limited_and_waiting_for_one_can_be_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release, running = threading.Event(), trio.Event()
+
+    def hold() -> None:
+        trio.from_thread.run_sync(running.set)
+        release.wait()
+
+    runner = TaskRunner(max_threads=1)
+    holder, waiter = BackgroundTasks(), BackgroundTasks()
+    held, waiting = holder.add_task(hold), waiter.add_task(hold)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.run, holder, "GET /1", Grace())
+        await running.wait()
+        with trio.move_on_after(0.01) as scope:
+            await runner.run(waiter, "GET /2", Grace())
+        assert scope.cancelled_caught
+        assert waiting.state == "cancelled"
+        release.set()
+    assert held.state == "done"
+    assert runner._limiter.borrowed_tokens == 0
+
+
+async def test_a_cancelled_thread_has_the_cleanup_time_to_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release, running = threading.Event(), trio.Event()
+
+    def hold() -> None:
+        trio.from_thread.run_sync(running.set)
+        release.wait()
+
+    tasks = BackgroundTasks()
+    task = tasks.add_task(hold)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, tasks)
+        await running.wait()
+        nursery.cancel_scope.cancel()
+        release.set()
+    assert task.state == "done"
+
+
+async def test_a_thread_that_takes_longer_is_abandoned_by_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release, running = threading.Event(), trio.Event()
+
+    def hold() -> None:
+        trio.from_thread.run_sync(running.set)
+        release.wait()
+
+    tasks = BackgroundTasks()
+    grace = Grace()
+    task, rest = tasks.add_task(hold), tasks.add_task(hold)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(functools.partial(run, tasks, grace=grace))
+        await running.wait()
+        nursery.cancel_scope.cancel()
+        grace.end_at(trio.current_time())
+    release.set()
+    assert (task.state, rest.state) == ("abandoned", "cancelled")
+    assert [level for level, _ in records(caplog)] == ["ERROR", "WARNING"]
+    assert "hold of GET /: its thread didn't end in time" in records(caplog)[0][1]
+
+
+async def test_ten_thousand_tasks_run(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    count = 0
+
+    async def one() -> None:
+        nonlocal count
+        count += 1
+
+    tasks = BackgroundTasks()
+    for _ in range(10_000):
+        tasks.add_task(one)
+    await run(tasks)
+    assert count == 10_000

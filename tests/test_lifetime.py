@@ -1,0 +1,639 @@
+"""The request's life, in memory: what comes before what, and what ends when."""
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated, Any
+
+import pytest
+import trio
+from trio.testing import MockClock, Sequencer
+
+from trioweb import (
+    App,
+    BackgroundTask,
+    BackgroundTasks,
+    Depends,
+    HTTPException,
+    JSONResponse,
+    Request,
+    StreamingResponse,
+)
+
+from .asgi import Client, running
+
+
+def messages(caplog: pytest.LogCaptureFixture, name: str = "trioweb") -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == name]
+
+
+async def test_the_call_returns_before_the_task_runs() -> None:
+    app = App()
+    ran, release = trio.Event(), trio.Event()
+
+    async def task() -> None:
+        await release.wait()
+        ran.set()
+
+    @app.post("/send/{email}")
+    async def send(email: str, background_tasks: BackgroundTasks) -> dict[str, str]:
+        background_tasks.add_task(task)
+        return {"to": email}
+
+    async with running(app) as client:
+        first = await client("POST", "/send/ann")
+        assert first.json() == {"to": "ann"}
+        assert not ran.is_set()
+        assert (await client("POST", "/send/bob")).status == 200
+        release.set()
+    assert ran.is_set()
+
+
+async def test_no_task_starts_before_the_server_took_the_last_byte(
+    autojump_clock: MockClock,
+) -> None:
+    """Even when the server is slow to take it."""
+    app = App()
+    events: list[str] = []
+
+    async def task() -> None:
+        events.append("task")
+
+    @app.get("/")
+    async def root(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(task)
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        async def slow_send(message: Any) -> None:
+            await trio.sleep(10)
+            await send(message)
+            events.append(message["type"])
+
+        await app(scope, receive, slow_send)
+
+    async with running(app):
+        await Client(slow)("GET", "/")
+    assert events == ["http.response.start", "http.response.body", "task"]
+
+
+Endpoint = Callable[..., Any]
+
+
+async def test_everything_in_its_order() -> None:
+    """Section by section: handler, function, response, response exit, call, tasks, request."""
+    app = App()
+    events: list[str] = []
+
+    def dependency(scope: str) -> Endpoint:
+        async def depend() -> AsyncIterator[str]:
+            events.append(f"{scope} entered")
+            yield scope
+            events.append(f"{scope} left")
+
+        return depend
+
+    @app.get("/")
+    async def root(
+        background_tasks: BackgroundTasks,
+        request_scope: Annotated[str, Depends(dependency("request"))],
+        response_scope: Annotated[str, Depends(dependency("response"), scope="response")],
+        function_scope: Annotated[str, Depends(dependency("function"), scope="function")],
+    ) -> str:
+        background_tasks.add_task(events.append, "task")
+        events.append("handler")
+        return "ok"
+
+    async def recording(scope: Any, receive: Any, send: Any) -> None:
+        async def record(message: Any) -> None:
+            events.append(message["type"])
+            await send(message)
+
+        await app(scope, receive, record)
+        events.append("call returned")
+
+    async with running(app):
+        await Client(recording)("GET", "/")
+    assert events[:4] == ["request entered", "response entered", "function entered", "handler"]
+    assert events[4:8] == [
+        "function left",
+        "http.response.start",
+        "http.response.body",
+        "response left",
+    ]
+    # The call and the tasks are two Trio tasks from here on.
+    assert sorted(events[8:]) == ["call returned", "request left", "task"]
+    assert events.index("task") < events.index("request left")
+
+
+async def test_five_sources_of_tasks_one_list_none_dropped() -> None:
+    app = App()
+    done: list[str] = []
+
+    async def deeper(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(done.append, "sub-dependency")
+
+    async def deep(background_tasks: BackgroundTasks, _: Annotated[None, Depends(deeper)]) -> None:
+        background_tasks.add_task(done.append, "dependency")
+
+    @app.get("/")
+    async def root(request: Request, _: Annotated[None, Depends(deep)]) -> JSONResponse:
+        request.tasks.add_task(done.append, "handler")
+        brought = BackgroundTasks()
+        brought.add_task(done.append, "response")
+        return JSONResponse({}, background=brought)
+
+    @app.get("/missing")
+    async def missing() -> None:
+        raise LookupError
+
+    @app.exception_handler(LookupError)
+    async def handle(request: Request, exc: LookupError) -> JSONResponse:
+        request.tasks.add_task(done.append, "exception handler")
+        return JSONResponse({}, 404, background=BackgroundTask(done.append, "its response"))
+
+    for path in ("/", "/missing"):
+        async with running(app) as client:
+            await client("GET", path)
+    assert done == [
+        "sub-dependency",
+        "dependency",
+        "handler",
+        "response",
+        "exception handler",
+        "its response",
+    ]
+
+
+async def test_tasks_of_an_exception_handler_run_where_no_route_matches() -> None:
+    app = App()
+    done: list[str] = []
+
+    @app.exception_handler(HTTPException)
+    async def handle(request: Request, exc: HTTPException) -> JSONResponse:
+        request.tasks.add_task(done.append, "told")
+        return JSONResponse({}, exc.status_code)
+
+    async with running(app) as client:
+        assert (await client("GET", "/nowhere")).status == 404
+    assert done == ["told"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_tasks_of_a_failed_handler_are_skipped(beside: bool) -> None:
+    app = App()
+    handles: list[BackgroundTask] = []
+
+    async def fail(background_tasks: BackgroundTasks) -> None:
+        handles.append(background_tasks.add_task(trio.lowlevel.checkpoint))
+        raise HTTPException(409)
+
+    async def fail_beside(background_tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
+        await fail(background_tasks)
+
+    app.get("/")(fail_beside if beside else fail)
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 409
+    assert [handle.state for handle in handles] == ["skipped"]
+
+
+async def test_a_task_that_fails_never_reaches_an_exception_handler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+    handled: list[BaseException] = []
+
+    async def task() -> None:
+        raise LookupError
+
+    @app.get("/items/{name}")
+    async def root(name: str, background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(task)
+
+    @app.exception_handler(LookupError)
+    async def handle(request: Request, exc: LookupError) -> None:
+        handled.append(exc)  # pragma: no cover - the promise
+
+    async with running(app) as client:
+        assert (await client("GET", "/items/%0Ax")).status == 200
+    assert handled == []
+    [message] = messages(caplog, "trioweb.tasks")
+    assert message.endswith("task of GET /items/%0Ax failed")
+
+
+@pytest.mark.parametrize("had_tasks", [False, True])
+async def test_a_task_added_when_the_request_is_over_is_refused_aloud(had_tasks: bool) -> None:
+    app = App()
+    kept: list[Request] = []
+
+    @app.get("/")
+    async def root(request: Request) -> None:
+        kept.append(request)
+        if had_tasks:
+            request.tasks.add_task(trio.lowlevel.checkpoint)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    with pytest.raises(RuntimeError, match="is over"):
+        kept[0].tasks.add_task(print)
+
+
+async def test_a_started_child_begins_at_once_and_its_failure_cancels_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+    states: list[str] = []
+
+    async def child() -> None:
+        raise OSError("child")
+
+    @app.get("/")
+    async def root(nursery: trio.Nursery) -> None:
+        nursery.start_soon(child)
+        try:
+            await trio.sleep_forever()
+        finally:
+            states.append("handler cancelled")
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 500
+    assert states == ["handler cancelled"]
+    assert messages(caplog) == ["GET / failed"]
+
+
+async def test_a_child_that_fails_during_the_list_cancels_the_rest_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+    handles: list[BackgroundTask] = []
+
+    step = Sequencer()
+
+    async def child() -> None:
+        async with step(1):
+            raise OSError("child")
+
+    async def task() -> None:
+        async with step(0):
+            pass
+        await trio.sleep_forever()
+
+    @app.get("/")
+    async def root(nursery: trio.Nursery, background_tasks: BackgroundTasks) -> None:
+        nursery.start_soon(child)
+        handles.append(background_tasks.add_task(task))
+        handles.append(background_tasks.add_task(task))
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 200
+    assert [handle.state for handle in handles] == ["cancelled", "cancelled"]
+    assert messages(caplog) == ["GET / failed after its response began"]
+
+
+async def test_a_child_may_outlive_the_tasks_and_the_request_waits_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    events: list[str] = []
+
+    async def note(event: str, *, after: float) -> None:
+        await trio.sleep(after)
+        events.append(event)
+
+    @app.get("/")
+    async def root(nursery: trio.Nursery, background_tasks: BackgroundTasks) -> None:
+        nursery.start_soon(partial(note, "child", after=5))
+        background_tasks.add_task(note, "task", after=1)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert events == ["task", "child"]
+
+
+async def test_the_drain_waits_for_tasks_and_closes_the_lifespan_last(
+    autojump_clock: MockClock,
+) -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        yield
+        events.append("lifespan closed")
+
+    app = App(lifespan=lifespan)
+
+    async def task() -> None:
+        await trio.sleep(19)
+        events.append("task done")
+
+    @app.get("/")
+    async def root(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(task)
+
+    async with running(app) as client:
+        await client("GET", "/")
+        assert not app.draining.is_set()
+    assert events == ["task done", "lifespan closed"]
+    assert app.draining.is_set()
+
+
+async def test_past_the_drain_timeout_tasks_are_cancelled_with_time_to_clean_up(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        yield
+        events.append("lifespan closed")
+
+    app = App(lifespan=lifespan, drain_timeout=2, cleanup_timeout=1)
+
+    async def task() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.5)
+            events.append("task cleaned up")
+
+    @app.get("/")
+    async def root(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(task)
+        background_tasks.add_task(task)
+
+    async with running(app) as client:
+        await client("GET", "/")
+        begin = trio.current_time()
+    assert trio.current_time() - begin == pytest.approx(2.5)
+    assert events == ["task cleaned up", "lifespan closed"]
+    assert len(messages(caplog, "trioweb.tasks")) == 2
+
+
+async def test_a_request_in_flight_is_waited_for_and_new_ones_get_503(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    entered = trio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        entered.set()
+        await trio.sleep(5)
+        return "done"
+
+    async with trio.open_nursery() as nursery, running(app) as client:
+        results: list[Any] = []
+
+        async def ask() -> None:
+            results.append(await client("GET", "/slow"))
+
+        nursery.start_soon(ask)
+        await entered.wait()
+
+        async def ask_late() -> None:
+            await app.draining.wait()
+            results.append(await client("GET", "/slow"))
+
+        nursery.start_soon(ask_late)
+    late, early = results
+    assert early.json() == "done"
+    assert late.status == 503
+    assert late.headers["retry-after"] == "1"
+    assert (await client("GET", "/slow")).status == 503
+
+
+@pytest.mark.parametrize("when", ["in the handler", "in the response", "after"])
+@pytest.mark.parametrize("beside", [False, True])
+async def test_cancelling_the_servers_call(when: str, beside: bool) -> None:
+    """A handler that hasn't returned is cancelled, its tasks skipped; else they run."""
+    app = App()
+    handles: list[BackgroundTask] = []
+    events: list[str] = []
+    reached = trio.Event()
+
+    async def handler(background_tasks: BackgroundTasks) -> StreamingResponse:
+        handles.append(background_tasks.add_task(events.append, "task"))
+        try:
+            if when == "in the handler":
+                reached.set()
+                await trio.sleep_forever()
+        finally:
+            events.append("handler left")
+        return StreamingResponse(chunks())
+
+    async def chunks() -> AsyncIterator[str]:
+        try:
+            yield "a"
+            if when == "in the response":
+                reached.set()
+                await trio.sleep_forever()
+        finally:
+            events.append("stream closed")
+
+    async def handler_beside(
+        background_tasks: BackgroundTasks, nursery: trio.Nursery
+    ) -> StreamingResponse:
+        return await handler(background_tasks)
+
+    app.get("/")(handler_beside if beside else handler)
+    async with running(app) as client, trio.open_nursery() as nursery:
+
+        async def call() -> None:
+            with trio.CancelScope() as scope:
+                nursery.start_soon(cancel, scope)
+                await client("GET", "/")
+            events.append(f"cancelled: {scope.cancelled_caught}")
+            reached.set()
+
+        async def cancel(scope: trio.CancelScope) -> None:
+            await reached.wait()
+            scope.cancel()
+
+        nursery.start_soon(call)
+    expected = {
+        "in the handler": ("skipped", ["cancelled: True", "handler left"]),
+        "in the response": (
+            "done",
+            ["cancelled: True", "handler left", "stream closed", "task"],
+        ),
+        "after": ("done", ["cancelled: False", "handler left", "stream closed", "task"]),
+    }
+    state, seen = expected[when]
+    assert [handle.state for handle in handles] == [state]
+    assert sorted(events) == seen
+
+
+async def test_a_cancelled_call_waits_no_longer_than_the_cleanup_timeout(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(cleanup_timeout=3)
+    left: list[float] = []
+
+    async def hanging() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await trio.sleep_forever()
+
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(hanging)]) -> None:
+        await trio.sleep_forever()
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        with trio.move_on_after(1):
+            await client("GET", "/")
+        left.append(trio.current_time() - begin)
+    assert left == [pytest.approx(4)]
+    assert messages(caplog) == ["dependency hanging didn't close within the cleanup timeout"]
+
+
+async def test_a_dependency_closes_in_peace_though_its_request_is_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    events: list[str] = []
+
+    async def session() -> AsyncIterator[None]:
+        try:
+            yield
+        except trio.Cancelled:
+            events.append("rolled back")
+            raise
+        finally:
+            await trio.sleep(1)  # not cancelled again
+            events.append("closed")
+
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(session)]) -> None:
+        await trio.sleep_forever()
+
+    async with running(app) as client:
+        with trio.move_on_after(1):
+            await client("GET", "/")
+    assert events == ["rolled back", "closed"]
+
+
+async def test_a_handler_in_a_thread_is_abandoned_past_the_cleanup_timeout(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App(cleanup_timeout=0.01)
+    release, entered = threading.Event(), trio.Event()
+
+    @app.get("/")
+    def root() -> None:
+        trio.from_thread.run_sync(entered.set)
+        release.wait()
+
+    async with running(app) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(client, "GET", "/")
+        await entered.wait()
+        nursery.cancel_scope.cancel()
+    release.set()
+    assert messages(caplog) == ["GET / failed"]
+
+
+async def test_without_a_lifespan_the_call_returns_when_the_tasks_are_done(
+    autojump_clock: MockClock,
+) -> None:
+    app = App(drain_timeout=1)
+    done: list[str] = []
+
+    async def task() -> None:
+        await trio.sleep(60)
+        done.append("task")
+
+    @app.get("/")
+    async def root(background_tasks: BackgroundTasks) -> str:
+        background_tasks.add_task(task)
+        return "ok"
+
+    exchange = await Client(app)("GET", "/")
+    assert exchange.json() == "ok"
+    assert done == ["task"]
+    # And again: nothing was used up.
+    assert (await Client(app)("GET", "/")).status == 200
+
+
+async def test_a_stream_that_is_never_sent_is_closed() -> None:
+    app = App()
+    sender, receiver = trio.open_memory_channel[str](0)
+
+    async def commit() -> AsyncIterator[None]:
+        yield
+        raise OSError("commit failed")
+
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(commit, scope="function")]) -> StreamingResponse:
+        return StreamingResponse(receiver)
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 500
+        with pytest.raises(trio.BrokenResourceError):
+            await sender.send("anybody?")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_a_failing_stream_is_logged_once_and_its_tasks_run(
+    beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+    done: list[str] = []
+
+    async def broken() -> AsyncIterator[str]:
+        yield "a"
+        raise OSError("disk")
+
+    async def root(background_tasks: BackgroundTasks) -> StreamingResponse:
+        background_tasks.add_task(done.append, "task")
+        return StreamingResponse(broken())
+
+    async def root_beside(
+        background_tasks: BackgroundTasks, nursery: trio.Nursery
+    ) -> StreamingResponse:
+        return await root(background_tasks)
+
+    app.get("/")(root_beside if beside else root)
+    async with running(app) as client:
+        exchange = await client("GET", "/")
+    assert not exchange.complete.is_set()
+    assert done == ["task"]
+    assert messages(caplog) == ["GET / failed after its response began"]
+
+
+async def test_ctrl_c_in_a_handler_goes_through() -> None:
+    app = App()
+
+    @app.get("/")
+    async def root() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await Client(app)("GET", "/")
+    assert raised.group_contains(KeyboardInterrupt)
+
+
+async def test_a_bug_of_ours_takes_no_other_request_with_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    app = App()
+    done: list[str] = []
+
+    def broken(scope: object) -> str:
+        raise ZeroDivisionError
+
+    @app.get("/")
+    async def root(background_tasks: BackgroundTasks) -> None:
+        background_tasks.add_task(done.append, "task")
+
+    async with running(app) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("trioweb._lifetime.describe", broken)
+            await client("GET", "/")
+            await trio.testing.wait_all_tasks_blocked()
+        assert (await client("GET", "/")).status == 200
+    assert done == ["task"]
+    assert messages(caplog) == ["a bug in trioweb, please report it"]
