@@ -165,7 +165,8 @@ def report(costs: dict[str, list[float]]) -> str:
     """A Markdown table: the median cost, and the median of trioweb's ratio to each."""
     lines = ["| app | µs a call, median | min–max | trioweb / it |", "|---|---|---|---|"]
     for name, values in costs.items():
-        ratio = statistics.median(ours / its for ours, its in zip(costs["trioweb"], values, strict=True))
+        pairs = zip(costs["trioweb"], values, strict=True)
+        ratio = statistics.median(ours / its for ours, its in pairs)
         median = statistics.median(values)
         spread = f"{min(values):.1f}–{max(values):.1f}"
         lines.append(f"| {name} | {median:.1f} | {spread} | {ratio:.2f} |")

@@ -10,12 +10,20 @@ release = installed_version("trioweb")
 version = re.sub(r"\.dev.*", "", release)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+default_role = "literal"  # single backticks in docstrings are code
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"trioweb {version}"
+html_static_path = ["_static"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+
+nitpicky = True  # a reference that leads nowhere is an error, but for these:
+nitpick_ignore_regex = [
+    ("py:.*", r"(logging|msgspec|trio)(\..*)?"),  # documented elsewhere
+    ("py:class", r"trioweb\._.*"),  # types that are met as attributes, never imported
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

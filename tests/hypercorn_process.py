@@ -56,12 +56,18 @@ class HypercornProcess:
         Raises AssertionError, with all that was printed, when the server ends or
         `timeout` passes without it.
         """
+        return self.wait_for_lines(text, 1, timeout)[0]
+
+    def wait_for_lines(self, text: str, count: int, timeout: float = LINE_TIMEOUT) -> list[str]:
+        """Wait, as `wait_for_line` does, for at least `count` lines that hold `text`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or self._find(text), timeout)
-            line = self._find(text)
-        if line is None:
-            raise AssertionError(f"the server printed no line with {text!r}, but:\n{self.log}")
-        return line
+            self._changed.wait_for(lambda: self._ended or len(self._find(text)) >= count, timeout)
+            lines = self._find(text)
+        if len(lines) < count:
+            raise AssertionError(
+                f"the server printed {len(lines) or 'no'} line with {text!r}, but:\n{self.log}"
+            )
+        return lines
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal Hypercorn's main process, as a terminal or a supervisor does."""
@@ -92,8 +98,8 @@ class HypercornProcess:
         self._reader.join()
         self._process.wait()
 
-    def _find(self, text: str) -> str | None:
-        return next((line for line in self._lines if text in line), None)
+    def _find(self, text: str) -> list[str]:
+        return [line for line in self._lines if text in line]
 
     def _read_output(self) -> None:
         assert self._process.stdout is not None
@@ -131,6 +137,23 @@ def hypercorn_process(
         server.wait_for_line(READY_LINE)
         yield server
         server.stop(stop_timeout)
+    finally:
+        server.kill()
+
+
+def hypercorn_refusal(
+    app: str, *, cwd: Path, options: Sequence[str] = (), timeout: float = STOP_TIMEOUT
+) -> str:
+    """What Hypercorn prints about an `app` that doesn't start, once it has ended by itself.
+
+    Not its exit code: that of a main process whose only worker failed is 0.
+    Raises AssertionError when it still runs after `timeout` seconds.
+    """
+    with socket.create_server((HOST, 0)) as listener:
+        server = HypercornProcess(_start(app, listener, cwd, options, {}), 0)
+    try:
+        server.wait(timeout)
+        return server.log
     finally:
         server.kill()
 

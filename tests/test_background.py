@@ -22,7 +22,7 @@ user = contextvars.ContextVar("user", default="nobody")
 
 async def run(tasks: BackgroundTasks, *, grace: Grace | None = None, max_threads: int = 20) -> None:
     runner = TaskRunner(max_threads=max_threads)
-    await runner.run(tasks, "GET /", grace or Grace())
+    await runner.run(tasks, "GET /", grace or Grace(5))
 
 
 async def fail(exc: BaseException) -> None:
@@ -352,10 +352,10 @@ async def test_the_tasks_threads_are_limited_and_waiting_for_one_can_be_cancelle
     holder, waiter = BackgroundTasks(), BackgroundTasks()
     held, waiting = holder.add_task(hold), waiter.add_task(hold)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(runner.run, holder, "GET /1", Grace())
+        nursery.start_soon(runner.run, holder, "GET /1", Grace(5))
         await running.wait()
         with trio.move_on_after(0.01) as scope:
-            await runner.run(waiter, "GET /2", Grace())
+            await runner.run(waiter, "GET /2", Grace(5))
         assert scope.cancelled_caught
         assert waiting.state == "cancelled"
         release.set()
@@ -392,7 +392,7 @@ async def test_a_thread_that_takes_longer_is_abandoned_by_name(
         release.wait()
 
     tasks = BackgroundTasks()
-    grace = Grace()
+    grace = Grace(5)
     task, rest = tasks.add_task(hold), tasks.add_task(hold)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(functools.partial(run, tasks, grace=grace))

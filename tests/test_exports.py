@@ -29,6 +29,7 @@ EXPORTS = {
     "PlainTextResponse",
     "Query",
     "RedirectResponse",
+    "RegistrationError",
     "Request",
     "RequestValidationError",
     "Response",

@@ -11,56 +11,54 @@ from trio.testing import MockClock
 from trioweb._grace import Grace, ThreadAbandoned
 
 
+async def hold(grace: Grace, *, seconds: float = float("inf")) -> bool:
+    """Whether a shelter of `grace` ended before the time was over."""
+    with trio.CancelScope() as scope, grace.shelter(scope):
+        await trio.sleep(seconds)
+    return scope.cancelled_caught
+
+
 async def test_a_shelter_holds_off_cancellation_until_the_end(autojump_clock: MockClock) -> None:
-    grace = Grace()
+    grace = Grace(3)
     begin = trio.current_time()
     with trio.CancelScope() as scope:
         scope.cancel()
-        grace.end_at(begin + 3)
-        with grace.shelter() as shelter:
-            await trio.sleep_forever()
-    assert shelter.cancelled_caught
+        grace.begin()
+        await hold(grace)
+    assert scope.cancelled_caught
     assert trio.current_time() == pytest.approx(begin + 3)
 
 
 async def test_an_end_reaches_open_shelters_and_those_of_parts(autojump_clock: MockClock) -> None:
-    whole = Grace()
-    part = Grace(whole)
+    whole = Grace(5)
+    part = Grace(5, whole)
     begin = trio.current_time()
-
-    async def hold(grace: Grace) -> None:
-        with grace.shelter():
-            await trio.sleep_forever()
-
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold, whole)
         nursery.start_soon(hold, part)
         await trio.sleep(1)
-        whole.end_at(begin + 5)
-    assert trio.current_time() == pytest.approx(begin + 5)
+        whole.begin()
+    assert trio.current_time() == pytest.approx(begin + 6)
 
 
 async def test_the_earlier_end_stays(autojump_clock: MockClock) -> None:
-    whole = Grace()
+    whole = Grace(5)
     begin = trio.current_time()
     whole.end_at(begin + 2)
-    part = Grace(whole)  # made later, it ends no later
-    part.end_at(begin + 9)
-    with part.shelter():
-        await trio.sleep_forever()
+    part = Grace(5, whole)  # made later, it ends no later
+    part.begin()
+    assert await hold(part)
     assert trio.current_time() == pytest.approx(begin + 2)
 
 
 async def test_the_end_of_a_part_leaves_the_whole_alone(autojump_clock: MockClock) -> None:
-    whole = Grace()
-    Grace(whole).end_at(trio.current_time())
-    with whole.shelter() as shelter:
-        await trio.sleep(1)
-    assert not shelter.cancelled_caught
+    whole = Grace(5)
+    Grace(5, whole).end_at(trio.current_time())
+    assert not await hold(whole, seconds=60)
 
 
 async def test_a_thread_past_the_end_is_abandoned_and_gives_its_place_back_when_it_ends() -> None:
-    limiter, grace = trio.CapacityLimiter(1), Grace()
+    limiter, grace = trio.CapacityLimiter(1), Grace(5)
     release, running = threading.Event(), trio.Event()
 
     def hold() -> None:
@@ -83,7 +81,7 @@ async def test_a_thread_past_the_end_is_abandoned_and_gives_its_place_back_when_
 
 
 async def test_a_thread_that_never_starts_gives_its_place_back() -> None:
-    limiter, grace = trio.CapacityLimiter(1), Grace()
+    limiter, grace = trio.CapacityLimiter(1), Grace(5)
     grace.end_at(trio.current_time())
     with pytest.raises(ThreadAbandoned):
         await grace.run_in_thread(threading.get_ident, limiter)
@@ -91,7 +89,7 @@ async def test_a_thread_that_never_starts_gives_its_place_back() -> None:
 
 
 async def test_what_a_thread_returns_and_raises_comes_out() -> None:
-    limiter, grace = trio.CapacityLimiter(1), Grace()
+    limiter, grace = trio.CapacityLimiter(1), Grace(5)
     assert await grace.run_in_thread(lambda: 42, limiter) == 42
     with pytest.raises(ZeroDivisionError):
         await grace.run_in_thread(lambda: 1 / 0, limiter)

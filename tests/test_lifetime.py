@@ -637,3 +637,89 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
         assert (await client("GET", "/")).status == 200
     assert done == ["task"]
     assert messages(caplog) == ["a bug in trioweb, please report it"]
+
+
+@pytest.mark.parametrize("scope", ["function", "response", "request"])
+@pytest.mark.parametrize("outcome", ["returns", "fails", "is too slow", "is cancelled"])
+async def test_a_dependency_may_hold_a_nursery_open(
+    scope: Any, outcome: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its scopes nest with ours, whatever happens between."""
+    app = App()
+    events: list[str] = []
+
+    async def workers() -> AsyncIterator[trio.Nursery]:
+        with trio.move_on_after(60):
+            async with trio.open_nursery() as nursery:
+                yield nursery
+                events.append("left")
+
+    @app.get("/", timeout=5)
+    async def root(nursery: Annotated[trio.Nursery, Depends(workers, scope=scope)]) -> str:
+        nursery.start_soon(trio.sleep, 1)
+        if outcome == "fails":
+            raise HTTPException(409)
+        if outcome != "returns":
+            await trio.sleep_forever()
+        return "ok"
+
+    statuses: list[int] = []
+    async with running(app) as client:
+        with trio.move_on_after(2 if outcome == "is cancelled" else 60):
+            statuses.append((await client("GET", "/")).status)
+    expected = {"returns": [200], "fails": [409], "is too slow": [503], "is cancelled": []}
+    assert statuses == expected[outcome]
+    assert events == (["left"] if outcome == "returns" else [])
+    assert messages(caplog) == []
+
+
+async def test_a_handler_that_outlasts_its_timeout_is_too_slow_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+
+    async def session() -> AsyncIterator[None]:
+        yield
+
+    @app.get("/", timeout=1)
+    async def root(_: Annotated[None, Depends(session)]) -> str:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+        return "late"
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 503
+
+
+async def test_tasks_after_a_timeout_have_all_their_time(mock_clock: MockClock) -> None:
+    """The cleanup time of the handler is not that of what its exception handler added."""
+    app = App(cleanup_timeout=5)
+    release, started = threading.Event(), trio.Event()
+    handles: list[BackgroundTask] = []
+
+    async def session() -> AsyncIterator[None]:
+        yield
+
+    @app.get("/", timeout=1)
+    async def root(_: Annotated[None, Depends(session)]) -> None:
+        await trio.sleep_forever()
+
+    def task() -> None:
+        trio.from_thread.run_sync(started.set)
+        release.wait()
+
+    @app.exception_handler(HTTPException)
+    async def handle(request: Request, exc: HTTPException) -> JSONResponse:
+        handles.append(request.tasks.add_task(task))
+        return JSONResponse({}, exc.status_code)
+
+    async with running(app) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client, "GET", "/")
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(1)
+        await started.wait()
+        mock_clock.jump(6)
+        await trio.testing.wait_all_tasks_blocked()
+        release.set()
+    assert [handle.state for handle in handles] == ["done"]

@@ -11,7 +11,8 @@ a test holds the imports against this picture:
     4  _response      what goes out
     3  _request       what comes in
     2  _background    one task, its list, who runs them
-    1  _routing       path -> route                 _shapes  annotation -> decode, encode
+    1  _routing       path -> route                 _shapes   annotation -> decode, encode
+       _markers       what an author writes in a signature: Query, Depends, …
     0  _errors _grace _headers _limits _callables   each stands alone
 """
 
@@ -20,9 +21,11 @@ from ._background import BackgroundTask as BackgroundTask, BackgroundTasks as Ba
 from ._errors import (
     ClientDisconnect as ClientDisconnect,
     HTTPException as HTTPException,
+    RegistrationError as RegistrationError,
     RequestValidationError as RequestValidationError,
 )
-from ._inject import (
+from ._limits import Limits as Limits
+from ._markers import (
     Body as Body,
     Cookie as Cookie,
     Depends as Depends,
@@ -30,7 +33,6 @@ from ._inject import (
     Path as Path,
     Query as Query,
 )
-from ._limits import Limits as Limits
 from ._registration import Router as Router
 from ._request import Request as Request
 from ._response import (
@@ -63,6 +65,7 @@ __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets th
     "HTTPException",
     "RequestValidationError",
     "ClientDisconnect",
+    "RegistrationError",
     "Limits",
 ]
 

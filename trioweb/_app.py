@@ -124,12 +124,17 @@ class App(Router):
         self._templates.setdefault(route.name, []).append(template)
         super()._register(route)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The ASGI application; only servers call it."""
-        if not trio.lowlevel.in_trio_run():
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The ASGI application; only servers call it.
+
+        They agree on ASGI's messages, but each has types of its own for them.
+        """
+        if scope["type"] == "http" and self._lifetime.is_open:
+            await self._answer(self._lifetime, scope, receive, send)
+        elif not trio.lowlevel.in_trio_run():
             await _refuse_asyncio(scope, receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve_outside_lifespan(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._run_lifespan(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -138,11 +143,12 @@ class App(Router):
         else:
             raise NotImplementedError(f"trioweb doesn't speak ASGI's {scope['type']!r}")
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._lifetime.is_open or self._lifetime.draining.is_set():
-            await self._answer(self._lifetime, scope, receive, send)
+    async def _serve_outside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """After the lifespan nothing is served; where there is none, its nursery is this call's."""
+        lifetime = self._lifetime
+        if lifetime.draining.is_set():
+            await self._answer(lifetime, scope, receive, send)
             return
-        # A server without lifespan: what the request leaves behind lives in this call.
         lifetime = self._new_lifetime(drain_timeout=math.inf)
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
@@ -175,7 +181,7 @@ class App(Router):
         log = functools.partial(_log_failure, request)
         if not _errors.is_failure(exc):
             _errors.raise_rest(exc, log)
-        chosen, others = _errors.select(exc, self._has_handler)
+        chosen, others = _errors.select(exc, self._has_handler_of_its_own)
         if others is not None:
             log(others)
         handler = self._handler_for(chosen)
@@ -199,8 +205,10 @@ class App(Router):
         handlers = self._exception_handlers
         return next((handlers[kind] for kind in type(exc).__mro__ if kind in handlers), None)
 
-    def _has_handler(self, exc: BaseException) -> bool:
-        return self._handler_for(exc) is not None
+    def _has_handler_of_its_own(self, exc: BaseException) -> bool:
+        handlers = self._exception_handlers
+        catch_alls = (Exception, BaseException)
+        return any(kind in handlers and kind not in catch_alls for kind in type(exc).__mro__)
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
@@ -248,6 +256,7 @@ class _Refusal:
     exc: HTTPException
     inline = True
     needs_nursery = False
+    timeout = None
 
     async def __call__(self, request: Request, steps: Steps) -> Response:
         raise self.exc

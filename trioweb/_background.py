@@ -78,8 +78,9 @@ class BackgroundTask:
 class BackgroundTasks:
     """The list of what runs after the response, one after another, in the order added.
 
-    A handler, dependency or exception handler takes it as a parameter, or makes
-    one and hands it to a response: `JSONResponse(…, background=tasks)`.
+    A handler or dependency takes it as a parameter, whoever has the request finds
+    it there, as `request.tasks`, and a response can bring one along:
+    `JSONResponse(…, background=tasks)`.
     """
 
     __slots__ = ("_queue",)

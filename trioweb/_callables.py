@@ -24,7 +24,8 @@ def target(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_async(func: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(target(func))
+    """Whether calling it gives a coroutine; `functools.wraps` around an `async def` does."""
+    return inspect.iscoroutinefunction(inspect.unwrap(target(func)))
 
 
 def is_async_generator(func: Callable[..., Any]) -> bool:

@@ -146,13 +146,21 @@ def select(
     """The exception to answer for, and the rest of its group, which is to be logged.
 
     A group that holds exactly one exception with a handler stands for that one;
-    any other group is answered for as a whole.
+    a group of one, unless groups have a handler, for its only member; any other
+    is answered for as a whole.  `has_handler` doesn't count a handler of everything.
     """
-    if not isinstance(exc, BaseExceptionGroup) or has_handler(exc):
-        return exc, None
-    handled = [leaf for leaf in leaves(exc) if has_handler(leaf)]
-    if len(handled) != 1:
-        return exc, None
-    chosen = handled[0]
-    _, rest = exc.split(lambda member: member is chosen)
-    return chosen, rest
+    members = list(leaves(exc))
+    handled = [leaf for leaf in members if has_handler(leaf)]
+    if len(handled) == 1:
+        [chosen] = handled
+        return chosen, _without(exc, chosen)
+    if len(members) == 1 and not has_handler(exc):
+        return members[0], None
+    return exc, None
+
+
+def _without(exc: BaseException, leaf: BaseException) -> BaseException | None:
+    if not isinstance(exc, BaseExceptionGroup):
+        return None
+    _, rest = exc.split(lambda member: member is leaf)
+    return rest

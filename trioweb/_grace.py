@@ -3,9 +3,9 @@
 Rules of this module:
 
 * Cleanup runs behind a shield, so that an `await` in it isn't cancelled again at once.
-* No shield is without a bound: as soon as whoever owns a `Grace` cancels the
-  work, it says with `end_at` when the cleanup must be over, and that holds for
-  the scopes that are open and for those that open later.
+* No shield is without a bound: whoever cancels the work says so with `begin`, or
+  beforehand with `end_at`, and that bounds the shelters that are open and those
+  that open later.
 * A `Grace` can be a part of another one: what ends the whole ends the part.
 * A thread can't be cancelled.  It is cleanup from the moment it starts: it has
   until then to end, and is abandoned after that.
@@ -29,35 +29,45 @@ class ThreadAbandoned(Exception):
 
 
 class Grace:
-    """The cleanup time of everything in an app, or of one request as a part of that `whole`."""
+    """The cleanup time of everything in an app, or of one request as a part of that `whole`.
 
-    def __init__(self, whole: Grace | None = None) -> None:
-        self._deadline: float = math.inf if whole is None else whole._deadline
+    It takes `seconds` once it has begun.
+    """
+
+    def __init__(self, seconds: float, whole: Grace | None = None) -> None:
+        self.seconds = seconds
+        self._end: float = math.inf if whole is None else whole._end
         self._scopes: set[trio.CancelScope] = set()
         self._parts: weakref.WeakSet[Grace] = weakref.WeakSet()
         if whole is not None:
             whole._parts.add(self)
 
-    @contextmanager
-    def shelter(self) -> Iterator[trio.CancelScope]:
-        """A shielded scope; at the end of the cleanup time it is cancelled, and absorbs that.
+    def begin(self) -> None:
+        """The work was cancelled just now: the time for its cleanup begins."""
+        self.end_at(trio.current_time() + self.seconds)
 
-        Its `cancelled_caught` then says so.
-        """
-        with trio.CancelScope(shield=True, deadline=self._deadline) as scope:
-            self._scopes.add(scope)
-            try:
-                yield scope
-            finally:
-                self._scopes.discard(scope)
-
-    def end_at(self, deadline: float) -> None:
-        """Cleanup must be over at `deadline` (on Trio's clock); an earlier one stays."""
-        self._deadline = min(self._deadline, deadline)
+    def end_at(self, end: float) -> None:
+        """Cleanup must be over at `end` (on Trio's clock); an earlier one stays."""
+        self._end = min(self._end, end)
         for scope in self._scopes:
-            scope.deadline = self._deadline
+            scope.deadline = self._end
         for part in self._parts:
-            part.end_at(self._deadline)
+            part.end_at(self._end)
+
+    @contextmanager
+    def shelter(self, scope: trio.CancelScope) -> Iterator[None]:
+        """Shield `scope`, which is open, from cancellation until the end of the cleanup time.
+
+        Past that it is cancelled.
+        """
+        scope.deadline = self._end
+        scope.shield = True
+        self._scopes.add(scope)
+        try:
+            yield
+        finally:
+            self._scopes.discard(scope)
+            scope.shield = False
 
     async def run_in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         """`call()` in a worker thread, which has the cleanup time to end in.
@@ -68,10 +78,14 @@ class Grace:
         """
         place = _Place(limiter)
         await limiter.acquire_on_behalf_of(place)
-        with place.released_unless_taken(), self.shelter():
-            # The stub wants a CapacityLimiter; the documentation, its two methods.
-            return await trio.to_thread.run_sync(call, limiter=place, abandon_on_cancel=True)  # type: ignore[arg-type]
-        raise ThreadAbandoned("a thread ran longer than the time for cleanup")
+        with place.released_unless_taken(), trio.CancelScope() as scope, self.shelter(scope):
+            try:
+                # The stub wants a CapacityLimiter; the documentation, its two methods.
+                result = await trio.to_thread.run_sync(call, limiter=place, abandon_on_cancel=True)  # type: ignore[arg-type]
+            except trio.Cancelled:
+                # Nobody but the end of the cleanup time reaches through the shield.
+                raise ThreadAbandoned("a thread ran longer than the time for cleanup") from None
+        return result
 
 
 class _Place:

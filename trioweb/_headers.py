@@ -63,24 +63,30 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
     """A response's header fields.  Setting one replaces all of that name; `append` adds.
 
     Raises ValueError for a name that is no token, for CR, LF, NUL and other
-    control characters, and for what latin-1 can't hold.
+    control characters, for what latin-1 can't hold, and for a `content-length`
+    that is no number or a second one.
     """
 
     __slots__ = ()
 
     def __init__(self, items: Mapping[str, str] | None = None) -> None:
-        super().__init__(())
-        self.update(items or {})
+        # Of a repeated field, such as set-cookie, a mapping shows only the first.
+        super().__init__(items.raw if isinstance(items, ResponseHeaders) else ())
+        if not self._raw:
+            self.update(items or {})
 
     @property
     def raw(self) -> RawHeaders:
         return self._raw
 
     def append(self, name: str, value: str) -> None:
-        self._raw.append((_checked_name(name), checked_value(name, value)))
+        field = _checked_field(name, value)
+        if field[0] == b"content-length" and name in self:
+            raise ValueError("a second content-length: a response has one length")
+        self._raw.append(field)
 
     def __setitem__(self, name: str, value: str) -> None:
-        field = (_checked_name(name), checked_value(name, value))
+        field = _checked_field(name, value)
         self._raw = [other for other in self._raw if other[0] != field[0]]
         self._raw.append(field)
 
@@ -166,6 +172,13 @@ def _http_date(moment: datetime) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+def _checked_field(name: str, value: str) -> tuple[bytes, bytes]:
+    field = (_checked_name(name), checked_value(name, value))
+    if field[0] == b"content-length" and not field[1].isdigit():
+        raise ValueError(f"header {name!r}: {value!r} is no number of bytes")
+    return field
 
 
 def _checked_name(name: str) -> bytes:

@@ -5,8 +5,10 @@ Rules of this module:
 * A signature is read once, at registration.  What can't be compiled is refused
   then, with the wrong line and the right line side by side.
 * A plan is a list of calls: the dependencies, each once and after those that it
-  needs, then the handler.  Every parameter has one closure that takes its value
-  out of the request; nothing asks for each request what kind of parameter it is.
+  needs, then the handler.  A generator that closes later is entered earlier, so
+  that they nest; else the order is as written.
+* Every parameter has one closure that takes its value out of the request;
+  nothing asks for each request what kind of parameter it is.
 * Valid input pays nothing for the collecting of problems: only after a first
   one are a call's parameters gone through one by one.  A dependency whose input
   is invalid isn't called, nor is what depends on it; the others are, as in
@@ -24,6 +26,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import math
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -37,14 +40,27 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import msgspec
 import trio
 
 from . import _callables, _shapes
 from ._background import BackgroundTasks
 from ._errors import HTTPException, Invalid, Problem, RegistrationError, RequestValidationError
 from ._grace import Grace
-from ._lifetime import DependencyScope, Steps
+from ._lifetime import Steps
+from ._markers import (
+    LASTS,
+    REQUIRED,
+    Body,
+    Cookie,
+    Dependency,
+    DependencyScope,
+    Depends,
+    Header,
+    Path,
+    Query,
+    Source,
+    checked_dependencies,
+)
 from ._request import Request
 from ._response import JSONResponse, Response
 
@@ -53,138 +69,9 @@ Values = dict[object, Any]  # of the dependencies by their key, of the body by B
 Extract = Callable[[Request, Values], Any]
 Read = Callable[[Request], list[str]]
 
-REQUIRED: Any = inspect.Parameter.empty
 BODY = "body"
 
 _CONVERTED = {"int": int, "float": float, "uuid": uuid.UUID}
-_LASTS: dict[DependencyScope, int] = {"function": 0, "response": 1, "request": 2}
-
-_CONSTRAINTS = (
-    "gt, ge, lt, le, multiple_of, pattern, min_length, max_length, title, description, examples"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Depends:
-    dependency: Callable[..., Any] | None
-    use_cache: bool
-    scope: DependencyScope
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where a parameter's value comes from, as its author wrote it."""
-
-    kind: Literal["path", "query", "header", "cookie", "body"]
-    default: Any = REQUIRED
-    alias: str | None = None
-    meta: msgspec.Meta | None = None
-    convert_underscores: bool = True
-    embed: bool = False
-
-
-# These five and Depends are functions for the type checker's sake: they return
-# Any, so that `limit: int = Query(10)` is as good as `Annotated[int, Query()]`.
-
-
-def Path(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
-    """The value of a name in the path template.  Constraints as for `Query`.
-
-    It has no default; `...` may stand there, as in FastAPI.
-    """
-    if _given(default) is not REQUIRED:
-        raise RegistrationError(
-            "a path parameter is always there, so it has no default",
-            wrong=f"Path({default!r})",
-            right="Path()",
-        )
-    return _Source("path", alias=alias, meta=_meta("Path", constraints))
-
-
-def Query(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
-    """A field of the query string.
-
-    Constraints are those of `msgspec.Meta`: `gt`, `ge`, `lt`, `le`,
-    `multiple_of`, `pattern`, `min_length`, `max_length`; `title` and
-    `description` go into the schema.
-    """
-    return _Source("query", _given(default), alias, _meta("Query", constraints))
-
-
-def Header(
-    default: Any = REQUIRED,
-    *,
-    alias: str | None = None,
-    convert_underscores: bool = True,
-    **constraints: Any,
-) -> Any:
-    """A header field; `user_agent` is `user-agent`.  Constraints as for `Query`."""
-    return _Source(
-        "header", _given(default), alias, _meta("Header", constraints), convert_underscores
-    )
-
-
-def Cookie(default: Any = REQUIRED, *, alias: str | None = None, **constraints: Any) -> Any:
-    """A cookie.  Constraints as for `Query`."""
-    return _Source("cookie", _given(default), alias, _meta("Cookie", constraints))
-
-
-def Body(
-    default: Any = REQUIRED, *, alias: str | None = None, embed: bool = False, **constraints: Any
-) -> Any:
-    """The JSON body, or with `embed`, or beside other body parameters, one member of it."""
-    return _Source("body", _given(default), alias, _meta("Body", constraints), embed=embed)
-
-
-def Depends(
-    dependency: Callable[..., Any] | None = None,
-    *,
-    use_cache: bool = True,
-    scope: DependencyScope = "request",
-) -> Any:
-    """The value that `dependency` returns or yields; by default that of the annotated class.
-
-    It takes parameters as a handler does.  Called once for a request, unless
-    `use_cache` is False.  What stands after its `yield` runs, on the task that
-    ran what stands before it, after the tasks (`scope="request"`), after the
-    response (`"response"`), or before it (`"function"`).
-    """
-    if scope not in _LASTS:
-        raise RegistrationError(
-            f"{scope!r} is no scope of a dependency",
-            wrong=f"Depends(..., scope={scope!r})",
-            right=f"Depends(..., scope=...) with one of {', '.join(map(repr, _LASTS))}",
-        )
-    return _Depends(dependency, use_cache, scope)
-
-
-def _given(default: Any) -> Any:
-    return REQUIRED if default is ... else default
-
-
-def _meta(marker: str, constraints: dict[str, Any]) -> msgspec.Meta | None:
-    try:
-        return msgspec.Meta(**constraints) if constraints else None
-    except (TypeError, ValueError) as exc:
-        given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
-        raise RegistrationError(
-            f"{marker}: {exc}",
-            wrong=f"{marker}({given})",
-            right=f"{marker}(...) with some of {_CONSTRAINTS}",
-        ) from None
-
-
-def checked_dependencies(dependencies: Sequence[Any]) -> tuple[Any, ...]:
-    """The `dependencies` of a route or router, if each is a `Depends(...)`."""
-    given = (dependencies,) if not isinstance(dependencies, Sequence) else dependencies
-    if given is not dependencies or not all(isinstance(d, _Depends) for d in given):
-        shown = ", ".join(_callables.name(d) if callable(d) else "Depends(...)" for d in given)
-        raise RegistrationError(
-            "dependencies is a list of Depends(...)",
-            wrong=f"dependencies={shown}" if given is not dependencies else f"[{shown}]",
-            right="dependencies=[Depends(check_token)]",
-        )
-    return tuple(given)
 
 
 @dataclass(slots=True)
@@ -202,7 +89,7 @@ class _BodyParameter:
 
     parameter: _Parameter
     decode: Callable[[bytes], Any]
-    source: _Source
+    source: Source
     alias: str
 
 
@@ -212,7 +99,8 @@ class _Call:
 
     key: object
     parameters: list[_Parameter]
-    needs: frozenset[object]
+    needs: tuple[object, ...]
+    lasts: float  # the rank of a generator's scope; no other call holds anything open
     reads_body: bool
     run: Callable[[dict[str, Any], Steps], Awaitable[Any]]
 
@@ -250,16 +138,9 @@ class Plan:
         self._handler = calls[-1]
         self._embeds_body = embeds_body
         self._status_code = status_code
-        self._timeout = timeout
+        self.timeout = timeout
 
     async def __call__(self, request: Request, steps: Steps) -> Response:
-        if self._timeout is None:
-            return await self._respond(request, steps)
-        with trio.move_on_after(self._timeout):
-            return await self._respond(request, steps)
-        raise HTTPException(503, f"The handler took longer than {self._timeout:g} s")
-
-    async def _respond(self, request: Request, steps: Steps) -> Response:
         values: Values = {}
         failed: set[object] = set()
         problems: list[Problem] = []
@@ -272,7 +153,7 @@ class Plan:
                 problems += call.problems(request, values)
                 failed.add(call.key)
                 continue
-            if failed and (call is self._handler or not failed.isdisjoint(call.needs)):
+            if failed and (call is self._handler or failed.intersection(call.needs)):
                 failed.add(call.key)
             else:
                 values[call.key] = await call.run(arguments, steps)
@@ -352,7 +233,7 @@ class _Compiler:
         for waiting in self._body:
             _finish_body_parameter(waiting, embeds)
         return Plan(
-            list(self._calls.values()),
+            _nested(self._calls),
             inline=self._inline and not self._needs_nursery,
             needs_nursery=self._needs_nursery,
             embeds_body=embeds,
@@ -375,7 +256,7 @@ class _Compiler:
                 right="take what both need out into a third dependency",
             )
         self._open.append(func)
-        needs: set[object] = set()
+        needs: list[object] = []
         parameters = [
             self._parameter(func, parameter, scope, needs) for parameter in _parameters(func)
         ]
@@ -384,11 +265,12 @@ class _Compiler:
         reads_body = any(parameter.extract is _never for parameter in parameters)
         closing = [self._closing[need] for need in needs if need in self._closing]
         if closing:
-            self._closing[key] = min(closing, key=lambda first: _LASTS[first[0]])
-        self._calls[key] = _Call(key, parameters, frozenset(needs), reads_body, run)
+            self._closing[key] = min(closing, key=lambda first: LASTS[first[0]])
+        lasts = LASTS[scope] if _is_generator(func) else math.inf
+        self._calls[key] = _Call(key, parameters, tuple(needs), lasts, reads_body, run)
 
     def add_dependency(
-        self, depends: _Depends, annotation: Any, wanted_by: str, scope: DependencyScope
+        self, depends: Dependency, annotation: Any, wanted_by: str, scope: DependencyScope
     ) -> object:
         """Add a dependency, once for all that share it; returns the key of its value."""
         func = annotation if depends.dependency is None else depends.dependency
@@ -410,7 +292,7 @@ class _Compiler:
     def _refuse_shorter_scope(self, key: object, wanted_by: str, scope: DependencyScope) -> None:
         """A generator may only use what is open for as long as itself."""
         closes, name = self._closing.get(key, (scope, ""))
-        if _LASTS[closes] < _LASTS[scope]:
+        if LASTS[closes] < LASTS[scope]:
             raise RegistrationError(
                 f"{wanted_by} (scope={scope!r}) would outlive {name}, which it uses",
                 wrong=f'Depends({name}, scope="{closes}")',
@@ -422,13 +304,13 @@ class _Compiler:
         func: Callable[..., Any],
         parameter: inspect.Parameter,
         scope: DependencyScope,
-        needs: set[object],
+        needs: list[object],
     ) -> _Parameter:
         annotation, marker = _marker(func, parameter)
         name = parameter.name
-        if isinstance(marker, _Depends):
+        if isinstance(marker, Dependency):
             key = self.add_dependency(marker, annotation, _callables.name(func), scope)
-            needs.add(key)
+            needs.append(key)
             return _Parameter(name, lambda request, values: values.get(key))
         if marker is None and isinstance(annotation, type) and annotation in _SPECIAL:
             self._needs_nursery = self._needs_nursery or annotation is trio.Nursery
@@ -451,10 +333,10 @@ class _Compiler:
         func: Callable[..., Any],
         parameter: inspect.Parameter,
         annotation: Any,
-        marker: _Source | None,
+        marker: Source | None,
     ) -> _Parameter:
-        source = marker or _Source(self._kind(parameter.name, annotation))
-        if source.default is REQUIRED:
+        source = marker or Source(self._kind(parameter.name, annotation))
+        if source.default is REQUIRED and not isinstance(parameter.default, Source):
             source = dataclasses.replace(source, default=parameter.default)
         alias = source.alias or parameter.name
         if source.kind == "header" and source.convert_underscores and source.alias is None:
@@ -480,7 +362,7 @@ class _Compiler:
         func: Callable[..., Any],
         parameter: inspect.Parameter,
         annotation: Any,
-        source: _Source,
+        source: Source,
         alias: str,
     ) -> Extract:
         if alias not in self._converters:
@@ -503,7 +385,25 @@ class _Compiler:
         return lambda request, values: decode(str(request.path_params[alias]))
 
 
-def _text_extract(annotation: Any, source: _Source, alias: str) -> Extract:
+def _nested(calls: Mapping[object, _Call]) -> list[_Call]:
+    """The calls in an order in which they can be made, and left in reverse."""
+    order: dict[object, _Call] = {}
+
+    def place(call: _Call) -> None:
+        if call.key not in order:
+            for before in calls.values():
+                if call.lasts < before.lasts < math.inf:
+                    place(before)
+            for need in call.needs:
+                place(calls[need])
+            order[call.key] = call
+
+    for call in calls.values():
+        place(call)
+    return list(order.values())
+
+
+def _text_extract(annotation: Any, source: Source, alias: str) -> Extract:
     """For a parameter that is one text, or each of several, of a query, header or cookie."""
     read = _READERS[source.kind](alias)
     default = _default(source.default)
@@ -556,7 +456,7 @@ def _finish_body_parameter(waiting: _BodyParameter, embeds: bool) -> None:
 
 
 def _never(request: Request, values: Values) -> Any:
-    raise NotImplementedError  # replaced before the plan is made
+    """In the place of what reads a part of the body, until `_finish_body_parameter`."""
 
 
 _SPECIAL: dict[type, Extract] = {
@@ -633,16 +533,16 @@ def _globals(func: Callable[..., Any]) -> dict[str, Any]:
 
 def _marker(
     func: Callable[..., Any], parameter: inspect.Parameter
-) -> tuple[Any, _Depends | _Source | None]:
+) -> tuple[Any, Dependency | Source | None]:
     """The annotation without our markers, and the marker that stands in it or is the default."""
     annotation = str if parameter.annotation is parameter.empty else parameter.annotation
     metadata: Sequence[Any] = ()
     if get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
-    markers = [m for m in (parameter.default, *metadata) if isinstance(m, (_Depends, _Source))]
+    markers = [m for m in (parameter.default, *metadata) if isinstance(m, (Dependency, Source))]
     for part in (parameter.default, *metadata, None if markers else annotation):
         _refuse_lookalike(func, parameter, part)
-    others = [m for m in metadata if not isinstance(m, (_Depends, _Source))]
+    others = [m for m in metadata if not isinstance(m, (Dependency, Source))]
     if len(markers) > 1:
         raise RegistrationError(
             f"{_callables.name(func)}: {parameter.name!r} says twice where its value comes from",

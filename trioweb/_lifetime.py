@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
@@ -29,8 +30,10 @@ import trio
 
 from . import _errors
 from ._background import TaskRunner
+from ._errors import HTTPException
 from ._grace import Grace
 from ._limits import Limits
+from ._markers import DependencyScope
 from ._request import Request, Send, describe
 from ._response import Response
 
@@ -40,8 +43,6 @@ T = TypeVar("T")
 
 # Makes the response for what a handler raised; raises only what is no failure.
 ErrorResponse = Callable[[Request, BaseException, Grace], Awaitable[Response]]
-
-DependencyScope = Literal["function", "response", "request"]
 
 
 class Endpoint(Protocol):
@@ -53,6 +54,10 @@ class Endpoint(Protocol):
     @property
     def needs_nursery(self) -> bool: ...
 
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may take."""
+
     async def __call__(self, request: Request, steps: Steps) -> Response: ...
 
 
@@ -61,13 +66,12 @@ class AppLifetime:
 
     def __init__(self, *, drain_timeout: float, cleanup_timeout: float, limits: Limits) -> None:
         self.draining = trio.Event()
-        self.grace = Grace()
-        self.cleanup_timeout = cleanup_timeout
+        self.grace = Grace(cleanup_timeout)
         self._drain_timeout = drain_timeout
         self._runner = TaskRunner(max_threads=limits.max_task_threads)
         self._nursery: trio.Nursery | None = None
         self._in_flight = 0
-        self._landed = trio.lowlevel.ParkingLot()
+        self._all_landed: trio.Event | None = None  # made when the drain waits for it
         self._inline_steps = Steps(self.grace)
 
     @property
@@ -87,7 +91,7 @@ class AppLifetime:
                 yield
                 await self._drain(nursery.cancel_scope)
             except BaseException:
-                self.grace.end_at(trio.current_time() + self.cleanup_timeout)
+                self.grace.begin()
                 raise
             finally:
                 self.draining.set()
@@ -96,9 +100,10 @@ class AppLifetime:
     async def _drain(self, scope: trio.CancelScope) -> None:
         self.draining.set()
         scope.deadline = trio.current_time() + self._drain_timeout
-        self.grace.end_at(scope.deadline + self.cleanup_timeout)
-        while self._in_flight:
-            await self._landed.park()
+        self.grace.end_at(scope.deadline + self.grace.seconds)
+        if self._in_flight:
+            self._all_landed = trio.Event()
+            await self._all_landed.wait()
 
     async def serve(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
@@ -124,7 +129,7 @@ class AppLifetime:
     ) -> None:
         try:
             try:
-                response = await endpoint(request, self._inline_steps)
+                response = await self._call_inline(request, endpoint)
             except BaseException as exc:
                 request._skip_tasks()
                 response = await error_response(request, exc, self.grace)
@@ -134,6 +139,13 @@ class AppLifetime:
                 self._start(self.run_tasks, request, self.grace)
             else:
                 request._end_tasks()
+
+    async def _call_inline(self, request: Request, endpoint: Endpoint) -> Response:
+        if endpoint.timeout is None:
+            return await endpoint(request, self._inline_steps)
+        with trio.move_on_after(endpoint.timeout):
+            return await endpoint(request, self._inline_steps)
+        raise _too_slow(endpoint)
 
     async def run_tasks(self, request: Request, grace: Grace) -> None:
         """Run the request's task list to its end, those that join meanwhile included."""
@@ -157,7 +169,8 @@ class AppLifetime:
 
     def _land(self) -> None:
         self._in_flight -= 1
-        self._landed.unpark_all()
+        if self._all_landed is not None and not self._in_flight:
+            self._all_landed.set()
 
 
 class Steps:
@@ -188,21 +201,30 @@ class Exits(AsyncExitStack):
         steps.exits[scope] = self
 
     async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
+        # What shelters the exit is open from before the entry: scopes nest, and the
+        # dependency may hold some of its own, or a nursery, open in between.
+        shelter = self.enter_context(trio.CancelScope())
         value = await manager.__aenter__()
-        self.push_async_exit(functools.partial(self._leave, manager, name))
+        self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
         return value
 
     async def _leave(
         self,
+        shelter: trio.CancelScope,
         manager: AbstractAsyncContextManager[object],
         name: str,
         kind: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> Literal[False]:
-        with self._grace.shelter() as shelter:
-            await manager.__aexit__(kind, exc, traceback)
-        if shelter.cancelled_caught:
+        if exc is not None and not _errors.is_failure(exc):
+            self._grace.begin()
+        try:
+            with self._grace.shelter(shelter):
+                await manager.__aexit__(kind, exc, traceback)
+        except BaseException as late:
+            if not shelter.cancel_called or _errors.is_failure(late):
+                raise
             logger.error("dependency %s didn't close within the cleanup timeout", name)
         return False
 
@@ -223,13 +245,17 @@ class Life:
         self._send = send
         self._endpoint = endpoint
         self._error_response = error_response
-        self._steps = Steps(Grace(app.grace))
+        self._steps = self._new_steps()
         self._responded = trio.Event()
         self._returned = False
         # What a cancellation of the server's call reaches: the handler, and
         # once that has returned only the sending of its response.
         self._answering = trio.CancelScope()
         self._sending = trio.CancelScope()
+        self._call_is_cancelled = False
+
+    def _new_steps(self) -> Steps:
+        return Steps(Grace(self._app.grace.seconds, self._app.grace))
 
     async def wait_responded(self) -> None:
         """Returns when the server's call may.  Cancellation cancels what `serve` says."""
@@ -237,21 +263,24 @@ class Life:
             await self._responded.wait()
         except trio.Cancelled:
             self._cancel()
-            with trio.move_on_after(self._app.cleanup_timeout, shield=True):
+            with trio.move_on_after(self._steps.grace.seconds, shield=True):
                 await self._responded.wait()
             raise
 
     def _cancel(self) -> None:
+        self._call_is_cancelled = True
         if self._returned:
             self._sending.cancel()
         else:
             self._answering.cancel()
-            self._steps.grace.end_at(trio.current_time() + self._app.cleanup_timeout)
+            self._steps.grace.begin()
 
     async def run(self) -> None:
         try:
             with self._answering:
                 await self._within_nursery()
+            if self._answering.cancelled_caught and not self._call_is_cancelled:
+                await self._fail(_too_slow(self._endpoint))
         except BaseException as exc:
             await self._fail(exc)
         finally:
@@ -289,7 +318,13 @@ class Life:
         response = None
         try:
             async with Exits(self._steps, "function"):
+                if self._endpoint.timeout is not None:
+                    self._answering.deadline = trio.current_time() + self._endpoint.timeout
                 response = await self._endpoint(self._request, self._steps)
+                self._answering.deadline = math.inf
+                if self._answering.cancel_called:
+                    # The handler outlasted its cancellation: it is cancelled all the same.
+                    await trio.lowlevel.checkpoint()
         except BaseException:
             if response is not None:
                 await response.close()
@@ -302,6 +337,8 @@ class Life:
             _errors.raise_rest(exc, functools.partial(log_late_failure, self._request))
             return
         self._request._skip_tasks()
+        # The cleanup may have used its time up; what follows is no cleanup.
+        self._steps = self._new_steps()
         response = await self._error_response(self._request, exc, self._steps.grace)
         await deliver(response, self._request, self._send)
         self._responded.set()
@@ -329,6 +366,10 @@ async def deliver(response: Response, request: Request, send: Send) -> None:
         await response.send(request, send)
     except BaseException as exc:
         _errors.raise_rest(exc, functools.partial(log_late_failure, request))
+
+
+def _too_slow(endpoint: Endpoint) -> HTTPException:
+    return HTTPException(503, f"The handler took longer than {endpoint.timeout:g} s")
 
 
 def log_late_failure(request: Request, failure: BaseException) -> None:

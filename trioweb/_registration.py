@@ -11,14 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from . import _callables
 from ._errors import RegistrationError
-from ._inject import Plan, checked_dependencies, compile_plan
+from ._inject import Plan, compile_plan
+from ._markers import checked_dependencies
 from ._routing import Template
 
 H = TypeVar("H", bound=Callable[..., Any])
+
+
+class RouteOptions(TypedDict, total=False):
+    """What any route may say of itself; `Router.route` tells what each means."""
+
+    status_code: int
+    name: str | None
+    dependencies: Sequence[Any]
+    timeout: float | None
+    max_body_size: int | None
+
+
+def _nobody() -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +41,13 @@ class Route:
 
     path: str
     methods: tuple[str, ...]
-    handler: Callable[..., Any]
-    name: str
     status_code: int
     dependencies: tuple[Any, ...]
     timeout: float | None
     max_body_size: int | None
+    # The last to be known: they are what is decorated.
+    handler: Callable[..., Any] = _nobody
+    name: str = ""
 
     def compile(self) -> tuple[Template, Plan]:
         template = Template.parse(self.path)
@@ -77,53 +92,43 @@ class Router:
         (seconds) cancels the handler and answers 503; `max_body_size` (bytes)
         goes before the app's limit.  Raises RegistrationError.
         """
-        _check_path(path)
         _check_numbers(status_code, timeout, max_body_size)
-        dependencies = (*self._dependencies, *checked_dependencies(dependencies))
-        checked_methods = _checked_methods(methods)
+        route = Route(
+            path=self._prefix + _checked_path(path),
+            methods=_checked_methods(methods),
+            name=name or "",
+            status_code=status_code,
+            dependencies=(*self._dependencies, *checked_dependencies(dependencies)),
+            timeout=timeout,
+            max_body_size=max_body_size,
+        )
+        return lambda handler: self._register_handler(route, handler)
 
-        def register(handler: H) -> H:
-            self._register(
-                Route(
-                    path=self._prefix + path,
-                    methods=checked_methods,
-                    handler=handler,
-                    name=name or _callables.name(handler).rpartition(".")[2],
-                    status_code=status_code,
-                    dependencies=dependencies,
-                    timeout=timeout,
-                    max_body_size=max_body_size,
-                )
-            )
-            return handler
-
-        return register
-
-    def get(self, path: str, **options: Any) -> Callable[[H], H]:
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for GET, and with it HEAD.  Options as for `route`."""
         return self.route(path, methods=["GET"], **options)
 
-    def post(self, path: str, **options: Any) -> Callable[[H], H]:
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for POST.  Options as for `route`."""
         return self.route(path, methods=["POST"], **options)
 
-    def put(self, path: str, **options: Any) -> Callable[[H], H]:
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for PUT.  Options as for `route`."""
         return self.route(path, methods=["PUT"], **options)
 
-    def patch(self, path: str, **options: Any) -> Callable[[H], H]:
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for PATCH.  Options as for `route`."""
         return self.route(path, methods=["PATCH"], **options)
 
-    def delete(self, path: str, **options: Any) -> Callable[[H], H]:
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for DELETE.  Options as for `route`."""
         return self.route(path, methods=["DELETE"], **options)
 
-    def options(self, path: str, **options: Any) -> Callable[[H], H]:
+    def options(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for OPTIONS.  Options as for `route`."""
         return self.route(path, methods=["OPTIONS"], **options)
 
-    def head(self, path: str, **options: Any) -> Callable[[H], H]:
+    def head(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for HEAD alone.  Options as for `route`."""
         return self.route(path, methods=["HEAD"], **options)
 
@@ -139,6 +144,11 @@ class Router:
                     dependencies=(*self._dependencies, *route.dependencies),
                 )
             )
+
+    def _register_handler(self, route: Route, handler: H) -> H:
+        name = route.name or _callables.name(handler).rpartition(".")[2]
+        self._register(replace(route, handler=handler, name=name))
+        return handler
 
     def _register(self, route: Route) -> None:
         if self._included:
@@ -157,12 +167,12 @@ def _checked_prefix(prefix: str) -> str:
         raise RegistrationError(
             "a prefix begins with a slash and doesn't end with one",
             wrong=f"prefix={prefix!r}",
-            right=f"prefix={'/' + prefix.strip('/')!r}",
+            right=f"prefix={prefix.strip('/') and '/' + prefix.strip('/')!r}",
         )
     return prefix
 
 
-def _check_path(path: Any) -> None:
+def _checked_path(path: Any) -> str:
     if not isinstance(path, str):
         name = _callables.name(path)
         raise RegistrationError(
@@ -176,6 +186,7 @@ def _check_path(path: Any) -> None:
             wrong=repr(path),
             right=repr("/" + path),
         )
+    return path
 
 
 def _check_numbers(status_code: Any, timeout: Any, max_body_size: Any) -> None:
@@ -198,7 +209,8 @@ def _check_numbers(status_code: Any, timeout: Any, max_body_size: Any) -> None:
 
 
 def _checked_methods(methods: Iterable[str]) -> tuple[str, ...]:
-    given = None if isinstance(methods, str) else tuple(methods)
+    is_list = isinstance(methods, Iterable) and not isinstance(methods, str)
+    given = tuple(methods) if is_list else ()
     if not given or not all(isinstance(m, str) and m.isalpha() for m in given):
         raise RegistrationError(
             "methods is a list of method names",

@@ -32,8 +32,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 # RFC 3986, 3.2.2: a name, an IPv4 address or an IPv6 address in brackets, and a port.
-_HOST = re.compile(r"(?:[\w.~%!$&'()*+,;=-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]*)?", re.ASCII)
-_PATH_SAFE = "/:@!$&'()*+,;=~%"
+_HOST = re.compile(r"(?:[\w.~%!$&'()*+,;=-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?", re.ASCII)
+_PORT = re.compile(r":([0-9]*)\Z")
+_PATH_SAFE = "/:@!$&'()*+,;=~"
 
 _decode_json = _shapes.body_decoder(Any)
 
@@ -49,25 +50,31 @@ class State(SimpleNamespace):
 
 @dataclass(frozen=True, slots=True)
 class URL:
-    """Where a request went.  `path` is the decoded path that was routed, `query` is as sent."""
+    """Where a request went.
+
+    `path` is the decoded path that was routed; `raw_path` and `query` are as they
+    were sent, percent-encoded.
+    """
 
     scheme: str
     netloc: str
     path: str
+    raw_path: str
     query: str
 
     @property
     def hostname(self) -> str:
-        return self.netloc.rpartition(":")[0] if self.port is not None else self.netloc
+        """In lower case, an IPv6 address without its brackets."""
+        return _PORT.sub("", self.netloc).strip("[]").lower()
 
     @property
     def port(self) -> int | None:
-        port = self.netloc.rpartition(":")[2]
-        return int(port) if port.isdigit() and len(port) <= 5 else None
+        port = _PORT.search(self.netloc)
+        return int(port[1]) if port and port[1] else None
 
     def __str__(self) -> str:
         query = f"?{self.query}" if self.query else ""
-        return f"{self.scheme}://{self.netloc}{quote(self.path, safe=_PATH_SAFE)}{query}"
+        return f"{self.scheme}://{self.netloc}{self.raw_path}{query}"
 
 
 class QueryParams(Mapping[str, str]):
@@ -132,7 +139,8 @@ class Request:
         if self._url is None:
             path = _routing.routed_path(self.scope["path"], self.scope.get("raw_path"))
             query = self.scope.get("query_string", b"").decode("latin-1")
-            self._url = URL(self.scope.get("scheme", "http"), self._netloc(), path, query)
+            scheme = self.scope.get("scheme", "http")
+            self._url = URL(scheme, self._netloc(), path, _raw_path(self.scope), query)
         return self._url
 
     def _netloc(self) -> str:
@@ -141,7 +149,9 @@ class Request:
         if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
             return hosts[0]
         host, port = self.scope.get("server") or ("localhost", None)
-        return host if port is None else f"{host}:{port}"
+        if port is None:
+            return "localhost"  # nothing is known, or only a Unix socket's path
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def headers(self) -> Headers:
@@ -195,7 +205,7 @@ class Request:
         Cancellation: what has arrived is lost; don't read on.
         """
         if self._body is None:
-            self._body = b"".join([chunk async for chunk in self._chunks()])
+            self._body = b"".join([piece async for piece in self.stream()])
         return self._body
 
     async def json(self) -> Any:
@@ -207,28 +217,22 @@ class Request:
                 [{**problem, "loc": ["body", *problem["loc"]]} for problem in exc.problems]
             ) from None
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces, as they arrive; each is thrown away when the next is asked for.
 
-        Errors as for `body`.
+        Errors as for `body`; RuntimeError when the body was streamed before, or
+        another task reads it.
         """
         if self._body is not None:
-            yield self._body
-            return
-        async for chunk in self._chunks():
-            yield chunk
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
+            return _Pieces(_Inbox.holding(self._body), len(self._body))
         if self._streamed:
-            raise RuntimeError("this request's body was streamed; it can't be read again")
+            raise RuntimeError(
+                "this request's body was streamed, or another task reads it; "
+                "it can't be read twice: await request.body() once, and share what it returns"
+            )
         self._streamed = True
         self._check_declared_size()
-        received = 0
-        while (chunk := await self._get_inbox().next_chunk()) is not None:
-            received += len(chunk)
-            if received > self.max_body_size:
-                raise self._too_large()
-            yield chunk
+        return _Pieces(self._get_inbox(), self.max_body_size)
 
     def _check_declared_size(self) -> None:
         declared = self.headers.get("content-length", "0")
@@ -236,10 +240,7 @@ class Request:
             raise HTTPException(400, "Content-Length is no number")
         # Longer than any limit before int() would take long.
         if len(declared) > 20 or int(declared) > self.max_body_size:
-            raise self._too_large()
-
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"The body is larger than {self.max_body_size} bytes")
+            raise _too_large(self.max_body_size)
 
     def _get_inbox(self) -> _Inbox:
         if self._inbox is None:
@@ -288,6 +289,13 @@ class _Inbox:
         self._receiving = False
         self._changed = trio.lowlevel.ParkingLot()
 
+    @classmethod
+    def holding(cls, body: bytes) -> _Inbox:
+        """One that has received a whole body already."""
+        inbox = cls(trio.sleep_forever)
+        inbox._accept({"type": "http.request", "body": body})
+        return inbox
+
     @property
     def over(self) -> bool:
         """Whether the server has nothing more of the body for us."""
@@ -317,10 +325,10 @@ class _Inbox:
     async def discard(self, size: float) -> None:
         """Throw away up to `size` bytes of what is left of the body."""
         while not self.over and size > 0:
+            await self._receive_one()
             size -= self._waiting
             self._chunks.clear()
             self._waiting = 0
-            await self._receive_one()
 
     async def _receive_one(self) -> None:
         if self._receiving:
@@ -343,11 +351,44 @@ class _Inbox:
             self._waiting += len(chunk)
 
 
+class _Pieces(AsyncIterator[bytes]):
+    """What an inbox has, piece by piece, up to `limit` bytes.
+
+    No generator: a loop over one that is left early leaves it open, for the
+    garbage collector to find and Trio to complain of.
+    """
+
+    def __init__(self, inbox: _Inbox, limit: int) -> None:
+        self._inbox = inbox
+        self._limit = limit
+        self._received = 0
+
+    async def __anext__(self) -> bytes:
+        piece = await self._inbox.next_chunk()
+        if piece is None:
+            raise StopAsyncIteration
+        self._received += len(piece)
+        if self._received > self._limit:
+            raise _too_large(self._limit)
+        return piece
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"The body is larger than {limit} bytes")
+
+
 def describe(scope: Scope) -> str:
     """`POST /items/3`: the request for people, in one line whatever the client sent."""
-    raw_path = scope.get("raw_path")
-    path = raw_path.decode("latin-1") if raw_path else scope["path"]
-    return f"{scope['method']} {quote(path, safe=_PATH_SAFE)}"
+    return f"{scope['method']} {_raw_path(scope)}"
+
+
+def _raw_path(scope: Scope) -> str:
+    """The path as it was sent; where the server doesn't say, as it could have been."""
+    raw_path: bytes | None = scope.get("raw_path")
+    if raw_path:
+        # "%" is safe here: what is encoded already stays as it is.
+        return quote(raw_path, safe=_PATH_SAFE + "%")
+    return quote(scope["path"], safe=_PATH_SAFE)
 
 
 def _parse_query(query_string: bytes) -> list[tuple[str, str]]:

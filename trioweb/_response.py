@@ -9,14 +9,18 @@ Rules of this module:
 * `send` returns when the server has accepted the last byte.  Meanwhile what the
   client still sends is read and thrown away: Hypercorn's last `send` waits for
   its reader, and its reader for us.
-* The iterator behind a stream is closed on every way out, on the task that ran it.
+* The iterator behind a stream is closed on every way out, on the task that ran
+  it, in bounded time.  A stream that broke off is never ended as a whole one is.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -34,8 +38,11 @@ from ._headers import (
 )
 from ._request import Message, Request, Send
 
+logger = logging.getLogger("trioweb")
+
 _WITHOUT_BODY = (204, 304)
 _URL_SAFE = ":/%#?=@[]!$&'()*+,;~"
+_END: Any = object()
 
 
 class Response:
@@ -68,14 +75,7 @@ class Response:
         """The body for `content`; a subclass says how."""
         if content is None:
             return b""
-        if isinstance(content, str):
-            return content.encode("utf-8")
-        if isinstance(content, (bytes, bytearray, memoryview)):
-            return bytes(content)
-        raise TypeError(
-            f"a {type(self).__name__} holds str or bytes, not {type(content).__name__}; "
-            "JSONResponse takes what JSON can hold"
-        )
+        return _as_bytes(content, self, "JSONResponse takes what JSON can hold")
 
     @property
     def headers(self) -> ResponseHeaders:
@@ -157,7 +157,8 @@ class Response:
         if size is not None and self.status_code not in _WITHOUT_BODY:
             fields.append((b"content-length", b"%d" % size))
         if self._headers is not None:
-            fields = _merged(fields, self._headers.raw, length_is_known=size is not None)
+            length_is_ours = size is not None or self.status_code in _WITHOUT_BODY
+            fields = _merged(fields, self._headers.raw, length_is_ours=length_is_ours)
         return {"type": "http.response.start", "status": self.status_code, "headers": fields}
 
 
@@ -206,7 +207,8 @@ class StreamingResponse(Response):
 
     `content` is an async iterator, a `trio.MemoryReceiveChannel`, or an iterator,
     whose every step runs in a worker thread.  When the client leaves, the
-    iteration is cancelled and the iterator closed; closing has `STREAM_CLOSE_TIMEOUT`.
+    iteration is cancelled and the iterator closed; closing has
+    `STREAM_CLOSE_TIMEOUT`, and so has a thread that is within a step.
     """
 
     def __init__(
@@ -223,27 +225,31 @@ class StreamingResponse(Response):
     async def send(self, request: Request, send: Send) -> None:
         """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
         request._answered = True
+        has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         try:
             await send(self._head(None))
-            if request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY:
-                await self._send_chunks(request, send)
+            is_whole = await self._send_chunks(request, send) if has_body else True
         finally:
             await self.close()
-        await _send_last(request, send, b"")
+        if is_whole:
+            await _send_last(request, send, b"")
 
     async def close(self) -> None:
-        with trio.move_on_after(_limits.STREAM_CLOSE_TIMEOUT, shield=True):
-            await self._chunks.aclose()
+        async with self._chunks.closing():
+            pass
 
-    async def _send_chunks(self, request: Request, send: Send) -> None:
-        """Send the pieces until they end or the client leaves."""
+    async def _send_chunks(self, request: Request, send: Send) -> bool:
+        """Send the pieces; False when the client leaves before they end."""
+        is_whole = False
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_client_leaves, request, nursery.cancel_scope)
             try:
-                async for chunk in self._chunks:
-                    body = chunk.encode("utf-8") if isinstance(chunk, str) else chunk
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                async with self._chunks.closing() as chunks:
+                    async for chunk in chunks:
+                        body = _as_bytes(chunk, self, "so is each piece")
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                    is_whole = True
             except Exception as exc:
                 # Out of the nursery first, or it comes out wrapped in a group.
                 failure = exc
@@ -252,43 +258,86 @@ class StreamingResponse(Response):
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        return is_whole
 
 
 class _Chunks:
-    """An iterator of any kind, as one that is iterated and closed asynchronously."""
+    """An iterator of any kind, closed once and in bounded time."""
 
     def __init__(self, content: AsyncIterable[str | bytes]) -> None:
         self._iterator = aiter(content)
+        self._closed = False
 
-    def __aiter__(self) -> AsyncIterator[str | bytes]:
-        return self._iterator
+    @asynccontextmanager
+    async def closing(self) -> AsyncIterator[AsyncIterator[str | bytes]]:
+        """The iterator, closed on the way out; one that takes too long is logged and left.
 
-    async def aclose(self) -> None:
+        The scope that bounds the closing is entered before the first step: the
+        scopes that a generator holds open around its `yield` must nest in it.
+        """
+        failure: BaseException | None = None
+        with trio.CancelScope() as scope:
+            try:
+                yield self._iterator
+            except BaseException as exc:
+                failure = exc
+                raise
+            finally:
+                scope.shield = True
+                scope.deadline = trio.current_time() + _limits.STREAM_CLOSE_TIMEOUT
+                await self._close()
+        if scope.cancelled_caught:
+            logger.error("the iterator %r behind a response didn't close in time", self._iterator)
+            if failure is not None:
+                raise failure
+
+    async def _close(self) -> None:
         close = getattr(self._iterator, "aclose", None)
-        if close is not None:
+        if close is not None and not self._closed:
+            self._closed = True
             await close()
 
 
 class _ThreadedIterator(AsyncIterator[str | bytes]):
-    """Takes each step of an iterator in a worker thread: it may block."""
+    """Takes each step of an iterator in a worker thread: it may block.
+
+    Whoever is cancelled doesn't wait for a step, but `aclose` does, in a thread
+    too: it can give up waiting, and the iterator is closed all the same in the end.
+    """
 
     def __init__(self, content: Iterable[str | bytes]) -> None:
         self._iterator = iter(content)
+        self._stepping = threading.Lock()
 
     async def __anext__(self) -> str | bytes:
-        chunk = await trio.to_thread.run_sync(next, self._iterator, None)
-        if chunk is None:
+        chunk = await trio.to_thread.run_sync(self._step, abandon_on_cancel=True)
+        if chunk is _END:
             raise StopAsyncIteration
         return chunk
+
+    def _step(self) -> str | bytes:
+        with self._stepping:
+            return next(self._iterator, _END)
 
     async def aclose(self) -> None:
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            await trio.to_thread.run_sync(close)
+            # A limiter of its own: steps that block may hold all the threads.
+            limiter = trio.CapacityLimiter(1)
+            await trio.to_thread.run_sync(
+                self._close, close, abandon_on_cancel=True, limiter=limiter
+            )
+
+    def _close(self, close: Callable[[], object]) -> None:
+        with self._stepping:
+            close()
+
+    def __repr__(self) -> str:
+        return repr(self._iterator)
 
 
 def _chunks(content: AsyncIterable[str | bytes] | Iterable[str | bytes]) -> _Chunks:
-    if isinstance(content, (str, bytes, bytearray)):
+    if isinstance(content, (str, bytes, bytearray, memoryview)):
         raise TypeError("StreamingResponse takes an iterator of pieces; Response takes it in one")
     if isinstance(content, AsyncIterable):
         return _Chunks(content)
@@ -315,8 +364,17 @@ async def _send_last(request: Request, send: Send, body: bytes) -> None:
         nursery.cancel_scope.cancel()
 
 
+def _as_bytes(content: object, response: Response, hint: str) -> bytes:
+    if isinstance(content, str):
+        return content.encode("utf-8")
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
+    kinds = type(response).__name__, type(content).__name__
+    raise TypeError("a {} holds str or bytes, not {}; {}".format(*kinds, hint))
+
+
 def _checked_status(status_code: int) -> int:
-    if not 200 <= status_code <= 599:
+    if not isinstance(status_code, int) or not 200 <= status_code <= 599:
         raise ValueError(f"{status_code!r} is no status of a response: 200 to 599")
     return status_code
 
@@ -330,9 +388,9 @@ def _content_type(media_type: str | None) -> bytes | None:
     return checked_value("content-type", media_type)
 
 
-def _merged(ours: RawHeaders, theirs: RawHeaders, *, length_is_known: bool) -> RawHeaders:
+def _merged(ours: RawHeaders, theirs: RawHeaders, *, length_is_ours: bool) -> RawHeaders:
     """The response's own fields over ours; but the length of a body that we know is ours."""
-    if length_is_known:
+    if length_is_ours:
         theirs = [field for field in theirs if field[0] != b"content-length"]
     names = {name for name, _ in theirs}
     return [field for field in ours if field[0] not in names] + theirs

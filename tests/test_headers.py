@@ -1,0 +1,254 @@
+"""Header fields: how a request's are read, and what a response's refuse."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from trioweb._headers import Headers, ResponseHeaders, format_cookie, parse_cookies
+
+RAW = [(b"accept", b"text/html"), (b"x-tag", b"a"), (b"accept", b"*/*"), (b"x-name", b"Andr\xe9")]
+
+# Each would let whoever writes the text begin a new line, or a new message.
+CONTROLS = ["\r", "\n", "\r\n", "\0", "\x01", "\x0b", "\x0c", "\x1f", "\x7f"]
+
+
+def cookie(value: str = "1", **attributes: Any) -> str:
+    absent = dict.fromkeys(("max_age", "expires", "path", "domain", "samesite"))
+    flags = dict.fromkeys(("secure", "httponly", "partitioned"), False)
+    return format_cookie("id", value, **{**absent, **flags, **attributes})
+
+
+# A request's
+
+
+def test_names_are_found_in_any_case_and_the_first_of_a_repeated_one_counts() -> None:
+    headers = Headers(RAW)
+    assert headers["Accept"] == headers["ACCEPT"] == "text/html"
+    assert headers.getlist("aCCept") == ["text/html", "*/*"]
+    assert headers["x-name"] == "André"
+
+
+def test_a_missing_name_is_missing_as_in_any_mapping() -> None:
+    headers = Headers(RAW)
+    assert headers.get("cookie") is None
+    assert headers.getlist("cookie") == []
+    assert "cookie" not in headers
+    with pytest.raises(KeyError, match="Cookie"):
+        headers["Cookie"]
+
+
+def test_a_name_beyond_latin_1_matches_nothing() -> None:
+    headers = Headers(RAW)
+    assert "日本" not in headers
+    assert headers.getlist("x-name\u2028") == []
+
+
+def test_headers_are_a_mapping_of_each_name_once() -> None:
+    headers = Headers(RAW)
+    assert list(headers) == ["accept", "x-tag", "x-name"]
+    assert len(headers) == 3
+    assert "X-Tag" in headers
+    assert dict(headers) == {"accept": "text/html", "x-tag": "a", "x-name": "André"}
+    assert repr(headers) == f"Headers({dict(headers)})"
+
+
+def test_headers_keep_what_they_were_made_of() -> None:
+    raw = list(RAW)
+    headers = Headers(raw)
+    raw.clear()
+    assert headers["x-tag"] == "a"
+
+
+# A response's
+
+
+def test_setting_replaces_all_of_a_name_and_append_adds() -> None:
+    headers = ResponseHeaders({"X-One": "1", "X-Two": "2"})
+    headers.append("x-one", "3")
+    assert headers.getlist("X-One") == ["1", "3"]
+    headers["X-ONE"] = "4"
+    assert headers.raw == [(b"x-two", b"2"), (b"x-one", b"4")]
+
+
+def test_deleting_removes_all_of_a_name() -> None:
+    headers = ResponseHeaders({"X-One": "1", "X-Two": "2"})
+    headers.append("x-one", "3")
+    del headers["X-One"]
+    assert headers.raw == [(b"x-two", b"2")]
+    with pytest.raises(KeyError, match="X-One"):
+        del headers["X-One"]
+
+
+def test_the_fields_of_another_response_are_copied_with_repeated_ones() -> None:
+    first = ResponseHeaders({"set-cookie": "a=1"})
+    first.append("set-cookie", "b=2")
+    second = ResponseHeaders(first)
+    del first["set-cookie"]
+    assert second.getlist("set-cookie") == ["a=1", "b=2"]
+
+
+def test_white_space_around_a_value_is_none_of_it() -> None:
+    assert ResponseHeaders({"x": "\t a b \t"}).raw == [(b"x", b"a b")]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a:", "é", "\u212a", "x\n", *CONTROLS, "(x)", "x\r\ny: z"]
+)
+def test_a_name_that_is_no_token_is_refused(name: str) -> None:
+    headers = ResponseHeaders()
+    with pytest.raises(ValueError, match="is no header name"):
+        headers[name] = "value"
+    with pytest.raises(ValueError, match="is no header name"):
+        headers.append(name, "value")
+    with pytest.raises(ValueError, match="is no header name"):
+        ResponseHeaders({name: "value"})
+    assert headers.raw == []
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("around", ["{}", "a{}b", "{}a", "a{}"])
+def test_control_characters_in_a_value_are_refused(control: str, around: str) -> None:
+    headers = ResponseHeaders()
+    value = around.format(control)
+    with pytest.raises(ValueError, match="header 'x': control characters"):
+        headers["x"] = value
+    with pytest.raises(ValueError, match="header 'x': control characters"):
+        headers.append("x", value)
+    assert headers.raw == []
+
+
+def test_a_value_beyond_latin_1_is_refused_and_latin_1_is_sent() -> None:
+    headers = ResponseHeaders({"x": "é"})
+    assert headers.raw == [(b"x", b"\xe9")]
+    with pytest.raises(ValueError, match="beyond latin-1"):
+        headers["x"] = "日"
+    assert headers.raw == [(b"x", b"\xe9")]
+
+
+@pytest.mark.parametrize("value", [1, b"1", None])
+def test_a_value_is_text(value: Any) -> None:
+    with pytest.raises(TypeError, match="header 'x': its value must be a str"):
+        ResponseHeaders({"x": value})
+
+
+@pytest.mark.parametrize("name", ["transfer-encoding", "Transfer-Encoding"])
+def test_the_transfer_encoding_is_the_servers(name: str) -> None:
+    with pytest.raises(ValueError, match="belongs to the server"):
+        ResponseHeaders({name: "chunked"})
+    with pytest.raises(ValueError, match="belongs to the server"):
+        ResponseHeaders().append(name, "chunked")
+
+
+@pytest.mark.parametrize("value", ["", "-1", "+1", "1.0", "1,1", "0x1", "1 1", "²", "one"])
+def test_a_content_length_that_is_no_number_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        ResponseHeaders({"Content-Length": value})
+
+
+def test_a_second_content_length_is_refused() -> None:
+    headers = ResponseHeaders({"content-length": "1"})
+    with pytest.raises(ValueError, match="one length"):
+        headers.append("Content-Length", "2")
+    headers["Content-Length"] = "2"
+    assert headers.raw == [(b"content-length", b"2")]
+
+
+# Cookies
+
+
+@pytest.mark.parametrize(
+    ("fields", "cookies"),
+    [
+        ([], {}),
+        (["a=1"], {"a": "1"}),
+        (["a=1; b=2;c=3"], {"a": "1", "b": "2", "c": "3"}),
+        (["a=1", "b=2"], {"a": "1", "b": "2"}),
+        (["a=1; a=2"], {"a": "2"}),
+        (["a=1=2"], {"a": "1=2"}),
+        (["a="], {"a": ""}),
+        (["nothing; =1; ; a=1"], {"a": "1"}),
+        (['a="b c"; d="\\"e\\"\\054"'], {"a": "b c", "d": '"e",'}),
+        (['a="'], {"a": '"'}),
+        # Names that browsers send though no server may set them.
+        (["a b=1; c[d]=2"], {"a b": "1", "c[d]": "2"}),
+    ],
+)
+def test_cookies_are_read_as_browsers_write_them(
+    fields: list[str], cookies: dict[str, str]
+) -> None:
+    assert parse_cookies(fields) == cookies
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        ({}, "id=1"),
+        ({"max_age": 60}, "id=1; Max-Age=60"),
+        ({"max_age": 0}, "id=1; Max-Age=0"),
+        ({"path": "/a", "domain": "example.com"}, "id=1; Path=/a; Domain=example.com"),
+        ({"secure": True, "httponly": True}, "id=1; Secure; HttpOnly"),
+        ({"samesite": "strict"}, "id=1; SameSite=strict"),
+        ({"partitioned": True, "secure": True}, "id=1; Secure; Partitioned"),
+        ({"expires": "whenever"}, "id=1; Expires=whenever"),
+        ({"expires": datetime(2031, 2, 3, 4, 5, 6)}, "id=1; Expires=Mon, 03 Feb 2031 04:05:06 GMT"),
+        (
+            {"expires": datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC)},
+            "id=1; Expires=Mon, 03 Feb 2031 04:05:06 GMT",
+        ),
+        (
+            {"expires": datetime(2031, 2, 3, 4, 5, 6, tzinfo=timezone(timedelta(hours=5)))},
+            "id=1; Expires=Sun, 02 Feb 2031 23:05:06 GMT",
+        ),
+    ],
+)
+def test_each_attribute_of_a_cookie_is_written(attributes: dict[str, Any], text: str) -> None:
+    assert cookie(**attributes) == text
+
+
+@pytest.mark.parametrize("value", ["", "a b", 'say "hi"', "a;b,c", "a\\b", "é", "tab\there"])
+def test_what_is_written_is_read_back(value: str) -> None:
+    text = cookie(value)
+    assert text.partition("=")[2].isascii()
+    assert parse_cookies([text]) == {"id": value}
+    assert ";" not in text
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a;b", "é", "a\r\nb"])
+def test_a_cookies_name_is_a_token(name: str) -> None:
+    with pytest.raises(ValueError, match="is no name for a cookie"):
+        format_cookie(
+            name,
+            "1",
+            max_age=None,
+            expires=None,
+            path=None,
+            domain=None,
+            secure=False,
+            httponly=False,
+            samesite=None,
+            partitioned=False,
+        )
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_control_characters_in_a_cookie_are_refused(control: str) -> None:
+    with pytest.raises(ValueError, match="cookie 'id': control characters"):
+        cookie(f"a{control}b")
+    for slot in ("path", "domain", "expires"):
+        with pytest.raises(ValueError, match=f"cookie attribute {slot.title()}"):
+            cookie(**{slot: f"a{control}b"})
+
+
+@pytest.mark.parametrize("slot", ["path", "domain", "expires"])
+def test_a_cookies_attribute_brings_no_other_along(slot: str) -> None:
+    with pytest.raises(ValueError, match=f"cookie attribute {slot.title()}"):
+        cookie(**{slot: "a; Domain=evil.com"})
+
+
+@pytest.mark.parametrize("samesite", ["", "Lax", "other", "lax\r\nx: y"])
+def test_samesite_is_one_of_three(samesite: str) -> None:
+    with pytest.raises(ValueError, match="samesite is"):
+        cookie(samesite=samesite)

@@ -1,0 +1,32 @@
+"""Limits: what can be set, and that nothing else can."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from trioweb import Limits
+
+FIELDS = [field.name for field in fields(Limits)]
+
+
+def test_a_limit_is_what_it_was_set_to() -> None:
+    assert Limits(max_body_size=1).max_body_size == 1
+    assert Limits().max_body_size == 1024 * 1024
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "1", None, True])
+def test_each_limit_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"Limits\\({name}={value!r}\\): needs a whole number"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_limits_stay_as_they_are(name: str) -> None:
+    limits = Limits()
+    with pytest.raises(FrozenInstanceError):
+        setattr(limits, name, 5)
+    assert limits == Limits()
