@@ -243,6 +243,8 @@ async def test_a_step_that_blocks_is_left_behind_and_closed_when_it_ends(
     mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     reached, closed, release = trio.Event(), trio.Event(), threading.Event()
+    # The thread that is left behind has the only place: closing mustn't wait for it.
+    trio.to_thread.current_default_thread_limiter().total_tokens = 1
 
     def blocking() -> Iterator[str]:
         try:
@@ -483,40 +485,101 @@ async def test_a_failure_is_not_forgotten_over_an_iterator_that_does_not_close(
     assert "ValueError: went wrong" in caplog.text
 
 
-@pytest.mark.parametrize("leaves_after", [1, 2, 100])
-@pytest.mark.parametrize("wait", [True, False])
-async def test_a_generator_may_hold_scopes_open_around_its_yield(
-    leaves_after: int, wait: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They nest in those that the stream is sent under, also when it is closed early."""
-    events: list[str] = []
+class Merged:
+    """A generator that holds a nursery and a scope open around its `yield`."""
 
-    async def merged() -> AsyncIterator[str]:
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.closed = False
+        self._failure = failure
+
+    async def __aiter__(self) -> AsyncIterator[str]:
         to_merge, received = trio.open_memory_channel[str](0)
-
-        async def produce() -> None:
-            async with to_merge:
-                for n in range(4):
-                    await trio.sleep(1)
-                    await to_merge.send(f"{n}")
-
         try:
             async with trio.open_nursery() as nursery, received:
-                nursery.start_soon(produce)
+                nursery.start_soon(self._produce, to_merge)
                 with trio.move_on_after(1000):
                     async for piece in received:
                         yield piece
-                        if wait:
-                            await trio.sleep(1)
-                nursery.cancel_scope.cancel()
+                        await trio.sleep(1)
         finally:
-            events.append("closed")
+            self.closed = True
 
-    exchange = await stream(merged, leaves_after=leaves_after)
+    async def _produce(self, to_merge: trio.MemorySendChannel[str]) -> None:
+        try:
+            for n in range(4):
+                await trio.sleep(1)
+                await to_merge.send(f"{n}")
+        finally:
+            to_merge.close()
+            if self._failure is not None:
+                raise self._failure
+
+
+@pytest.mark.parametrize("leaves_after", [1, 2, 100])
+async def test_a_generator_may_hold_scopes_open_while_it_waits(
+    leaves_after: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged = Merged()
+    exchange = await stream(lambda: merged, leaves_after=leaves_after)
     assert len(pieces(exchange)) == min(leaves_after, 4)
     assert ended(exchange) == (leaves_after == 100)
-    assert events == ["closed"]
+    assert merged.closed
     assert caplog.records == []
+
+
+async def never_sent(make: Make, *, cancelled_after: float) -> bool:
+    """A first piece that can't be sent until the client leaves, a minute later; if cancelled."""
+
+    async def receive() -> Message:
+        await trio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await trio.sleep_forever()
+
+    with trio.move_on_after(cancelled_after) as scope:
+        await streaming(make)(_scope("GET", "/", []), receive, send)
+    return scope.cancelled_caught
+
+
+@pytest.mark.parametrize("cancelled_after", [30, 90])
+async def test_a_generator_may_hold_scopes_open_while_its_piece_is_sent(
+    cancelled_after: float, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is closed within the scopes that it was entered in, or Trio would say they are broken."""
+    merged = Merged()
+    assert await never_sent(lambda: merged, cancelled_after=cancelled_after) == (
+        cancelled_after < 60
+    )
+    assert merged.closed
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("cancelled_after", [30, 90])
+async def test_a_generator_closed_within_a_nursery_has_not_failed(
+    cancelled_after: float, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trio makes a group of its GeneratorExit, which Python's `aclose` then doesn't know."""
+
+    async def in_nursery() -> AsyncIterator[str]:
+        async with trio.open_nursery():
+            yield "x"
+
+    generator = in_nursery()
+    await never_sent(lambda: generator, cancelled_after=cancelled_after)
+    assert [piece async for piece in generator] == []  # it is at its end
+    assert caplog.records == []
+
+
+async def test_what_fails_in_a_generators_nursery_while_it_is_closed_is_logged(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged = Merged(ValueError("went wrong"))
+    await never_sent(lambda: merged, cancelled_after=90)
+    assert merged.closed
+    assert logged(caplog) == ["GET / failed after its response began"]
+    assert "ValueError: went wrong" in caplog.text
 
 
 async def test_a_channel_is_closed_so_that_its_sender_knows(autojump_clock: MockClock) -> None:

@@ -66,9 +66,9 @@ class App(Router):
         cleanup_timeout: float = _limits.CLEANUP_TIMEOUT,
     ) -> None:
         super().__init__()
-        self.state = State()
+        self.state: State = State()
         self.debug = debug
-        self.limits = limits or Limits()
+        self.limits: Limits = limits or Limits()
         self._lifespan = _no_lifespan if lifespan is None else _checked_lifespan(lifespan)
         self._drain_timeout = drain_timeout
         self._cleanup_timeout = cleanup_timeout

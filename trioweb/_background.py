@@ -65,7 +65,7 @@ class BackgroundTask:
         self._args = args
         self._kwargs = kwargs
         self._context = contextvars.copy_context()
-        self.name = _callables.name(func)
+        self.name: str = _callables.name(func)
         self.state: TaskState = "pending"
         self.started_at: float | None = None
         self.ended_at: float | None = None

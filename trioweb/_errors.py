@@ -52,8 +52,8 @@ class HTTPException(Exception):
     ) -> None:
         super().__init__(status_code, detail)
         self.status_code = status_code
-        self.detail = phrase(status_code) if detail is None else detail
-        self.headers = dict(headers or {})
+        self.detail: Any = phrase(status_code) if detail is None else detail
+        self.headers: dict[str, str] = dict(headers or {})
 
     def __str__(self) -> str:
         return f"{self.status_code}: {self.detail}"
@@ -164,3 +164,10 @@ def _without(exc: BaseException, leaf: BaseException) -> BaseException | None:
         return None
     _, rest = exc.split(lambda member: member is leaf)
     return rest
+
+
+def raise_but_generator_exit(group: BaseExceptionGroup[BaseException]) -> None:
+    """Raise what of `group` isn't just a generator being closed: in a nursery that comes so."""
+    _, rest = group.split(GeneratorExit)
+    if rest is not None:
+        raise rest

@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 import trio
 
-from . import _limits, _shapes
+from . import _errors, _limits, _shapes
 from ._background import BackgroundTask, BackgroundTasks
 from ._headers import (
     RawHeaders,
@@ -62,12 +62,12 @@ class Response:
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
-        self.status_code = _checked_status(status_code)
+        self.status_code: int = _checked_status(status_code)
         self.background = background
         self._content_type = _content_type(media_type or self.media_type)
         # Made when first asked for: most responses have no header field of their own.
         self._headers = ResponseHeaders(headers) if headers else None
-        self.body = self.render(content)
+        self.body: bytes = self.render(content)
         if self.body and status_code in _WITHOUT_BODY:
             raise ValueError(f"a response with status {status_code} has no body")
 
@@ -165,7 +165,7 @@ class Response:
 class JSONResponse(Response):
     """Anything that msgspec or a pydantic model can make JSON of."""
 
-    media_type = "application/json"
+    media_type: ClassVar[str | None] = "application/json"
 
     def render(self, content: Any) -> bytes:
         return _shapes.encode_json(content)
@@ -174,13 +174,13 @@ class JSONResponse(Response):
 class HTMLResponse(Response):
     """HTML text, sent as UTF-8."""
 
-    media_type = "text/html"
+    media_type: ClassVar[str | None] = "text/html"
 
 
 class PlainTextResponse(Response):
     """Plain text, sent as UTF-8."""
 
-    media_type = "text/plain"
+    media_type: ClassVar[str | None] = "text/plain"
 
 
 class RedirectResponse(Response):
@@ -295,7 +295,10 @@ class _Chunks:
         close = getattr(self._iterator, "aclose", None)
         if close is not None and not self._closed:
             self._closed = True
-            await close()
+            try:
+                await close()
+            except BaseExceptionGroup as exc:
+                _errors.raise_but_generator_exit(exc)
 
 
 class _ThreadedIterator(AsyncIterator[str | bytes]):
