@@ -62,9 +62,7 @@ class Exchange:
 
     async def receive(self) -> Message:
         await trio.lowlevel.checkpoint()
-        if self.left.is_set():
-            return {"type": "http.disconnect"}
-        if self.received < len(self.body_chunks):
+        if self.received < len(self.body_chunks) and not self.left.is_set():
             chunk = self.body_chunks[self.received]
             self.received += 1
             more = self.received < len(self.body_chunks)
@@ -133,8 +131,7 @@ async def running(app: App) -> AsyncIterator[Client]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(app, {"type": "lifespan", "state": {}}, receive, send)
         await started.wait()
-        if answers[0]["type"] != "lifespan.startup.complete":
-            raise AssertionError(answers[0])
+        assert answers[0]["type"] == "lifespan.startup.complete", answers[0]
         yield Client(app)
         shut_down.set()
     assert answers[-1]["type"] == "lifespan.shutdown.complete", answers[-1]

@@ -203,8 +203,7 @@ class _CancelAt(trio.abc.Instrument):
         self._task = trio.lowlevel.current_task()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self.count += 1
+        self.count += task is self._task
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task is self._task and self.count + 1 == self._k:

@@ -506,3 +506,11 @@ def test_levels_of_alternatives_without_as_many_routes_stay_cheap(visits: Counte
     matcher = matcher_of(*("/a" * n + "/{x}" * (n < levels) for n in range(levels + 1)), dynamic)
     refused(matcher, "/a" * levels + "/b")
     assert visits.count <= 3 * levels
+
+
+def test_a_path_that_the_server_could_not_decode_is_a_400() -> None:
+    matcher = matcher_of("GET /{name}")
+    with pytest.raises(HTTPException) as caught:
+        matcher.match("GET", "/\ud800", None)
+    assert caught.value.status_code == 400
+    assert matcher.match("GET", "/é", None)[1] == {"name": "é"}

@@ -618,10 +618,28 @@ async def test_a_stream_that_is_never_sent_is_closed(
 ) -> None:
     source = Source()
     response = StreamingResponse(source)
-    await response.close()
-    await response.close()
+    request = Request(_scope("GET", "/", []), trio.sleep_forever, App(), 0)
+    await response.close(request)
+    await response.close(request)
     assert (source.steps, len(source.closed)) == (0, 1)
-    await JSONResponse({}).close()
+    await JSONResponse({}).close(request)
+
+
+async def test_closing_ends_with_the_cleanup_time_where_that_is_shorter(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(drain_timeout=1, cleanup_timeout=0.5)
+
+    @app.get("/")
+    async def root(nursery: trio.Nursery) -> StreamingResponse:
+        return StreamingResponse(Stuck())
+
+    async with trio.open_nursery() as nursery:
+        async with running(app) as client:
+            nursery.start_soon(client, "GET", "/")
+            await trio.testing.wait_all_tasks_blocked()
+            start = trio.current_time()
+        assert trio.current_time() == pytest.approx(start + 1.5)
 
 
 # With a request's body

@@ -12,8 +12,8 @@ a test holds the imports against this picture:
     3  _request       what comes in
     2  _background    one task, its list, who runs them
     1  _routing       path -> route                 _shapes   annotation -> decode, encode
-       _markers       what an author writes in a signature: Query, Depends, …
-    0  _errors _grace _headers _limits _callables   each stands alone
+       _markers       what an author writes: Query     _grace    time to clean up
+    0  _errors        every exception                  _headers _limits _callables
 """
 
 from ._app import App as App

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import trio
+
+from ._errors import is_failure
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class Grace:
         """Cleanup must be over at `end` (on Trio's clock); an earlier one stays."""
         self._end = min(self._end, end)
         for scope in self._scopes:
-            scope.deadline = self._end
+            scope.deadline = min(scope.deadline, self._end)
         for part in self._parts:
             part.end_at(self._end)
 
@@ -68,6 +70,29 @@ class Grace:
         finally:
             self._scopes.discard(scope)
             scope.shield = False
+
+    async def clean_up(
+        self,
+        scope: trio.CancelScope,
+        close: Callable[[], Awaitable[object]],
+        *,
+        seconds: float = math.inf,
+    ) -> bool:
+        """Run `close` in the shelter of `scope`; whether it ended in time.
+
+        `scope` has to be entered before whatever `close` closes: scopes that this
+        holds open nest in it then.  The time ends after so many `seconds`, or with
+        the cleanup time.
+        """
+        with self.shelter(scope):
+            scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+            try:
+                await close()
+            except BaseException as exc:
+                if not scope.cancel_called or is_failure(exc):
+                    raise
+                return False
+        return True
 
     async def run_in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         """`call()` in a worker thread, which has the cleanup time to end in.

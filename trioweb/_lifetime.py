@@ -114,6 +114,7 @@ class AppLifetime:
         cleanup timeout; the tasks of one that has returned go on.
         """
         self._in_flight += 1
+        request._grace = self.grace
         try:
             if endpoint.inline:
                 await self._serve_inline(request, send, endpoint, error_response)
@@ -219,12 +220,8 @@ class Exits(AsyncExitStack):
     ) -> Literal[False]:
         if exc is not None and not _errors.is_failure(exc):
             self._grace.begin()
-        try:
-            with self._grace.shelter(shelter):
-                await manager.__aexit__(kind, exc, traceback)
-        except BaseException as late:
-            if not shelter.cancel_called or _errors.is_failure(late):
-                raise
+        leave = functools.partial(manager.__aexit__, kind, exc, traceback)
+        if not await self._grace.clean_up(shelter, leave):
             logger.error("dependency %s didn't close within the cleanup timeout", name)
         return False
 
@@ -255,7 +252,8 @@ class Life:
         self._call_is_cancelled = False
 
     def _new_steps(self) -> Steps:
-        return Steps(Grace(self._app.grace.seconds, self._app.grace))
+        self._request._grace = Grace(self._app.grace.seconds, self._app.grace)
+        return Steps(self._request._grace)
 
     async def wait_responded(self) -> None:
         """Returns when the server's call may.  Cancellation cancels what `serve` says."""
@@ -327,7 +325,7 @@ class Life:
                     await trio.lowlevel.checkpoint()
         except BaseException:
             if response is not None:
-                await response.close()
+                await response.close(self._request)
             raise
         return response
 

@@ -24,6 +24,7 @@ import trio
 from . import _limits, _routing, _shapes
 from ._background import BackgroundTasks
 from ._errors import ClientDisconnect, HTTPException, Invalid, RequestValidationError
+from ._grace import Grace
 from ._headers import Headers, parse_cookies
 
 Message = MutableMapping[str, Any]
@@ -122,6 +123,8 @@ class Request:
     _ended = False
     # Whether the server was given the head of a response.
     _answered = False
+    # The time that closing what it has open may take once it is cancelled.
+    _grace = Grace(_limits.CLEANUP_TIMEOUT)
 
     def __init__(self, scope: Scope, receive: Receive, app: Any, max_body_size: int) -> None:
         self.scope = scope
@@ -388,7 +391,7 @@ def _raw_path(scope: Scope) -> str:
     if raw_path:
         # "%" is safe here: what is encoded already stays as it is.
         return quote(raw_path, safe=_PATH_SAFE + "%")
-    return quote(scope["path"], safe=_PATH_SAFE)
+    return quote(scope["path"], safe=_PATH_SAFE, errors="replace")
 
 
 def _parse_query(query_string: bytes) -> list[tuple[str, str]]:

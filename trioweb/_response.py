@@ -29,6 +29,7 @@ import trio
 
 from . import _errors, _limits, _shapes
 from ._background import BackgroundTask, BackgroundTasks
+from ._grace import Grace
 from ._headers import (
     RawHeaders,
     ResponseHeaders,
@@ -142,7 +143,7 @@ class Response:
         body = b"" if request.scope["method"] == "HEAD" else self.body
         await _send_last(request, send, body)
 
-    async def close(self) -> None:
+    async def close(self, request: Request) -> None:
         """Let go of what the body comes from, when the response won't be sent."""
 
     def hand_over_tasks(self, request: Request) -> None:
@@ -230,12 +231,12 @@ class StreamingResponse(Response):
             await send(self._head(None))
             is_whole = await self._send_chunks(request, send) if has_body else True
         finally:
-            await self.close()
+            await self.close(request)
         if is_whole:
             await _send_last(request, send, b"")
 
-    async def close(self) -> None:
-        async with self._chunks.closing():
+    async def close(self, request: Request) -> None:
+        async with self._chunks.closing(request._grace):
             pass
 
     async def _send_chunks(self, request: Request, send: Send) -> bool:
@@ -245,7 +246,7 @@ class StreamingResponse(Response):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_client_leaves, request, nursery.cancel_scope)
             try:
-                async with self._chunks.closing() as chunks:
+                async with self._chunks.closing(request._grace) as chunks:
                     async for chunk in chunks:
                         body = _as_bytes(chunk, self, "so is each piece")
                         await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -269,27 +270,20 @@ class _Chunks:
         self._closed = False
 
     @asynccontextmanager
-    async def closing(self) -> AsyncIterator[AsyncIterator[str | bytes]]:
+    async def closing(self, grace: Grace) -> AsyncIterator[AsyncIterator[str | bytes]]:
         """The iterator, closed on the way out; one that takes too long is logged and left.
 
         The scope that bounds the closing is entered before the first step: the
         scopes that a generator holds open around its `yield` must nest in it.
         """
-        failure: BaseException | None = None
         with trio.CancelScope() as scope:
             try:
                 yield self._iterator
-            except BaseException as exc:
-                failure = exc
-                raise
             finally:
-                scope.shield = True
-                scope.deadline = trio.current_time() + _limits.STREAM_CLOSE_TIMEOUT
-                await self._close()
-        if scope.cancelled_caught:
-            logger.error("the iterator %r behind a response didn't close in time", self._iterator)
-            if failure is not None:
-                raise failure
+                seconds = _limits.STREAM_CLOSE_TIMEOUT
+                if not await grace.clean_up(scope, self._close, seconds=seconds):
+                    source = self._iterator
+                    logger.error("the iterator %r behind a response didn't close in time", source)
 
     async def _close(self) -> None:
         close = getattr(self._iterator, "aclose", None)

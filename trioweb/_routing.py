@@ -449,7 +449,7 @@ class Matcher(Generic[T]):
             routes = self._static.get(path)
             if routes is not None and method in routes:
                 return routes[method].target, {}
-            segments = path.split("/")
+            segments = _segments_of_text(path)
         else:
             segments = _segments_of(raw_path)
         return self._walk(_Search(method, segments))
@@ -503,6 +503,15 @@ def _segments_of(raw_path: bytes) -> list[str]:
         return _decode(raw_path)
     except ValueError:
         raise HTTPException(400, "The path is not percent-encoded UTF-8") from None
+
+
+def _segments_of_text(path: str) -> list[str]:
+    if not path.isascii():
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # lone surrogates: what the server couldn't decode
+            raise HTTPException(400, "The path is not UTF-8") from None
+    return path.split("/")
 
 
 def _no_route(allowed: set[str]) -> HTTPException:
