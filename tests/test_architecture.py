@@ -21,10 +21,11 @@ FLOORS = {
     "_request": 3,
     # A request carries its task list, so the list is below the request.
     "_background": 2,
+    "_shapes": 2,
     "_grace": 1,
     "_markers": 1,
     "_routing": 1,
-    "_shapes": 1,
+    "_explain": 1,
     "_callables": 0,
     "_errors": 0,
     "_headers": 0,

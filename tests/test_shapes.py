@@ -24,11 +24,8 @@ import pytest
 from msgspec import Meta, Struct
 
 from trioweb._errors import Invalid, Problem, RegistrationError
+from trioweb._explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS
 from trioweb._shapes import (
-    MAX_DEPTH,
-    MAX_PROBLEMS,
-    MAX_TEXT,
-    MAX_VISITS,
     body_decoder,
     encode_json,
     kind,

@@ -10,10 +10,10 @@ a test holds the imports against this picture:
     5  _lifetime      the app's nursery, the requests in it, what ends when
     4  _response      what goes out
     3  _request       what comes in
-    2  _background    one task, its list, who runs them
-    1  _routing       path -> route                 _shapes   annotation -> decode, encode
-       _markers       what an author writes: Query     _grace    time to clean up
-    0  _errors        every exception                  _headers _limits _callables
+    2  _background    one task, its list, runner    _shapes   annotation -> decode, encode
+    1  _routing       path -> route                 _explain  why a body doesn't fit
+       _markers       what an author writes: Query  _grace    time to clean up
+    0  _errors        every exception               _headers _limits _callables
 """
 
 from ._app import App as App
