@@ -25,10 +25,12 @@ FLOORS = {
     "_grace": 1,
     "_markers": 1,
     "_routing": 1,
+    "_tasks": 1,
     "_explain": 1,
     "_callables": 0,
     "_errors": 0,
     "_headers": 0,
+    "_ledger": 0,
     "_limits": 0,
 }
 # The server is a wing of its own: from this floor up, modules may use both it and the framework.

@@ -24,6 +24,7 @@ from ._errors import (
     RegistrationError as RegistrationError,
     RequestValidationError as RequestValidationError,
 )
+from ._ledger import TaskStatistics as TaskStatistics
 from ._limits import Limits as Limits
 from ._markers import (
     Body as Body,
@@ -43,6 +44,7 @@ from ._response import (
     Response as Response,
     StreamingResponse as StreamingResponse,
 )
+from ._tasks import Retry as Retry, TaskTimeout as TaskTimeout, task as task
 
 __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets them
     "App",
@@ -56,6 +58,10 @@ __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets th
     "StreamingResponse",
     "BackgroundTasks",
     "BackgroundTask",
+    "task",
+    "Retry",
+    "TaskTimeout",
+    "TaskStatistics",
     "Depends",
     "Path",
     "Query",

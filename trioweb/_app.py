@@ -22,10 +22,12 @@ from typing import Any, TypeVar
 import trio
 
 from . import _callables, _errors, _limits
+from ._background import BackgroundTask, TaskErrorHandler
 from ._debug import debug_response
 from ._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
 from ._grace import Grace
 from ._inject import Plan, in_thread
+from ._ledger import TaskStatistics
 from ._lifetime import AppLifetime, Endpoint, Steps, sheltered_exit
 from ._limits import Limits
 from ._registration import H, Route, Router
@@ -39,6 +41,7 @@ E = TypeVar("E", bound=BaseException)
 ExceptionHandler = Callable[[Request, Any], Any]
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
+_TRY_LATER = {"retry-after": "1"}
 _TRY_ELSEWHERE = {"connection": "close", "retry-after": "1"}
 _WRONG_LOOP = (
     "trioweb runs on Trio, but this server runs the app on asyncio; "
@@ -79,6 +82,7 @@ class App(Router):
             RequestValidationError: _validation_error,
             ClientDisconnect: _client_disconnect,
         }
+        self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: dict[str, Any] = {}
         self._lifetime = self._new_lifetime()
 
@@ -117,6 +121,28 @@ class App(Router):
             return handler
 
         return register
+
+    def on_task_error(self, handler: H) -> H:
+        """Register `(task, exc)` to hear of tasks that fail, in place of the log.
+
+        It runs where the task ran, before the next one of its list.
+        """
+        if not callable(handler):
+            raise RegistrationError(
+                "on_task_error takes a function",
+                wrong=f"@app.on_task_error({handler!r})",
+                right="@app.on_task_error above def report(task, exc): ...",
+            )
+        self._task_error_handlers.append(handler)
+        return handler
+
+    def statistics(self) -> TaskStatistics:
+        """How many tasks are in which state since the app started; the counts add up."""
+        return self._lifetime.ledger.statistics()
+
+    def tasks(self) -> list[BackgroundTask]:
+        """The tasks that run now, those that began first in front."""
+        return self._lifetime.ledger.running()
 
     def _register(self, route: Route) -> None:
         template, plan = route.compile()
@@ -169,6 +195,8 @@ class App(Router):
     def _find(self, request: Request, lifetime: AppLifetime) -> Plan:
         if lifetime.draining.is_set():
             raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
+        if lifetime.is_full:
+            raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
         target, request.path_params = self._matcher.match(
             request.scope["method"], *_path_below_root(request.scope)
         )
@@ -238,6 +266,7 @@ class App(Router):
             drain_timeout=self._drain_timeout if drain_timeout is None else drain_timeout,
             cleanup_timeout=self._cleanup_timeout,
             limits=self.limits,
+            task_error_handlers=self._task_error_handlers,
         )
 
 

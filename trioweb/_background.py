@@ -3,12 +3,13 @@
 Rules of this module:
 
 * A task is in exactly one state, and each state but `pending` and `running` is final.
-* A list runs one task after another, in the order added.  One that fails is
-  reported, once, and the others go on; cancellation ends the list and goes on
-  outwards, after the tasks that never ran were counted as cancelled.
+* A list runs one task after another, in the order added, and beside them those
+  that were given to `start_soon`.  One that fails is reported, once, and the
+  others go on; cancellation ends the list and goes on outwards, after the tasks
+  that never ran were counted as cancelled.
 * Whatever was added to a list runs or is counted: a list whose request is over
   refuses new tasks aloud.
-* A task sees contextvars as they were at `add_task`.  Its list gives the Trio
+* A task sees contextvars as they were when it was added.  Its list gives the Trio
   task that runs it that context before a checkpoint: Trio resumes a task in
   whatever context it holds then, and this spares a task spawned for each.
 * A `def` runs in a thread under a limiter that only tasks use.  It can't be
@@ -22,38 +23,52 @@ import functools
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, ParamSpec
+from collections.abc import Callable, Sequence, Set as AbstractSet
+from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
 
 from . import _callables, _errors
 from ._grace import Grace, ThreadAbandoned
+from ._ledger import Ledger, TaskState
+from ._tasks import TaskTimeout, When, options_of
 
 logger = logging.getLogger("trioweb.tasks")
 
-P = ParamSpec("P")
+_ABANDONED = "task %s of %s: its thread didn't end in time, abandoned"
 
-TaskState = Literal["pending", "running", "done", "failed", "cancelled", "abandoned", "skipped"]
+P = ParamSpec("P")
+PosArgs = TypeVarTuple("PosArgs")
+
+# What `@app.on_task_error` registers: it is given the task and its exception.
+TaskErrorHandler = Callable[["BackgroundTask", BaseException], object]
 
 
 class BackgroundTask:
     """One call that is to run after the response.
 
-    `name` is the function's; `state` is one of `pending`, `running`, `done`,
-    `failed`, `cancelled`, `abandoned` (a thread that didn't end in time) and
-    `skipped` (its handler failed); `started_at` and `ended_at` are on Trio's
-    clock, in seconds; `exception` is what a failed task raised.
+    `name` is the function's, or what `@task(name=…)` says; `request` is the
+    request's method and path; `state` is one of `pending`, `running`, `done`,
+    `failed`, `timed_out`, `cancelled`, `abandoned` (a thread that didn't end in
+    time) and `skipped` (not for this outcome of the request); `started_at` and
+    `ended_at` are on Trio's clock, in seconds; `exception` is what ended a task
+    that failed or timed out.
     """
 
     __slots__ = (
         "_args",
+        "_beside",
         "_context",
+        "_ended",
         "_func",
         "_kwargs",
+        "_ledger",
+        "_options",
+        "_queued",
         "ended_at",
         "exception",
         "name",
+        "request",
         "started_at",
         "state",
     )
@@ -65,18 +80,47 @@ class BackgroundTask:
         self._args = args
         self._kwargs = kwargs
         self._context = contextvars.copy_context()
-        self.name: str = _callables.name(func)
+        self._options = options_of(func)
+        self._ledger: Ledger[BackgroundTask] | None = None
+        self._ended: trio.Event | None = None  # made when somebody waits
+        self._beside = False
+        self._queued = False
+        self.name: str = self._options.name or _callables.name(func)
+        self.request: str | None = None
         self.state: TaskState = "pending"
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.exception: BaseException | None = None
+
+    async def wait(self) -> None:
+        """Returns when the task has ended, in whichever state.
+
+        Cancellation cancels the waiting, not the task.
+        """
+        if self.state in ("pending", "running"):
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _enter(self, ledger: Ledger[BackgroundTask]) -> None:
+        self._ledger = ledger
+        ledger.enter(self)
+
+    def _move(self, state: TaskState) -> None:
+        if self._ledger is not None:
+            self._ledger.move(self, self.state, state)
+        self.state = state
+        if state != "running" and self._ended is not None:
+            self._ended.set()
 
     def __repr__(self) -> str:
         return f"<BackgroundTask {self.name!r} {self.state}>"
 
 
 class BackgroundTasks:
-    """The list of what runs after the response, one after another, in the order added.
+    """The list of what runs after the response.
 
     A handler or dependency takes it as a parameter, whoever has the request finds
     it there, as `request.tasks`, and a response can bring one along:
@@ -86,127 +130,329 @@ class BackgroundTasks:
     __slots__ = ("_queue",)
 
     def __init__(self, tasks: Sequence[BackgroundTask] = ()) -> None:
-        self._queue = _Queue(tasks)
+        self._queue = _Queue()
+        for task in tasks:
+            self._queue.add(task)
 
     def add_task(
         self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs
     ) -> BackgroundTask:
-        """Run `func(*args, **kwargs)` after the response; a `def` runs in a worker thread.
+        """Run `func(*args, **kwargs)` after the response, when those added before have ended.
 
-        Raises RuntimeError when the request this list belonged to is over.
+        A `def` runs in a worker thread.  Raises RuntimeError when the request this
+        list belonged to is over.
         """
-        return self._add(BackgroundTask(func, *args, **kwargs))
+        task = BackgroundTask(func, *args, **kwargs)
+        self._queue.add(task)
+        return task
 
-    def _add(self, task: BackgroundTask) -> BackgroundTask:
-        if self._queue.closed:
-            raise RuntimeError(
-                f"can't add task {task.name!r}: "
-                "the request that this BackgroundTasks belonged to is over"
-            )
-        self._queue.append(task)
+    def start_soon(self, func: Callable[[*PosArgs], object], *args: *PosArgs) -> BackgroundTask:
+        """Run `func(*args)` after the response, beside the others.  Else as `add_task`."""
+        task = BackgroundTask(func, *args)
+        task._beside = True
+        self._queue.add(task)
         return task
 
     def _adopt(self, other: BackgroundTasks | BackgroundTask) -> None:
         """Take over what a response brought along; what is added to `other` later joins too."""
         if isinstance(other, BackgroundTask):
-            self._add(other)
+            self._queue.add(other)
         elif other._queue is not self._queue:
-            for task in other._queue:
-                self._add(task)
+            self._queue.join(other._queue)
             other._queue = self._queue
-
-    def _skip(self) -> None:
-        """The handler failed: its tasks, which were for success, won't run."""
-        while self._queue:
-            self._queue.popleft().state = "skipped"
-
-    def _cancel(self, where: str) -> None:
-        """The request was cancelled before its tasks could run."""
-        while self._queue:
-            _cancelled(self._queue.popleft(), where)
-
-    def _close(self) -> None:
-        self._queue.closed = True
 
     def __len__(self) -> int:
         """How many tasks wait for their turn."""
-        return len(self._queue)
+        return len(self._queue.waiting)
 
 
-class _Queue(deque[BackgroundTask]):
+class _Queue:
     """What lists that became one share."""
 
-    closed = False
+    def __init__(self) -> None:
+        self.waiting: deque[BackgroundTask] = deque()
+        self.ledger: Ledger[BackgroundTask] | None = None
+        self.closed = False
+        # Set while the list runs: takes a task that is to start at once.
+        self.start: Callable[[BackgroundTask], None] | None = None
+
+    def add(self, task: BackgroundTask) -> None:
+        if self.closed:
+            raise RuntimeError(f"can't add task {task.name!r}: the request it is for is over")
+        if task._queued:
+            raise RuntimeError(f"{task!r} is in a list already: a task runs once")
+        task._queued = True
+        self._enter(task)
+
+    def join(self, other: _Queue) -> None:
+        if other.closed:
+            raise RuntimeError("this BackgroundTasks belonged to a request that is over")
+        while other.waiting:
+            self._enter(other.waiting.popleft())
+
+    def _enter(self, task: BackgroundTask) -> None:
+        if self.ledger is not None:
+            task._enter(self.ledger)
+        # From a worker thread nothing can be started: the list does so at its next turn.
+        if task._beside and self.start is not None and trio.lowlevel.in_trio_run():
+            self.start(task)
+        else:
+            self.waiting.append(task)
+
+    def has(self, when: When) -> bool:
+        return any(task._options.when == when for task in self.waiting)
+
+    def keep(self, outcomes: AbstractSet[When]) -> None:
+        """Skip those that aren't for these outcomes."""
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        for task in waiting:
+            if task._options.when in outcomes:
+                self.waiting.append(task)
+            else:
+                task._move("skipped")
+
+    def take_beside(self) -> list[BackgroundTask]:
+        """Those that don't wait for the ones before them."""
+        waiting = list(self.waiting)
+        self.waiting = deque(task for task in waiting if not task._beside)
+        return [task for task in waiting if task._beside]
+
+    def cancel(self, where: str) -> None:
+        """The request was cancelled before these could run."""
+        while self.waiting:
+            _cancelled(self.waiting.popleft(), where)
 
 
 class TaskRunner:
-    """Runs the task lists of one app."""
+    """Runs the task lists of one app, and keeps the ledger of their tasks."""
 
-    def __init__(self, *, max_threads: int) -> None:
-        self._limiter = trio.CapacityLimiter(max_threads)
+    def __init__(
+        self,
+        *,
+        max_threads: int,
+        max_running: int | None = None,
+        error_handlers: Sequence[TaskErrorHandler] = (),
+    ) -> None:
+        self.ledger: Ledger[BackgroundTask] = Ledger()
+        self._threads = trio.CapacityLimiter(max_threads)
+        self._places = None if max_running is None else trio.CapacityLimiter(max_running)
+        self._error_handlers = error_handlers
 
-    async def run(self, tasks: BackgroundTasks, where: str, grace: Grace) -> None:
-        """Run all of `tasks`, those that are added meanwhile included.
+    async def run(
+        self,
+        tasks: BackgroundTasks,
+        where: str,
+        grace: Grace,
+        nursery: trio.Nursery,
+        outcomes: AbstractSet[When] = frozenset(("success", "sent", "always")),
+    ) -> None:
+        """Run all of `tasks` that are for these `outcomes`, and those that join meanwhile.
 
-        `where` names the request in the log.  On cancellation the running task
-        is cancelled, the rest is counted as cancelled, and `trio.Cancelled` goes on.
+        `where` names the request in the log.  Tasks that run beside the others do
+        so in `nursery`.  On cancellation the running tasks are cancelled, the rest
+        is counted as cancelled, and `trio.Cancelled` goes on.
         """
-        queue = tasks._queue
-        trio_task = trio.lowlevel.current_task()
-        own_context = trio_task.context
-        try:
-            while queue:
-                task = queue.popleft()
-                trio_task.context = task._context
-                await self._run_one(task, where, grace)
-        finally:
-            # Takes effect at the next checkpoint, as above.
-            trio_task.context = own_context
-            tasks._cancel(where)
+        await _Run(self, tasks._queue, where, grace, nursery, outcomes).run()
 
-    async def _run_one(self, task: BackgroundTask, where: str, grace: Grace) -> None:
+    async def run_one(self, task: BackgroundTask, where: str, grace: Grace) -> None:
+        """One task to its end state; raises nothing but cancellation and Ctrl-C."""
+        task.request = where
         try:
             await trio.lowlevel.checkpoint()
-            task.state = "running"
-            task.started_at = trio.current_time()
-            await self._call(task, grace)
+            if self._places is None:
+                await self._run_in_place(task, grace)
+            else:
+                async with self._places:
+                    await self._run_in_place(task, grace)
         except ThreadAbandoned:
-            _abandoned(task, where)
+            _end(task, "abandoned")
+            logger.error(
+                "task %s of %s: its thread didn't end in time, abandoned", task.name, where
+            )
         except BaseException as exc:
             failure, rest = _errors.split_failures(exc)
-            if failure is not None:
-                _failed(task, where, failure)
-            else:
+            if failure is None:
                 _cancelled(task, where)
+            else:
+                await self._fail(task, failure, grace)
             if rest is not None:
                 raise rest from None
         else:
-            task.state = "done"
-        finally:
-            task.ended_at = trio.current_time()
+            _end(task, "done")
+
+    async def _run_in_place(self, task: BackgroundTask, grace: Grace) -> None:
+        task.started_at = trio.current_time()
+        task._move("running")
+        retry = task._options.retry
+        if retry is None:
+            await self._attempt(task, grace)
+            return
+        for failures in range(1, retry.attempts):
+            try:
+                await self._attempt_afresh(task, grace)
+                return
+            except Exception as exc:
+                if not _errors.is_only(exc, retry.on):
+                    raise
+                delay = retry.delay(failures)
+                logger.info(
+                    "task %s of %s: attempt %d of %d failed (%r), the next in %.3g s",
+                    task.name,
+                    task.request,
+                    failures,
+                    retry.attempts,
+                    exc,
+                    delay,
+                )
+            await trio.sleep(delay)
+        await self._attempt_afresh(task, grace)
+
+    async def _attempt_afresh(self, task: BackgroundTask, grace: Grace) -> None:
+        """An attempt that sees nothing of what an earlier one wrote to contextvars."""
+        trio.lowlevel.current_task().context = task._context.copy()
+        await trio.lowlevel.checkpoint()
+        await self._attempt(task, grace)
+
+    async def _attempt(self, task: BackgroundTask, grace: Grace) -> None:
+        timeout = task._options.timeout
+        if timeout is None:
+            await self._call(task, grace)
+            return
+        with trio.move_on_after(timeout):
+            await self._call(task, grace)
+            return
+        raise TaskTimeout(f"task {task.name} took longer than {timeout:g} s")
 
     async def _call(self, task: BackgroundTask, grace: Grace) -> None:
         if _callables.is_async(task._func):
             await task._func(*task._args, **task._kwargs)
         else:
             call = functools.partial(task._func, *task._args, **task._kwargs)
-            await grace.run_in_thread(call, self._limiter)
+            await grace.run_in_thread(call, self._threads)
+
+    async def _fail(self, task: BackgroundTask, failure: BaseException, grace: Grace) -> None:
+        task.exception = failure
+        _end(task, "timed_out" if isinstance(failure, TaskTimeout) else "failed")
+        if not self._error_handlers:
+            _log_failure(task)
+        for handler in self._error_handlers:
+            try:
+                await self._tell(handler, task, failure, grace)
+            except BaseException as exc:
+                # Whatever became of the handler, the failure is heard of.
+                _log_failure(task)
+                _errors.raise_rest(exc, functools.partial(_log_handler_failure, handler))
+
+    async def _tell(
+        self, handler: TaskErrorHandler, task: BackgroundTask, exc: BaseException, grace: Grace
+    ) -> None:
+        call: Callable[[], Any] = functools.partial(handler, task, exc)
+        if _callables.is_async(handler):
+            await call()
+        else:
+            await grace.run_in_thread(call, self._threads)
 
 
-def _failed(task: BackgroundTask, where: str, failure: BaseException) -> None:
-    task.state = "failed"
-    task.exception = failure
-    logger.error("task %s of %s failed", task.name, where, exc_info=failure)
+class _Run:
+    """One list on its way: its own tasks in order, and how many run beside them."""
+
+    def __init__(
+        self,
+        runner: TaskRunner,
+        queue: _Queue,
+        where: str,
+        grace: Grace,
+        nursery: trio.Nursery,
+        outcomes: AbstractSet[When],
+    ) -> None:
+        self._runner = runner
+        self._queue = queue
+        self._where = where
+        self._grace = grace
+        self._nursery = nursery
+        self._outcomes = outcomes
+        self._beside = 0
+        self._changed: trio.Event | None = None  # made while the list waits for those beside it
+
+    async def run(self) -> None:
+        trio_task = trio.lowlevel.current_task()
+        own_context = trio_task.context
+        self._queue.start = self._start_beside
+        for task in self._queue.take_beside():
+            self._start_beside(task)
+        try:
+            await self._run_waiting(trio_task)
+            while self._beside:
+                await self._wait_for_change()
+                await self._run_waiting(trio_task)
+        except trio.Cancelled:
+            self._grace.begin()
+            self._queue.start = None
+            self._queue.cancel(self._where)
+            await self._wait_for_cleanup()
+            raise
+        finally:
+            # Takes effect at the next checkpoint, as above.
+            trio_task.context = own_context
+            self._queue.start = None
+            self._queue.cancel(self._where)
+
+    async def _run_waiting(self, trio_task: trio.lowlevel.Task) -> None:
+        while self._queue.waiting:
+            task = self._queue.waiting.popleft()
+            if task._options.when not in self._outcomes:
+                task._move("skipped")
+            elif task._beside:
+                self._start_beside(task)
+            else:
+                trio_task.context = task._context
+                await self._runner.run_one(task, self._where, self._grace)
+
+    def _start_beside(self, task: BackgroundTask) -> None:
+        if task._options.when not in self._outcomes:
+            task._move("skipped")
+            return
+        self._beside += 1
+        task._context.run(self._nursery.start_soon, self._run_beside, task)
+
+    async def _run_beside(self, task: BackgroundTask) -> None:
+        try:
+            await self._runner.run_one(task, self._where, self._grace)
+        finally:
+            self._beside -= 1
+            if self._changed is not None:
+                self._changed.set()
+
+    async def _wait_for_change(self) -> None:
+        self._changed = trio.Event()
+        await self._changed.wait()
+
+    async def _wait_for_cleanup(self) -> None:
+        """Cancelled: those beside are too, and what they use stays open until they have ended."""
+        with trio.CancelScope() as scope:
+            while self._beside:
+                if not await self._grace.clean_up(scope, self._wait_for_change):
+                    return
+
+
+def _end(task: BackgroundTask, state: TaskState) -> None:
+    task.ended_at = trio.current_time()
+    task._move(state)
 
 
 def _cancelled(task: BackgroundTask, where: str) -> None:
-    task.state = "cancelled"
+    _end(task, "cancelled")
     logger.warning("task %s of %s was cancelled", task.name, where)
 
 
-def _abandoned(task: BackgroundTask, where: str) -> None:
-    task.state = "abandoned"
-    logger.error("task %s of %s: its thread didn't end in time, abandoned", task.name, where)
+def _log_failure(task: BackgroundTask) -> None:
+    how = "timed out" if task.state == "timed_out" else "failed"
+    logger.error("task %s of %s %s", task.name, task.request, how, exc_info=task.exception)
+
+
+def _log_handler_failure(handler: TaskErrorHandler, failure: BaseException) -> None:
+    logger.error("on_task_error handler %s failed", _callables.name(handler), exc_info=failure)
 
 
 def _not_callable(func: object) -> str:

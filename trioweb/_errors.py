@@ -140,6 +140,11 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
         yield exc
 
 
+def is_only(exc: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether all that `exc` stands for, a group's every leaf, is of these classes."""
+    return all(isinstance(leaf, kinds) for leaf in leaves(exc))
+
+
 def select(
     exc: BaseException, has_handler: Callable[[BaseException], bool]
 ) -> tuple[BaseException, BaseException | None]:

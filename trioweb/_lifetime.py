@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Literal, Protocol, TypeVar
@@ -29,7 +29,7 @@ from typing import Literal, Protocol, TypeVar
 import trio
 
 from . import _errors
-from ._background import TaskRunner
+from ._background import TaskErrorHandler, TaskRunner
 from ._errors import HTTPException
 from ._grace import Grace
 from ._limits import Limits
@@ -64,19 +64,33 @@ class Endpoint(Protocol):
 class AppLifetime:
     """The app's nursery, from the start of its lifespan to the end of its last task."""
 
-    def __init__(self, *, drain_timeout: float, cleanup_timeout: float, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        drain_timeout: float,
+        cleanup_timeout: float,
+        limits: Limits,
+        task_error_handlers: Sequence[TaskErrorHandler] = (),
+    ) -> None:
         self.draining = trio.Event()
         self.grace = Grace(cleanup_timeout)
+        self.is_open = False
         self._drain_timeout = drain_timeout
-        self._runner = TaskRunner(max_threads=limits.max_task_threads)
-        self._nursery: trio.Nursery | None = None
+        self._max_pending_tasks = limits.max_pending_tasks
+        self._runner = TaskRunner(
+            max_threads=limits.max_task_threads,
+            max_running=limits.max_running_tasks,
+            error_handlers=task_error_handlers,
+        )
+        self.ledger = self._runner.ledger
         self._in_flight = 0
         self._all_landed: trio.Event | None = None  # made when the drain waits for it
         self._inline_steps = Steps(self.grace)
 
     @property
-    def is_open(self) -> bool:
-        return self._nursery is not None
+    def is_full(self) -> bool:
+        """Whether so many tasks wait that no request may add more."""
+        return self.ledger.pending >= self._max_pending_tasks
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -85,17 +99,17 @@ class AppLifetime:
         Past the drain timeout what is left is cancelled, and has the cleanup
         timeout.  Cancellation, or an error within, skips to cancelling.
         """
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+        async with trio.open_nursery() as self._nursery:
+            self.is_open = True
             try:
                 yield
-                await self._drain(nursery.cancel_scope)
+                await self._drain(self._nursery.cancel_scope)
             except BaseException:
                 self.grace.begin()
                 raise
             finally:
                 self.draining.set()
-                self._nursery = None
+                self.is_open = False
 
     async def _drain(self, scope: trio.CancelScope) -> None:
         self.draining.set()
@@ -115,6 +129,7 @@ class AppLifetime:
         """
         self._in_flight += 1
         request._grace = self.grace
+        request._ledger = self.ledger
         try:
             if endpoint.inline:
                 await self._serve_inline(request, send, endpoint, error_response)
@@ -132,12 +147,12 @@ class AppLifetime:
             try:
                 response = await self._call_inline(request, endpoint)
             except BaseException as exc:
-                request._skip_tasks()
+                request._fail()
                 response = await error_response(request, exc, self.grace)
             await deliver(response, request, send)
         finally:
             if request._has_tasks() and self.is_open:
-                self._start(self.run_tasks, request, self.grace)
+                self._start(self.run_tasks, request, Grace(self.grace.seconds, self.grace))
             else:
                 request._end_tasks()
 
@@ -151,11 +166,12 @@ class AppLifetime:
     async def run_tasks(self, request: Request, grace: Grace) -> None:
         """Run the request's task list to its end, those that join meanwhile included."""
         if request._has_tasks():
-            await self._runner.run(request.tasks, describe(request.scope), grace)
+            nursery = request._nursery or self._nursery
+            where = describe(request.scope)
+            await self._runner.run(request.tasks, where, grace, nursery, request._outcomes)
         request._end_tasks()
 
     def _start(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
-        assert self._nursery is not None
         self._in_flight += 1
         self._nursery.start_soon(self._run, run, args)
 
@@ -283,14 +299,17 @@ class Life:
             await self._fail(exc)
         finally:
             if not self._returned:
-                self._request._skip_tasks()
+                self._request._fail()
             self._request._end_tasks()
             self._responded.set()
 
     async def _within_nursery(self) -> None:
         if self._endpoint.needs_nursery:
-            async with trio.open_nursery() as self._request._nursery:
-                await self._within_dependencies()
+            try:
+                async with trio.open_nursery() as self._request._nursery:
+                    await self._within_dependencies()
+            finally:
+                self._request._nursery = None
         else:
             await self._within_dependencies()
 
@@ -306,10 +325,12 @@ class Life:
                 response = await self._call_endpoint()
                 self._returned = True
                 with self._sending:
-                    await response.send(self._request, self._send)
+                    if await response.send(self._request, self._send):
+                        self._request._add_outcome("sent")
         except BaseException as exc:
             if not (self._returned and _errors.is_failure(exc)):
                 raise
+            self._request._add_outcome("error")
             log_late_failure(self._request, exc)
 
     async def _call_endpoint(self) -> Response:
@@ -334,7 +355,7 @@ class Life:
         if self._request._answered:
             _errors.raise_rest(exc, functools.partial(log_late_failure, self._request))
             return
-        self._request._skip_tasks()
+        self._request._fail()
         # The cleanup may have used its time up; what follows is no cleanup.
         self._steps = self._new_steps()
         response = await self._error_response(self._request, exc, self._steps.grace)
@@ -361,8 +382,10 @@ async def sheltered_exit(
 async def deliver(response: Response, request: Request, send: Send) -> None:
     """Send a response; a failure on the way can't be answered any more, so it is logged."""
     try:
-        await response.send(request, send)
+        if await response.send(request, send):
+            request._add_outcome("sent")
     except BaseException as exc:
+        request._add_outcome("error")
         _errors.raise_rest(exc, functools.partial(log_late_failure, request))
 
 

@@ -30,6 +30,9 @@ LINGER_SIZE = 64 * MIB  # bytes
 # What of a request's body may wait unread while we watch for the client leaving.
 READ_AHEAD = 64 * KIB  # bytes
 
+# How long we look whether a client has left, for tasks that are to run only if it hasn't.
+DEPARTURE_TIME = 0.001  # seconds
+
 # Fields of one query string; parsing costs time for each.
 MAX_QUERY_FIELDS = 1000
 
@@ -39,16 +42,22 @@ class Limits:
     """What one app may be made to hold, passed as `App(limits=Limits(…))`.
 
     `max_body_size`: bytes of one request's body; past it the answer is 413.  A
-    route can set its own.  `max_task_threads`: how many `def` tasks run in
-    threads at once; the others wait their turn.
+    route can set its own.  `max_pending_tasks`: how many tasks may wait; past it
+    new requests get 503.  `max_running_tasks`: how many tasks run at once, None for
+    as many as there are; the others wait their turn.  `max_task_threads`: the same
+    for `def` tasks, which run in threads.
     """
 
     max_body_size: int = 1 * MIB
+    max_pending_tasks: int = 10_000
+    max_running_tasks: int | None = None
     max_task_threads: int = 20
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(
                     f"Limits({field.name}={value!r}): needs a whole number of at least 1"

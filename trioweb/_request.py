@@ -22,10 +22,12 @@ from urllib.parse import parse_qsl, quote
 import trio
 
 from . import _limits, _routing, _shapes
-from ._background import BackgroundTasks
+from ._background import BackgroundTask, BackgroundTasks
 from ._errors import ClientDisconnect, HTTPException, Invalid, RequestValidationError
 from ._grace import Grace
 from ._headers import Headers, parse_cookies
+from ._ledger import Ledger
+from ._tasks import When
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -125,6 +127,10 @@ class Request:
     _answered = False
     # The time that closing what it has open may take once it is cancelled.
     _grace = Grace(_limits.CLEANUP_TIMEOUT)
+    # Where its tasks are counted.
+    _ledger: Ledger[BackgroundTask] | None = None
+    # How it came out, for the tasks that depend on it.
+    _outcomes: frozenset[When] = frozenset(("success", "always"))
 
     def __init__(self, scope: Scope, receive: Receive, app: Any, max_body_size: int) -> None:
         self.scope = scope
@@ -191,8 +197,8 @@ class Request:
         """The request's task list, the one that a `BackgroundTasks` parameter gets."""
         if self._tasks is None:
             self._tasks = BackgroundTasks()
-            if self._ended:
-                self._tasks._close()
+            self._tasks._queue.ledger = self._ledger
+            self._tasks._queue.closed = self._ended
         return self._tasks
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
@@ -261,16 +267,32 @@ class Request:
     def _has_tasks(self) -> bool:
         return self._tasks is not None and bool(self._tasks)
 
-    def _skip_tasks(self) -> None:
+    def _fail(self) -> None:
+        """The handler failed: of its tasks run those for that; then those of who answers for it."""
         if self._tasks is not None:
-            self._tasks._skip()
+            self._tasks._queue.keep({"error", "always"})
+        self._outcomes = frozenset(("success", "error", "always"))
+
+    def _add_outcome(self, outcome: When) -> None:
+        if self._tasks is not None:
+            self._outcomes |= {outcome}
+
+    def _wants_delivery(self) -> bool:
+        """Whether a task asks if the client got the response."""
+        return self._tasks is not None and self._tasks._queue.has("sent")
+
+    async def _has_left(self) -> bool:
+        """Whether the client has left already."""
+        with trio.move_on_after(_limits.DEPARTURE_TIME) as scope:
+            await self._get_inbox().wait_disconnected()
+        return not scope.cancelled_caught
 
     def _end_tasks(self) -> None:
         """What still waits is cancelled, and nobody would run what is added later: an error."""
         self._ended = True
         if self._tasks is not None:
-            self._tasks._cancel(describe(self.scope))
-            self._tasks._close()
+            self._tasks._queue.cancel(describe(self.scope))
+            self._tasks._queue.closed = True
 
     def __repr__(self) -> str:
         return f"<Request {describe(self.scope)}>"

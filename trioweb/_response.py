@@ -136,12 +136,18 @@ class Response:
             partitioned=partitioned,
         )
 
-    async def send(self, request: Request, send: Send) -> None:
-        """Give the response to the server; returns when it has accepted the last byte."""
+    async def send(self, request: Request, send: Send) -> bool:
+        """Give the response to the server; returns when it has accepted the last byte.
+
+        False when the client is known to have left before.
+        """
         request._answered = True
         await send(self._head(len(self.body)))
         body = b"" if request.scope["method"] == "HEAD" else self.body
+        # Past the last byte servers say "disconnect" to anybody who asks.
+        is_there = not (request._wants_delivery() and await request._has_left())
         await _send_last(request, send, body)
+        return is_there
 
     async def close(self, request: Request) -> None:
         """Let go of what the body comes from, when the response won't be sent."""
@@ -223,7 +229,7 @@ class StreamingResponse(Response):
         super().__init__(None, status_code, headers, media_type, background)
         self._chunks = _chunks(content)
 
-    async def send(self, request: Request, send: Send) -> None:
+    async def send(self, request: Request, send: Send) -> bool:
         """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
         request._answered = True
         has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
@@ -234,6 +240,7 @@ class StreamingResponse(Response):
             await self.close(request)
         if is_whole:
             await _send_last(request, send, b"")
+        return is_whole
 
     async def close(self, request: Request) -> None:
         async with self._chunks.closing(request._grace):

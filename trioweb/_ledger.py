@@ -1,0 +1,84 @@
+"""The ledger: in which state each task of an app is, in counts that always add up.
+
+Rules of this module:
+
+* A task is entered once and is in one state at any time; every move between
+  states goes through here.
+* Tasks are added from worker threads too, so a move is made under a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+T = TypeVar("T")
+
+TaskState = Literal[
+    "pending", "running", "done", "failed", "timed_out", "cancelled", "abandoned", "skipped"
+]
+STATES: tuple[TaskState, ...] = (
+    "pending",
+    "running",
+    "done",
+    "failed",
+    "timed_out",
+    "cancelled",
+    "abandoned",
+    "skipped",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatistics:
+    """How many tasks are in which state, of all that were `added` since the app started.
+
+    `pending + running + done + failed + timed_out + cancelled + abandoned + skipped`
+    is `added`.
+    """
+
+    added: int
+    pending: int
+    running: int
+    done: int
+    failed: int
+    timed_out: int
+    cancelled: int
+    abandoned: int
+    skipped: int
+
+
+class Ledger(Generic[T]):
+    """The tasks of one app, counted by state, and those that run."""
+
+    def __init__(self) -> None:
+        self._counts: dict[TaskState, int] = dict.fromkeys(STATES, 0)
+        self._running: dict[T, None] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def pending(self) -> int:
+        return self._counts["pending"]
+
+    def enter(self, task: T) -> None:
+        with self._lock:
+            self._counts["pending"] += 1
+
+    def move(self, task: T, old: TaskState, new: TaskState) -> None:
+        with self._lock:
+            self._counts[old] -= 1
+            self._counts[new] += 1
+            if new == "running":
+                self._running[task] = None
+            elif old == "running":
+                del self._running[task]
+
+    def running(self) -> list[T]:
+        """The tasks that run, those that began first in front."""
+        with self._lock:
+            return list(self._running)
+
+    def statistics(self) -> TaskStatistics:
+        with self._lock:
+            return TaskStatistics(added=sum(self._counts.values()), **self._counts)
