@@ -33,8 +33,12 @@ EXPORTS = {
     "Request",
     "RequestValidationError",
     "Response",
+    "Retry",
     "Router",
     "StreamingResponse",
+    "TaskStatistics",
+    "TaskTimeout",
+    "task",
 }
 
 # Each costs its importer time or a dependency, and is loaded when it is used.

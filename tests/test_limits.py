@@ -18,10 +18,17 @@ def test_a_limit_is_what_it_was_set_to() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("value", [0, -1, 1.5, "1", None, True])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "1", True])
 def test_each_limit_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"Limits\\({name}={value!r}\\): needs a whole number"):
         Limits(**{name: value})
+
+
+def test_none_is_for_what_may_be_unlimited() -> None:
+    assert Limits(max_running_tasks=None).max_running_tasks is None
+    unlimited: Any = None
+    with pytest.raises(ValueError, match="max_pending_tasks=None"):
+        Limits(max_pending_tasks=unlimited)
 
 
 @pytest.mark.parametrize("name", FIELDS)
