@@ -82,7 +82,7 @@ async def test_a_lifespan_that_fails_is_logged_and_told_to_the_server(
         raise OSError("no database")
 
     answers = await lifespan_answers(App(lifespan=lifespan))
-    assert answers[-1] == {"type": f"lifespan.{phase}.failed", "message": "no database"}
+    assert answers[-1] == {"type": f"lifespan.{phase}.failed", "message": "OSError: no database"}
     [record] = caplog.records
     assert record.getMessage() == f"the lifespan failed at {phase}"
     assert record.exc_info

@@ -31,7 +31,7 @@ async def test_a_shelter_holds_off_cancellation_until_the_end(autojump_clock: Mo
 
 async def test_an_end_reaches_open_shelters_and_those_of_parts(autojump_clock: MockClock) -> None:
     whole = Grace(5)
-    part = Grace(5, whole)
+    part = whole.part()
     begin = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hold, whole)
@@ -45,7 +45,7 @@ async def test_the_earlier_end_stays(autojump_clock: MockClock) -> None:
     whole = Grace(5)
     begin = trio.current_time()
     whole.end_at(begin + 2)
-    part = Grace(5, whole)  # made later, it ends no later
+    part = whole.part()  # made later, it ends no later
     part.begin()
     assert await hold(part)
     assert trio.current_time() == pytest.approx(begin + 2)
@@ -53,7 +53,7 @@ async def test_the_earlier_end_stays(autojump_clock: MockClock) -> None:
 
 async def test_the_end_of_a_part_leaves_the_whole_alone(autojump_clock: MockClock) -> None:
     whole = Grace(5)
-    Grace(5, whole).end_at(trio.current_time())
+    whole.part().end_at(trio.current_time())
     assert not await hold(whole, seconds=60)
 
 

@@ -288,7 +288,7 @@ async def test_a_child_that_fails_during_the_list_cancels_the_rest_of_it(
     async with running(app) as client:
         assert (await client("GET", "/")).status == 200
     assert [handle.state for handle in handles] == ["cancelled", "cancelled"]
-    assert messages(caplog) == ["GET / failed after its response began"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_a_child_may_outlive_the_tasks_and_the_request_waits_for_it(
@@ -532,7 +532,7 @@ async def test_a_handler_in_a_thread_is_abandoned_past_the_cleanup_timeout(
         await entered.wait()
         nursery.cancel_scope.cancel()
     release.set()
-    assert messages(caplog) == ["GET / failed"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_without_a_lifespan_the_call_returns_when_the_tasks_are_done(
@@ -600,7 +600,7 @@ async def test_a_failing_stream_is_logged_once_and_its_tasks_run(
         exchange = await client("GET", "/")
     assert not exchange.complete.is_set()
     assert done == ["task"]
-    assert messages(caplog) == ["GET / failed after its response began"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_ctrl_c_in_a_handler_goes_through() -> None:

@@ -154,7 +154,7 @@ async def test_a_piece_that_is_neither_text_nor_bytes_breaks_the_stream_off(
     exchange = await stream(lambda: iter(["a", piece, "b"]))
     assert pieces(exchange) == [b"a"]
     assert not ended(exchange)
-    assert logged(caplog) == ["GET / failed after its response began"]
+    assert logged(caplog) == ["GET / failed too late to be answered"]
     assert f"holds str or bytes, not {type(piece).__name__}" in caplog.text
 
 
@@ -365,7 +365,7 @@ async def test_a_stream_that_fails_is_logged_once_and_does_not_pretend_to_be_who
     exchange = await stream(make)
     assert len(pieces(exchange)) == 1
     assert not ended(exchange)
-    assert logged(caplog) == ["GET / failed after its response began"]
+    assert logged(caplog) == ["GET / failed too late to be answered"]
     assert caplog.text.count("ValueError: went wrong") == 1
     assert caplog.records[0].exc_info is not None
     assert type(caplog.records[0].exc_info[1]) is ValueError
@@ -381,7 +381,7 @@ async def test_whatever_it_fails_with_the_app_lives(
     async with running(streaming(lambda: source)) as client:
         for _ in range(2):
             assert not ended(await client("GET", "/"))
-    assert logged(caplog) == ["GET / failed after its response began"] * 2
+    assert logged(caplog) == ["GET / failed too late to be answered"] * 2
     assert len(source.closed) == 2
 
 
@@ -396,7 +396,7 @@ async def test_a_failure_to_close_is_logged(
 ) -> None:
     source = FailsToClose()
     await stream(lambda: source)
-    assert logged(caplog) == ["GET / failed after its response began"]
+    assert logged(caplog) == ["GET / failed too late to be answered"]
     assert "ValueError: can't close" in caplog.text
     assert len(source.closed) == 1
 
@@ -412,7 +412,7 @@ async def test_a_head_that_can_not_be_sent_closes_the_iterator(
 
     await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
     assert (source.steps, len(source.closed)) == (0, 1)
-    assert logged(caplog) == ["GET / failed after its response began"]
+    assert logged(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_a_cancelled_server_closes_the_iterator_and_says_nothing(
@@ -578,7 +578,7 @@ async def test_what_fails_in_a_generators_nursery_while_it_is_closed_is_logged(
     merged = Merged(ValueError("went wrong"))
     await never_sent(lambda: merged, cancelled_after=90)
     assert merged.closed
-    assert logged(caplog) == ["GET / failed after its response began"]
+    assert logged(caplog) == ["GET / failed too late to be answered"]
     assert "ValueError: went wrong" in caplog.text
 
 
@@ -670,4 +670,4 @@ async def test_a_stream_that_fails_with_an_unread_body_is_not_ended(
 ) -> None:
     exchange = await stream(failing_generator, "POST", body=[b"x" * _limits.READ_AHEAD] * 5)
     assert not ended(exchange)
-    assert logged(caplog) == ["POST / failed after its response began"]
+    assert logged(caplog) == ["POST / failed too late to be answered"]

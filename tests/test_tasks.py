@@ -561,7 +561,7 @@ async def test_a_task_runs_once_however_often_it_is_handed_over(
     assert done == ["x", "x"]
     assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == [
         "<BackgroundTask 'note' done> is in a list already: a task runs once",
-        "this BackgroundTasks belonged to a request that is over",
+        "this BackgroundTasks belongs to another request",
     ]
 
 

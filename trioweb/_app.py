@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 import trio
 
 from . import _callables, _errors, _limits
-from ._background import BackgroundTask, TaskErrorHandler
+from ._background import BackgroundTask, TaskErrorHandler, TaskRunner
 from ._debug import debug_response
 from ._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
-from ._grace import Grace
+from ._grace import Grace, RunSync
 from ._inject import Plan, in_thread
 from ._ledger import TaskStatistics
-from ._lifetime import AppLifetime, Endpoint, Steps, sheltered_exit
+from ._lifetime import AppLifetime, Endpoint, Steps, sheltered
 from ._limits import Limits
 from ._registration import H, Route, Router
 from ._request import Receive, Request, Scope, Send, State, describe
@@ -83,6 +83,9 @@ class App(Router):
             ClientDisconnect: _client_disconnect,
         }
         self._task_error_handlers: list[TaskErrorHandler] = []
+        # For tests: who hears of failures besides, and what runs plain functions.
+        self._task_error_listeners: list[Callable[[BackgroundTask, BaseException], None]] = []
+        self._run_sync: RunSync = trio.to_thread.run_sync
         self._yielded: dict[str, Any] = {}
         self._lifetime = self._new_lifetime()
 
@@ -138,11 +141,11 @@ class App(Router):
 
     def statistics(self) -> TaskStatistics:
         """How many tasks are in which state since the app started; the counts add up."""
-        return self._lifetime.ledger.statistics()
+        return self._lifetime.runner.ledger.statistics()
 
     def tasks(self) -> list[BackgroundTask]:
         """The tasks that run now, those that began first in front."""
-        return self._lifetime.ledger.running()
+        return self._lifetime.runner.ledger.running()
 
     def _register(self, route: Route) -> None:
         template, plan = route.compile()
@@ -175,7 +178,9 @@ class App(Router):
         if lifetime.draining.is_set():
             await self._answer(lifetime, scope, receive, send)
             return
-        lifetime = self._new_lifetime(drain_timeout=math.inf)
+        # The tasks of all such calls share the limits and the ledger of the app.
+        grace = Grace(self._cleanup_timeout, self._run_sync)
+        lifetime = AppLifetime(lifetime.runner, grace, drain_timeout=math.inf)
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
 
@@ -189,13 +194,13 @@ class App(Router):
         try:
             endpoint = self._find(request, lifetime)
         except HTTPException as exc:
-            endpoint = _Refusal(exc)
+            endpoint = _Refusal(exc.status_code, exc.detail, exc.headers)
         await lifetime.serve(request, send, endpoint, self._error_response)
 
     def _find(self, request: Request, lifetime: AppLifetime) -> Plan:
         if lifetime.draining.is_set():
             raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
-        if lifetime.is_full:
+        if lifetime.runner.ledger.pending >= self.limits.max_pending_tasks:
             raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
         target, request.path_params = self._matcher.match(
             request.scope["method"], *_path_below_root(request.scope)
@@ -204,7 +209,9 @@ class App(Router):
             request.max_body_size = target.max_body_size
         return target.plan
 
-    async def _error_response(self, request: Request, exc: BaseException, grace: Grace) -> Response:
+    async def _error_response(
+        self, request: Request, exc: BaseException, grace: Grace | None
+    ) -> Response:
         """The response for what a handler raised; what is no failure goes on."""
         log = functools.partial(_log_failure, request)
         if not _errors.is_failure(exc):
@@ -243,7 +250,8 @@ class App(Router):
         phase = "startup"
         try:
             self._lifetime = self._next_lifetime()
-            async with sheltered_exit(self._lifespan(self), self._cleanup_timeout) as yielded:
+            manager = self._lifespan(self)
+            async with sheltered(manager, "the lifespan", self._cleanup_timeout) as yielded:
                 self._yielded = dict(yielded or {})
                 scope.get("state", {}).update(self._yielded)
                 async with self._lifetime.open():
@@ -252,7 +260,7 @@ class App(Router):
                     await receive()  # lifespan.shutdown
         except BaseException as exc:
             _errors.raise_rest(exc, functools.partial(_log_lifespan_failure, phase))
-            await send({"type": f"lifespan.{phase}.failed", "message": f"{exc}"})
+            await send({"type": f"lifespan.{phase}.failed", "message": _errors.describe(exc)})
             return
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -261,13 +269,15 @@ class App(Router):
             raise RuntimeError("this app is being served already; one App has one lifespan")
         return self._new_lifetime()
 
-    def _new_lifetime(self, drain_timeout: float | None = None) -> AppLifetime:
-        return AppLifetime(
-            drain_timeout=self._drain_timeout if drain_timeout is None else drain_timeout,
-            cleanup_timeout=self._cleanup_timeout,
-            limits=self.limits,
-            task_error_handlers=self._task_error_handlers,
+    def _new_lifetime(self) -> AppLifetime:
+        runner = TaskRunner(
+            max_threads=self.limits.max_task_threads,
+            max_running=self.limits.max_running_tasks,
+            error_handlers=self._task_error_handlers,
+            error_listeners=self._task_error_listeners,
         )
+        grace = Grace(self._cleanup_timeout, self._run_sync)
+        return AppLifetime(runner, grace, drain_timeout=self._drain_timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,22 +292,29 @@ class _Target:
 class _Refusal:
     """In an endpoint's place where there is none: 404, 405, 503."""
 
-    exc: HTTPException
+    status_code: int
+    detail: Any
+    headers: dict[str, str]
     inline = True
     needs_nursery = False
     timeout = None
 
     async def __call__(self, request: Request, steps: Steps) -> Response:
-        raise self.exc
+        # Not the one that the matcher raised: with a traceback it would keep itself alive.
+        raise HTTPException(self.status_code, self.detail, self.headers)
 
 
 async def _handled(
-    handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace
+    handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace | None
 ) -> Response:
+    call = functools.partial(handler, request, exc)
     if _callables.is_async(handler):
-        result = await handler(request, exc)
+        result = await call()
+    elif grace is not None:
+        result = await in_thread(call, grace)
     else:
-        result = await in_thread(functools.partial(handler, request, exc), grace)
+        # In the server's call, where nobody says when cleanup has to be over.
+        result = await trio.to_thread.run_sync(call, abandon_on_cancel=True)
     if isinstance(result, Response):
         return result
     return JSONResponse(result, getattr(exc, "status_code", 500))

@@ -76,6 +76,8 @@ class BackgroundTask:
     def __init__(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         if not callable(func):
             raise TypeError(_not_callable(func))
+        if _callables.is_generator(func):
+            raise TypeError(f"{_callables.name(func)} yields: as a task its body would never run")
         self._func: Callable[..., Any] = func
         self._args = args
         self._kwargs = kwargs
@@ -185,8 +187,8 @@ class _Queue:
         self._enter(task)
 
     def join(self, other: _Queue) -> None:
-        if other.closed:
-            raise RuntimeError("this BackgroundTasks belonged to a request that is over")
+        if other.ledger is not None:
+            raise RuntimeError("this BackgroundTasks belongs to another request")
         while other.waiting:
             self._enter(other.waiting.popleft())
 
@@ -233,11 +235,13 @@ class TaskRunner:
         max_threads: int,
         max_running: int | None = None,
         error_handlers: Sequence[TaskErrorHandler] = (),
+        error_listeners: Sequence[Callable[[BackgroundTask, BaseException], None]] = (),
     ) -> None:
         self.ledger: Ledger[BackgroundTask] = Ledger()
         self._threads = trio.CapacityLimiter(max_threads)
         self._places = None if max_running is None else trio.CapacityLimiter(max_running)
         self._error_handlers = error_handlers
+        self._error_listeners = error_listeners
 
     async def run(
         self,
@@ -334,6 +338,8 @@ class TaskRunner:
     async def _fail(self, task: BackgroundTask, failure: BaseException, grace: Grace) -> None:
         task.exception = failure
         _end(task, "timed_out" if isinstance(failure, TaskTimeout) else "failed")
+        for listener in self._error_listeners:
+            listener(task, failure)
         if not self._error_handlers:
             _log_failure(task)
         for handler in self._error_handlers:

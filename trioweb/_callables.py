@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
 
 def target(func: Callable[..., Any]) -> Callable[..., Any]:
     """The function behind partials and behind an object's `__call__`."""
@@ -34,6 +36,12 @@ def is_async_generator(func: Callable[..., Any]) -> bool:
 
 def is_sync_generator(func: Callable[..., Any]) -> bool:
     return inspect.isgeneratorfunction(target(func))
+
+
+def is_generator(func: Callable[..., Any]) -> bool:
+    """Of either kind.  Asked for each task that is added, so it only looks at a flag."""
+    code = getattr(target(func), "__code__", None)
+    return code is not None and bool(code.co_flags & _GENERATORS)
 
 
 def name(func: Callable[..., Any]) -> str:

@@ -13,9 +13,12 @@ Rules of this module:
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypedDict
+
+import trio
 
 
 class Problem(TypedDict):
@@ -103,12 +106,13 @@ def phrase(status_code: int) -> str:
 def is_failure(exc: BaseException) -> bool:
     """Whether `exc` is a failure of user code, to be reported and survived.
 
-    `SystemExit` is: a handler or task mustn't end the server.  Cancellation and
-    Ctrl-C are not, nor a group that holds one of them.
+    `SystemExit` is, and so is whatever else a library thought out: a handler or
+    task mustn't end the server.  Cancellation, Ctrl-C and the closing of a
+    coroutine are not, nor a group that holds one of them.
     """
     if isinstance(exc, BaseExceptionGroup):
         return all(is_failure(member) for member in exc.exceptions)
-    return isinstance(exc, (Exception, SystemExit))
+    return not isinstance(exc, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))
 
 
 def split_failures(
@@ -138,6 +142,11 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
             yield from leaves(member)
     else:
         yield exc
+
+
+def describe(exc: BaseException) -> str:
+    """Its text in one line, even where its own `__str__` fails."""
+    return " ".join(traceback.format_exception_only(exc)[-1].split())
 
 
 def is_only(exc: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:

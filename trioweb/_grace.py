@@ -17,13 +17,17 @@ import math
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
-from ._errors import is_failure
+from ._errors import is_only
 
 T = TypeVar("T")
+
+# `trio.to_thread.run_sync` is one.  Its stub wants a CapacityLimiter; its
+# documentation, the two methods of one that `_Place` has.
+RunSync = Callable[..., Awaitable[Any]]
 
 
 class ThreadAbandoned(Exception):
@@ -31,18 +35,25 @@ class ThreadAbandoned(Exception):
 
 
 class Grace:
-    """The cleanup time of everything in an app, or of one request as a part of that `whole`.
+    """The cleanup time of everything in an app, or of one request as a part of that.
 
-    It takes `seconds` once it has begun.
+    It takes `seconds` once it has begun.  `run_sync` is what runs threads, with
+    the signature of `trio.to_thread.run_sync`.
     """
 
-    def __init__(self, seconds: float, whole: Grace | None = None) -> None:
+    def __init__(self, seconds: float, run_sync: RunSync = trio.to_thread.run_sync) -> None:
         self.seconds = seconds
-        self._end: float = math.inf if whole is None else whole._end
+        self._run_sync = run_sync
+        self._end: float = math.inf
         self._scopes: set[trio.CancelScope] = set()
         self._parts: weakref.WeakSet[Grace] = weakref.WeakSet()
-        if whole is not None:
-            whole._parts.add(self)
+
+    def part(self) -> Grace:
+        """A `Grace` of its own that ends with this one, or earlier."""
+        part = Grace(self.seconds, self._run_sync)
+        part._end = self._end
+        self._parts.add(part)
+        return part
 
     def begin(self) -> None:
         """The work was cancelled just now: the time for its cleanup begins."""
@@ -89,7 +100,7 @@ class Grace:
             try:
                 await close()
             except BaseException as exc:
-                if not scope.cancel_called or is_failure(exc):
+                if not (scope.cancel_called and is_only(exc, (trio.Cancelled,))):
                     raise
                 return False
         return True
@@ -105,12 +116,11 @@ class Grace:
         await limiter.acquire_on_behalf_of(place)
         with place.released_unless_taken(), trio.CancelScope() as scope, self.shelter(scope):
             try:
-                # The stub wants a CapacityLimiter; the documentation, its two methods.
-                result = await trio.to_thread.run_sync(call, limiter=place, abandon_on_cancel=True)  # type: ignore[arg-type]
+                result = await self._run_sync(call, limiter=place, abandon_on_cancel=True)
             except trio.Cancelled:
                 # Nobody but the end of the cleanup time reaches through the shield.
                 raise ThreadAbandoned("a thread ran longer than the time for cleanup") from None
-        return result
+        return cast(T, result)
 
 
 class _Place:

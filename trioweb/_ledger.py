@@ -4,7 +4,8 @@ Rules of this module:
 
 * A task is entered once and is in one state at any time; every move between
   states goes through here.
-* Tasks are added from worker threads too, so a move is made under a lock.
+* Tasks are added from worker threads too, so a move is made under a lock; they
+  end on Trio's thread only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
+
+import trio
 
 T = TypeVar("T")
 
@@ -56,10 +59,21 @@ class Ledger(Generic[T]):
         self._counts: dict[TaskState, int] = dict.fromkeys(STATES, 0)
         self._running: dict[T, None] = {}
         self._lock = threading.Lock()
+        self._idle: trio.Event | None = None  # made when somebody waits
 
     @property
     def pending(self) -> int:
         return self._counts["pending"]
+
+    @property
+    def is_idle(self) -> bool:
+        return self._counts["pending"] + self._counts["running"] == 0
+
+    async def wait_idle(self) -> None:
+        """Returns when no task waits or runs.  Call it on Trio's thread."""
+        while not self.is_idle:
+            self._idle = self._idle or trio.Event()
+            await self._idle.wait()
 
     def enter(self, task: T) -> None:
         with self._lock:
@@ -73,6 +87,9 @@ class Ledger(Generic[T]):
                 self._running[task] = None
             elif old == "running":
                 del self._running[task]
+            if self._idle is not None and self.is_idle:
+                self._idle.set()
+                self._idle = None
 
     def running(self) -> list[T]:
         """The tasks that run, those that began first in front."""

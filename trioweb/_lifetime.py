@@ -13,26 +13,33 @@ Rules of this module:
 * An endpoint that is `inline` has nothing to leave: it runs in the server's
   call, and only its tasks, if it added any, get a task in the app's nursery.
   The steps are the same; nobody can tell but by the clock.
+* Its contextvars are its own all the same: it runs in a copy of the context.
+* One request mustn't take the others with it: what comes out of a request's task
+  is contained, unless the app itself is being cancelled.
 * Shutdown is one deadline for draining and one, in `Grace`, for cleaning up.
+* An inline handler that still runs then is the server's to cancel: ASGI has it
+  end all requests before the lifespan.  It is waited for, and named.
 """
 
 from __future__ import annotations
 
+import contextvars
+import enum
 import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import trio
 
 from . import _errors
-from ._background import TaskErrorHandler, TaskRunner
+from ._background import TaskRunner
 from ._errors import HTTPException
 from ._grace import Grace
-from ._limits import Limits
 from ._markers import DependencyScope
 from ._request import Request, Send, describe
 from ._response import Response
@@ -42,7 +49,8 @@ logger = logging.getLogger("trioweb")
 T = TypeVar("T")
 
 # Makes the response for what a handler raised; raises only what is no failure.
-ErrorResponse = Callable[[Request, BaseException, Grace], Awaitable[Response]]
+# Where threads get no cleanup time, it has no Grace.
+ErrorResponse = Callable[[Request, BaseException, Grace | None], Awaitable[Response]]
 
 
 class Endpoint(Protocol):
@@ -58,39 +66,22 @@ class Endpoint(Protocol):
     def timeout(self) -> float | None:
         """Seconds that a call may take."""
 
-    async def __call__(self, request: Request, steps: Steps) -> Response: ...
+    def __call__(self, request: Request, steps: Steps) -> Coroutine[Any, Any, Response]: ...
 
 
 class AppLifetime:
     """The app's nursery, from the start of its lifespan to the end of its last task."""
 
-    def __init__(
-        self,
-        *,
-        drain_timeout: float,
-        cleanup_timeout: float,
-        limits: Limits,
-        task_error_handlers: Sequence[TaskErrorHandler] = (),
-    ) -> None:
+    def __init__(self, runner: TaskRunner, grace: Grace, *, drain_timeout: float) -> None:
         self.draining = trio.Event()
-        self.grace = Grace(cleanup_timeout)
         self.is_open = False
+        self.runner = runner
+        self.grace = grace
         self._drain_timeout = drain_timeout
-        self._max_pending_tasks = limits.max_pending_tasks
-        self._runner = TaskRunner(
-            max_threads=limits.max_task_threads,
-            max_running=limits.max_running_tasks,
-            error_handlers=task_error_handlers,
-        )
-        self.ledger = self._runner.ledger
         self._in_flight = 0
-        self._all_landed: trio.Event | None = None  # made when the drain waits for it
-        self._inline_steps = Steps(self.grace)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so many tasks wait that no request may add more."""
-        return self.ledger.pending >= self._max_pending_tasks
+        self._inline: set[Request] = set()
+        self._landed: trio.Event | None = None  # made while somebody waits for one to land
+        self._inline_steps = Steps(grace)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -110,14 +101,27 @@ class AppLifetime:
             finally:
                 self.draining.set()
                 self.is_open = False
+        if self._inline:
+            await self._wait_for_inline()
 
     async def _drain(self, scope: trio.CancelScope) -> None:
         self.draining.set()
         scope.deadline = trio.current_time() + self._drain_timeout
         self.grace.end_at(scope.deadline + self.grace.seconds)
-        if self._in_flight:
-            self._all_landed = trio.Event()
-            await self._all_landed.wait()
+        while self._in_flight:
+            await self._wait_for_landing()
+
+    async def _wait_for_inline(self) -> None:
+        with trio.move_on_after(self.grace.seconds):
+            while self._inline:
+                await self._wait_for_landing()
+        for request in self._inline:
+            where = describe(request.scope)
+            logger.error("the server still runs %s, past the end of the app", where)
+
+    async def _wait_for_landing(self) -> None:
+        self._landed = trio.Event()
+        await self._landed.wait()
 
     async def serve(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
@@ -129,7 +133,7 @@ class AppLifetime:
         """
         self._in_flight += 1
         request._grace = self.grace
-        request._ledger = self.ledger
+        request._ledger = self.runner.ledger
         try:
             if endpoint.inline:
                 await self._serve_inline(request, send, endpoint, error_response)
@@ -143,24 +147,30 @@ class AppLifetime:
     async def _serve_inline(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
     ) -> None:
+        self._inline.add(request)
         try:
             try:
                 response = await self._call_inline(request, endpoint)
             except BaseException as exc:
                 request._fail()
-                response = await error_response(request, exc, self.grace)
+                response = await error_response(request, exc, None)
             await deliver(response, request, send)
         finally:
+            self._inline.discard(request)
             if request._has_tasks() and self.is_open:
-                self._start(self.run_tasks, request, Grace(self.grace.seconds, self.grace))
+                self._start(self.run_tasks, request, self.grace.part())
             else:
                 request._end_tasks()
 
     async def _call_inline(self, request: Request, endpoint: Endpoint) -> Response:
+        call = in_own_context(endpoint(request, self._inline_steps))
         if endpoint.timeout is None:
-            return await endpoint(request, self._inline_steps)
-        with trio.move_on_after(endpoint.timeout):
-            return await endpoint(request, self._inline_steps)
+            return await call
+        with trio.move_on_after(endpoint.timeout) as scope:
+            response = await call
+            if not scope.cancel_called:
+                return response
+            await response.close(request)
         raise _too_slow(endpoint)
 
     async def run_tasks(self, request: Request, grace: Grace) -> None:
@@ -168,7 +178,7 @@ class AppLifetime:
         if request._has_tasks():
             nursery = request._nursery or self._nursery
             where = describe(request.scope)
-            await self._runner.run(request.tasks, where, grace, nursery, request._outcomes)
+            await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
         request._end_tasks()
 
     def _start(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
@@ -179,15 +189,26 @@ class AppLifetime:
         try:
             await run(*args)
         except BaseException as exc:
-            # Whatever it is, it mustn't take the app's other requests with it.
-            _errors.raise_rest(exc, _log_internal_error)
+            self._contain(exc)
         finally:
             self._land()
 
+    def _contain(self, exc: BaseException) -> None:
+        """Let through what ends the app: its own cancellation, and Ctrl-C."""
+        failure, rest = _errors.split_failures(exc)
+        if failure is not None:
+            _log_internal_error(failure)
+        if rest is None:
+            return
+        if _errors.is_only(rest, (trio.Cancelled,)) and not is_cancelled_now():
+            logger.error("a Cancelled that belongs to no open scope was raised", exc_info=rest)
+            return
+        raise rest
+
     def _land(self) -> None:
         self._in_flight -= 1
-        if self._all_landed is not None and not self._in_flight:
-            self._all_landed.set()
+        if self._landed is not None:
+            self._landed.set()
 
 
 class Steps:
@@ -201,11 +222,11 @@ class Steps:
         self, scope: DependencyScope, manager: AbstractAsyncContextManager[T], name: str
     ) -> T:
         """Enter a generator dependency; it is left at the step that `scope` names."""
-        return await self.exits[scope].enter(manager, name)
+        return await self.exits[scope].enter(manager, f"dependency {name}")
 
 
 class Exits(AsyncExitStack):
-    """Generator dependencies of one scope, left in reverse on the task that entered them.
+    """Context managers of one scope, left in reverse on the task that entered them.
 
     Each sees the exception that leaves the handler and may raise another one
     instead, but can't swallow it: there would be no response.  Leaving is
@@ -214,12 +235,12 @@ class Exits(AsyncExitStack):
 
     def __init__(self, steps: Steps, scope: DependencyScope) -> None:
         super().__init__()
-        self._grace = steps.grace
+        self._steps = steps
         steps.exits[scope] = self
 
     async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
         # What shelters the exit is open from before the entry: scopes nest, and the
-        # dependency may hold some of its own, or a nursery, open in between.
+        # manager may hold some of its own, or a nursery, open in between.
         shelter = self.enter_context(trio.CancelScope())
         value = await manager.__aenter__()
         self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
@@ -234,12 +255,33 @@ class Exits(AsyncExitStack):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> Literal[False]:
-        if exc is not None and not _errors.is_failure(exc):
-            self._grace.begin()
-        leave = functools.partial(manager.__aexit__, kind, exc, traceback)
-        if not await self._grace.clean_up(shelter, leave):
-            logger.error("dependency %s didn't close within the cleanup timeout", name)
+        swallowed: bool | None = False
+
+        async def close() -> None:
+            nonlocal swallowed
+            swallowed = await manager.__aexit__(kind, exc, traceback)
+
+        was_cancelled = exc is not None and not _errors.is_failure(exc)
+        if was_cancelled:
+            self._steps.grace.begin()
+        if not await self._steps.grace.clean_up(shelter, close):
+            logger.error("%s didn't close within the cleanup timeout", name)
+        elif was_cancelled and swallowed:
+            # The cancellation was of a scope within the manager, which is closed
+            # by now: going on with it would cancel whatever is outside.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise RuntimeError(f"{name} cancelled what runs within it")
         return False
+
+
+class Phase(enum.Enum):
+    """How far a request is, and what a cancellation of the server's call does to it."""
+
+    ANSWERING = enum.auto()  # the handler is cancelled, and has the cleanup time
+    LEAVING = enum.auto()  # it has returned: its exits have the cleanup time
+    SENDING = enum.auto()  # only the sending is cancelled
+    FAILING = enum.auto()  # the exception handler or its sending is, with the cleanup time
+    OVER = enum.auto()  # nothing is
 
 
 class Life:
@@ -258,18 +300,13 @@ class Life:
         self._send = send
         self._endpoint = endpoint
         self._error_response = error_response
-        self._steps = self._new_steps()
-        self._responded = trio.Event()
-        self._returned = False
-        # What a cancellation of the server's call reaches: the handler, and
-        # once that has returned only the sending of its response.
+        self._steps = Steps(app.grace.part())
+        self._phase = Phase.ANSWERING
         self._answering = trio.CancelScope()
         self._sending = trio.CancelScope()
+        self._failing = trio.CancelScope()
         self._call_is_cancelled = False
-
-    def _new_steps(self) -> Steps:
-        self._request._grace = Grace(self._app.grace.seconds, self._app.grace)
-        return Steps(self._request._grace)
+        self._responded = trio.Event()
 
     async def wait_responded(self) -> None:
         """Returns when the server's call may.  Cancellation cancels what `serve` says."""
@@ -277,31 +314,43 @@ class Life:
             await self._responded.wait()
         except trio.Cancelled:
             self._cancel()
-            with trio.move_on_after(self._steps.grace.seconds, shield=True):
+            with trio.move_on_after(self._app.grace.seconds, shield=True):
                 await self._responded.wait()
             raise
 
     def _cancel(self) -> None:
         self._call_is_cancelled = True
-        if self._returned:
-            self._sending.cancel()
-        else:
-            self._answering.cancel()
+        reached = {
+            Phase.ANSWERING: self._answering,
+            Phase.SENDING: self._sending,
+            Phase.FAILING: self._failing,
+        }.get(self._phase)
+        if reached is not None:
+            reached.cancel()
+        if self._phase in (Phase.ANSWERING, Phase.LEAVING, Phase.FAILING):
             self._steps.grace.begin()
 
     async def run(self) -> None:
         try:
-            with self._answering:
-                await self._within_nursery()
-            if self._answering.cancelled_caught and not self._call_is_cancelled:
-                await self._fail(_too_slow(self._endpoint))
-        except BaseException as exc:
-            await self._fail(exc)
+            await self._live()
         finally:
-            if not self._returned:
+            if self._phase is Phase.ANSWERING:
                 self._request._fail()
+            self._phase = Phase.OVER
             self._request._end_tasks()
             self._responded.set()
+
+    async def _live(self) -> None:
+        try:
+            with self._answering:
+                await self._within_nursery()
+            if self._request._answered or self._call_is_cancelled:
+                return
+            if self._answering.cancelled_caught:
+                raise _too_slow(self._endpoint)
+            raise RuntimeError("the request's nursery was cancelled before it was answered")
+        except BaseException as exc:
+            await self._fail(exc)
 
     async def _within_nursery(self) -> None:
         if self._endpoint.needs_nursery:
@@ -316,19 +365,20 @@ class Life:
     async def _within_dependencies(self) -> None:
         async with Exits(self._steps, "request"):
             await self._respond()
-            self._responded.set()
-            await self._app.run_tasks(self._request, self._steps.grace)
+            await self._run_tasks()
 
     async def _respond(self) -> None:
         try:
             async with Exits(self._steps, "response"):
                 response = await self._call_endpoint()
-                self._returned = True
+                self._phase = Phase.SENDING
+                if self._call_is_cancelled:
+                    self._sending.cancel()
                 with self._sending:
                     if await response.send(self._request, self._send):
                         self._request._add_outcome("sent")
         except BaseException as exc:
-            if not (self._returned and _errors.is_failure(exc)):
+            if self._phase is not Phase.SENDING or not _errors.is_failure(exc):
                 raise
             self._request._add_outcome("error")
             log_late_failure(self._request, exc)
@@ -340,43 +390,81 @@ class Life:
                 if self._endpoint.timeout is not None:
                     self._answering.deadline = trio.current_time() + self._endpoint.timeout
                 response = await self._endpoint(self._request, self._steps)
-                self._answering.deadline = math.inf
                 if self._answering.cancel_called:
                     # The handler outlasted its cancellation: it is cancelled all the same.
                     await trio.lowlevel.checkpoint()
+                self._answering.deadline = math.inf
+                self._phase = Phase.LEAVING
         except BaseException:
+            self._phase = Phase.ANSWERING
             if response is not None:
                 await response.close(self._request)
             raise
         return response
 
+    async def _run_tasks(self) -> None:
+        """The tasks, and time of their own to clean up, whatever became of the call."""
+        self._phase = Phase.OVER
+        self._responded.set()
+        self._renew_grace()
+        try:
+            await self._app.run_tasks(self._request, self._steps.grace)
+        finally:
+            if self._request._tasks is not None:
+                # Back from the tasks' contexts to our own, which takes a checkpoint.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _renew_grace(self) -> None:
+        self._steps.grace = self._request._grace = self._app.grace.part()
+
     async def _fail(self, exc: BaseException) -> None:
         """Answer for what the steps raised; what is no failure goes on."""
-        if self._request._answered:
+        if self._request._answered or self._call_is_cancelled:
             _errors.raise_rest(exc, functools.partial(log_late_failure, self._request))
             return
         self._request._fail()
-        # The cleanup may have used its time up; what follows is no cleanup.
-        self._steps = self._new_steps()
-        response = await self._error_response(self._request, exc, self._steps.grace)
-        await deliver(response, self._request, self._send)
-        self._responded.set()
-        await self._app.run_tasks(self._request, self._steps.grace)
+        self._phase = Phase.FAILING
+        self._renew_grace()
+        with self._failing:
+            response = await self._error_response(self._request, exc, self._steps.grace)
+            await deliver(response, self._request, self._send)
+        await self._run_tasks()
+
+
+def in_own_context(call: Coroutine[Any, Any, T]) -> Awaitable[T]:
+    """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
+    return _driven(contextvars.copy_context().run, call)
+
+
+@types.coroutine
+def _driven(run: Callable[..., Any], call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Pass on what `call` waits for, and give it what it waited for, by way of `run`."""
+    step: Callable[[Any], Any] = call.send
+    value: Any = None
+    while True:
+        try:
+            trap = run(step, value)
+        except StopIteration as done:
+            return cast(T, done.value)
+        try:
+            value = yield trap
+            step = call.send
+        except BaseException as exc:
+            value, step = exc, call.throw
+
+
+def is_cancelled_now() -> bool:
+    """Whether the current task's next checkpoint raises Cancelled."""
+    return trio.current_effective_deadline() == -math.inf
 
 
 @asynccontextmanager
-async def sheltered_exit(
-    manager: AbstractAsyncContextManager[T], seconds: float
+async def sheltered(
+    manager: AbstractAsyncContextManager[T], name: str, seconds: float
 ) -> AsyncIterator[T]:
-    """`async with manager`, whose exit has so many `seconds` where it is left by cancellation."""
-    value = await manager.__aenter__()
-    try:
-        yield value
-    except BaseException as exc:
-        with trio.move_on_after(seconds, shield=True):
-            await manager.__aexit__(type(exc), exc, exc.__traceback__)
-        raise
-    await manager.__aexit__(None, None, None)
+    """`async with manager`; left by cancellation, its exit has so many `seconds`."""
+    async with Exits(Steps(Grace(seconds)), "request") as exits:
+        yield await exits.enter(manager, name)
 
 
 async def deliver(response: Response, request: Request, send: Send) -> None:
@@ -394,7 +482,7 @@ def _too_slow(endpoint: Endpoint) -> HTTPException:
 
 
 def log_late_failure(request: Request, failure: BaseException) -> None:
-    logger.error("%s failed after its response began", describe(request.scope), exc_info=failure)
+    logger.error("%s failed too late to be answered", describe(request.scope), exc_info=failure)
 
 
 def _log_internal_error(failure: BaseException) -> None:

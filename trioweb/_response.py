@@ -141,8 +141,7 @@ class Response:
 
         False when the client is known to have left before.
         """
-        request._answered = True
-        await send(self._head(len(self.body)))
+        await _send_head(request, send, self._head(len(self.body)))
         body = b"" if request.scope["method"] == "HEAD" else self.body
         # Past the last byte servers say "disconnect" to anybody who asks.
         is_there = not (request._wants_delivery() and await request._has_left())
@@ -231,10 +230,9 @@ class StreamingResponse(Response):
 
     async def send(self, request: Request, send: Send) -> bool:
         """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
-        request._answered = True
         has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         try:
-            await send(self._head(None))
+            await _send_head(request, send, self._head(None))
             is_whole = await self._send_chunks(request, send) if has_body else True
         finally:
             await self.close(request)
@@ -351,6 +349,15 @@ def _chunks(content: AsyncIterable[str | bytes] | Iterable[str | bytes]) -> _Chu
 async def _cancel_when_client_leaves(request: Request, scope: trio.CancelScope) -> None:
     await request._get_inbox().wait_disconnected()
     scope.cancel()
+
+
+async def _send_head(request: Request, send: Send, head: Message) -> None:
+    request._answered = True
+    try:
+        await send(head)
+    except trio.Cancelled:
+        request._answered = False  # a send that is cancelled has sent nothing
+        raise
 
 
 async def _send_last(request: Request, send: Send, body: bytes) -> None:
