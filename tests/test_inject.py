@@ -1014,7 +1014,7 @@ async def test_exit_after_the_response_that_fails_is_logged_once(
     answer = await asked(handler)
     assert (answer.status, answer.json()) == (200, "fine")
     assert sorted(seen) == ["late: fine", "task"]
-    assert errors(caplog) == ["GET / failed after its response began"]
+    assert errors(caplog) == ["GET / failed too late to be answered"]
     assert caplog.records[-1].exc_info is not None
     assert isinstance(caplog.records[-1].exc_info[1], ConnectionError)
 

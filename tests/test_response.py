@@ -531,5 +531,5 @@ async def test_a_server_that_fails_to_send_is_logged_once(
         raise OSError("broken")
 
     await app(_scope("GET", "/", []), trio.sleep_forever, send)
-    assert logged(caplog) == ["GET / failed after its response began"]
+    assert logged(caplog) == ["GET / failed too late to be answered"]
     assert caplog.records[0].levelno == logging.ERROR

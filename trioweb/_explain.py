@@ -471,6 +471,11 @@ def is_model(annotation: Any) -> bool:
     )
 
 
+def checks_itself(func: Any) -> bool:
+    """Whether calling this class checks its arguments: a pydantic model or dataclass."""
+    return isinstance(func, type) and hasattr(func, "__pydantic_validator__")
+
+
 def decode_model(model: Any, value: Any) -> Any:
     """A model inside of another type.  By way of JSON, so that its strict mode takes dates."""
     if isinstance(value, model):  # the walk builds a class from models that it has decoded

@@ -17,10 +17,13 @@ Rules of this module:
   refuses the request does so before anybody has to upload.
 * No request changes what the next one gets: a mutable default is copied.
 * `def` runs in a worker thread, `async def` in place.
+* What would be passed over in silence is refused: another library's markers and
+  constraints, a second default, a decorator that changes what a dependency gives.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import dataclasses
@@ -37,14 +40,15 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import TracebackType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import trio
 
 from . import _callables, _shapes
 from ._background import BackgroundTasks
 from ._errors import HTTPException, Invalid, Problem, RegistrationError, RequestValidationError
+from ._explain import checks_itself, model_problems
 from ._grace import Grace
 from ._lifetime import Steps
 from ._markers import (
@@ -81,6 +85,7 @@ class _Parameter:
     name: str
     extract: Extract
     place: list[str | int] = field(default_factory=list)
+    may_be_left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,22 @@ class _Call:
             try:
                 parameter.extract(request, values)
             except Invalid as exc:
-                found += [{**p, "loc": [*parameter.place, *p["loc"]]} for p in exc.problems]
+                found += _placed(parameter.place, exc.problems)
         return found
+
+    def problems_of_result(self, problems: Sequence[Problem]) -> list[Problem]:
+        """What a class found wrong with its arguments, each at the place its argument is from."""
+        places = {parameter.name: parameter.place for parameter in self.parameters}
+        found: list[Problem] = []
+        for problem in problems:
+            name, *rest = problem["loc"] or [""]
+            place = places.get(str(name), problem["loc"][:1])
+            found += _placed(place, [{**problem, "loc": rest}])
+        return found
+
+
+def _placed(place: Sequence[str | int], problems: Sequence[Problem]) -> list[Problem]:
+    return [{**problem, "loc": [*place, *problem["loc"]]} for problem in problems]
 
 
 class Plan:
@@ -155,8 +174,12 @@ class Plan:
                 continue
             if failed and (call is self._handler or failed.intersection(call.needs)):
                 failed.add(call.key)
-            else:
+                continue
+            try:
                 values[call.key] = await call.run(arguments, steps)
+            except Invalid as exc:  # of a class that checks its arguments itself
+                problems += call.problems_of_result(exc.problems)
+                failed.add(call.key)
         if problems:
             raise RequestValidationError(problems)
         return self._as_response(values[self._handler.key], request)
@@ -178,7 +201,7 @@ class Plan:
         try:
             return _shapes.raw_body_members(data) if data else {}
         except Invalid as exc:
-            problems += [{**p, "loc": ["body", *p["loc"]]} for p in exc.problems]
+            problems += _placed(["body"], exc.problems)
             return None
 
 
@@ -263,6 +286,8 @@ class _Compiler:
         self._open.pop()
         self._inline = self._inline and _callables.is_async(func)
         reads_body = any(parameter.extract is _never for parameter in parameters)
+        if any(parameter.may_be_left_out for parameter in parameters):
+            run = _leaving_out(run)
         closing = [self._closing[need] for need in needs if need in self._closing]
         if closing:
             self._closing[key] = min(closing, key=lambda first: LASTS[first[0]])
@@ -280,6 +305,7 @@ class _Compiler:
                 wrong=f"Depends({func!r})",
                 right="Depends(get_session)  # the function, not its result",
             )
+        _refuse_context_manager(func)
         closes = depends.scope if _is_generator(func) else None
         key: object = (_identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
@@ -309,18 +335,15 @@ class _Compiler:
         annotation, marker = _marker(func, parameter)
         name = parameter.name
         if isinstance(marker, Dependency):
+            _refuse_depends_on_nothing(func, parameter, marker)
             key = self.add_dependency(marker, annotation, _callables.name(func), scope)
             needs.append(key)
             return _Parameter(name, lambda request, values: values.get(key))
         if marker is None and isinstance(annotation, type) and annotation in _SPECIAL:
             self._needs_nursery = self._needs_nursery or annotation is trio.Nursery
             return _Parameter(name, _SPECIAL[annotation])
-        if marker is None and isinstance(annotation, type) and issubclass(annotation, Response):
-            raise RegistrationError(
-                f"{_callables.name(func)} takes a response, but responses are returned",
-                wrong=f"def {_callables.name(func)}({parameter}): ...",
-                right="return JSONResponse(content, headers={...})",
-            )
+        if marker is None:
+            _refuse_unmarked(func, parameter, annotation)
         try:
             return self._input(func, parameter, annotation, marker)
         except RegistrationError as exc:
@@ -335,9 +358,12 @@ class _Compiler:
         annotation: Any,
         marker: Source | None,
     ) -> _Parameter:
+        # What a class that checks its arguments says of them isn't ours to refuse.
+        if not checks_itself(func):
+            _shapes.refuse_ignored(annotation)
         source = marker or Source(self._kind(parameter.name, annotation))
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
-            source = dataclasses.replace(source, default=parameter.default)
+            source = dataclasses.replace(source, default=_own_default(parameter))
         alias = source.alias or parameter.name
         if source.kind == "header" and source.convert_underscores and source.alias is None:
             alias = alias.replace("_", "-")
@@ -349,8 +375,10 @@ class _Compiler:
         if source.kind == "path":
             extract = self._path_extract(func, parameter, annotation, source, alias)
         else:
+            _refuse_class_as_text(func, parameter, annotation, source)
             extract = _text_extract(annotation, source, alias)
-        return _Parameter(parameter.name, extract, [source.kind, alias])
+        place: list[str | int] = [source.kind, alias]
+        return _Parameter(parameter.name, extract, place, source.default is _LeftOut)
 
     def _kind(self, name: str, annotation: Any) -> Literal["path", "query", "body"]:
         if name in self._converters:
@@ -497,9 +525,10 @@ def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:
         ) from None
     for parameter in parameters:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            slash = ", /" if parameter.kind is parameter.POSITIONAL_ONLY else ""
             raise RegistrationError(
                 f"{name}: each parameter has to have a name to be passed by",
-                wrong=f"def {name}({parameter}): ...",
+                wrong=f"def {name}({parameter}{slash}): ...",
                 right=f"def {name}({parameter.name}: str): ...",
             )
     # What a partial has bound is its author's to say, not the client's.
@@ -549,6 +578,8 @@ def _marker(
             wrong=f"{parameter}",
             right="one of Path, Query, Header, Cookie, Body and Depends",
         )
+    if markers and parameter.default not in (parameter.empty, markers[0]):
+        _refuse_second_default(func, parameter, annotation, markers[0])
     return (
         Annotated[(annotation, *others)] if others else annotation,
         markers[0] if markers else None,
@@ -570,6 +601,12 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
         )
     kind = part if isinstance(part, type) else type(part)
     package, name = kind.__module__.partition(".")[0], kind.__name__
+    if name == "FieldInfo":
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} is no field of a pydantic model",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
+        )
     if package in ("fastapi", "starlette"):
         ours = name in {*_MARKERS.values(), *(special.__name__ for special in _SPECIAL)}
         raise RegistrationError(
@@ -577,6 +614,98 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
             wrong=f"from {package} import {name}",
             right=f"from trioweb import {name if ours else 'Request'}",
         )
+
+
+def _refuse_second_default(
+    func: Callable[..., Any],
+    parameter: inspect.Parameter,
+    annotation: Any,
+    marker: Dependency | Source,
+) -> None:
+    """Refuse `Annotated[int, Query(5)] = 6`."""
+    if isinstance(marker, Source) and marker.default is not REQUIRED:
+        kind = inspect.formatannotation(annotation)
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} has two defaults",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: Annotated[{kind}, {marker.kind.title()}()]"
+            f" = {parameter.default!r}",
+        )
+
+
+def _refuse_depends_on_nothing(
+    func: Callable[..., Any], parameter: inspect.Parameter, depends: Dependency
+) -> None:
+    if depends.dependency is None and parameter.annotation is parameter.empty:
+        name = parameter.name
+        raise RegistrationError(
+            f"{_callables.name(func)}: {name!r} doesn't say on what it depends",
+            wrong=f"{parameter}",
+            right=f"{name}=Depends(get_{name}), or {name}: Annotated[SomeClass, Depends()]",
+        )
+
+
+def _refuse_unmarked(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
+) -> None:
+    """Refuse what has no meaning unless a marker gives it one."""
+    name = _callables.name(func)
+    if isinstance(annotation, type) and issubclass(annotation, Response):
+        raise RegistrationError(
+            f"{name} takes a response, but responses are returned",
+            wrong=f"def {name}({parameter}): ...",
+            right="return JSONResponse(content, headers={...})",
+        )
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    for special in _SPECIAL.keys() & set(members):
+        raise RegistrationError(
+            f"{name}: {parameter.name!r} is there for each request, so it is never None",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: {special.__name__}",
+        )
+    if bytes in (annotation, *members):
+        raise RegistrationError(
+            f"{name}: bytes as a parameter would be a base64 string in a JSON body",
+            wrong=f"{parameter}",
+            right="await request.body(), with request: Request"
+            "  (or Annotated[bytes, Body()], where base64 is meant)",
+        )
+
+
+def _refuse_class_as_text(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
+) -> None:
+    """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
+    if _shapes.kind(annotation) != "body":
+        return
+    kind, name = inspect.formatannotation(annotation), parameter.name
+    is_class = isinstance(annotation, type) and not issubclass(annotation, (dict, bytes))
+    raise RegistrationError(
+        f"{_callables.name(func)}: {name!r} is no text, nor a list of texts,"
+        f" as a {source.kind} gives them",
+        wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
+        right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"
+        if is_class
+        else f"a parameter for each member, such as limit: Annotated[int, {source.kind.title()}()]",
+    )
+
+
+class _LeftOut:
+    """The default of what a class makes anew each time: the argument is left out."""
+
+
+def _own_default(parameter: inspect.Parameter) -> Any:
+    # So dataclasses, msgspec and pydantic show a default_factory; the dataclass alone
+    # would know its mark if it were passed, and only the very same object.
+    return _LeftOut if repr(parameter.default) == "<factory>" else parameter.default
+
+
+def _leaving_out(
+    run: Callable[[dict[str, Any], Steps], Awaitable[Any]],
+) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
+    return lambda arguments, steps: run(
+        {name: value for name, value in arguments.items() if value is not _LeftOut}, steps
+    )
 
 
 def _run_plain(func: Callable[..., Any]) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
@@ -588,16 +717,36 @@ def _run_plain(func: Callable[..., Any]) -> Callable[[dict[str, Any], Steps], Aw
 def _run_dependency(
     func: Callable[..., Any], scope: DependencyScope
 ) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
+    if checks_itself(func):
+        return _run_checking(_run_plain(func))
     if not _is_generator(func):
         return _run_plain(func)
     name = _callables.name(func)
     if _callables.is_async_generator(func):
         manage = asynccontextmanager(func)
-        return lambda arguments, steps: steps.enter(scope, manage(**arguments), name)
+        return lambda arguments, steps: steps.enter(
+            scope, _YieldsOnce(manage(**arguments), name), name
+        )
     manage_sync = contextmanager(func)
     return lambda arguments, steps: steps.enter(
-        scope, _Threaded(manage_sync(**arguments), steps.grace), name
+        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), steps.grace), name), name
     )
+
+
+def _run_checking(
+    run: Callable[[dict[str, Any], Steps], Awaitable[Any]],
+) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
+    """For a pydantic class: what it finds wrong with its arguments is the client's mistake."""
+
+    async def run_checking(arguments: dict[str, Any], steps: Steps) -> Any:
+        try:
+            return await run(arguments, steps)
+        except ValueError as exc:
+            if not hasattr(exc, "errors"):
+                raise
+            raise Invalid(model_problems(exc)) from None
+
+    return run_checking
 
 
 async def in_thread(call: Callable[[], Any], grace: Grace) -> Any:
@@ -607,6 +756,37 @@ async def in_thread(call: Callable[[], Any], grace: Grace) -> Any:
 
 def _is_generator(func: Callable[..., Any]) -> bool:
     return _callables.is_async_generator(func) or _callables.is_sync_generator(func)
+
+
+class _YieldsOnce(AbstractAsyncContextManager[Any]):
+    """A generator's context manager, which says whose generator yields never or twice."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[Any], name: str) -> None:
+        self._manager = manager
+        self._name = name
+
+    async def __aenter__(self) -> Any:
+        try:
+            return await self._manager.__aenter__()
+        except RuntimeError as exc:
+            self._explain(exc)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self._manager.__aexit__(kind, exc, traceback)
+        except RuntimeError as miscounted:
+            self._explain(miscounted)
+            raise
+
+    def _explain(self, exc: RuntimeError) -> None:
+        if str(exc).startswith(("generator didn't yield", "generator didn't stop")):
+            exc.add_note(f"dependency {self._name} has to yield exactly once")
 
 
 class _Threaded(AbstractAsyncContextManager[Any]):
@@ -653,6 +833,23 @@ def _refuse_generator(handler: Handler) -> None:
             f"{name} yields, but a handler returns its response",
             wrong=f"yield ... in {name}",
             right=f"return StreamingResponse(...) with a generator inside {name}",
+        )
+
+
+def _refuse_context_manager(func: Callable[..., Any]) -> None:
+    """Refuse what `@asynccontextmanager` made: it would give the manager, not what is yielded."""
+    target = _callables.target(func)
+    made = getattr(target, "__globals__", None) is vars(contextlib)
+    if made and _is_generator(inspect.unwrap(target)):
+        name = _callables.name(func)
+        is_async = _callables.is_async_generator(inspect.unwrap(target))
+        decorator, keyword = (
+            ("asynccontextmanager", "async def") if is_async else ("contextmanager", "def")
+        )
+        raise RegistrationError(
+            f"{name} would give its context manager, not what it yields",
+            wrong=f"@{decorator} above {keyword} {name}",
+            right=f"{keyword} {name} without the decorator, in Depends({name})",
         )
 
 

@@ -431,26 +431,31 @@ class Life:
         await self._run_tasks()
 
 
-def in_own_context(call: Coroutine[Any, Any, T]) -> Awaitable[T]:
+async def in_own_context(call: Coroutine[Any, Any, T]) -> T:
     """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
-    return _driven(contextvars.copy_context().run, call)
+    run = contextvars.copy_context().run
+    try:
+        trap = run(call.send, None)
+    except StopIteration as done:
+        return cast(T, done.value)
+    return await _driven(run, call, trap)
 
 
 @types.coroutine
-def _driven(run: Callable[..., Any], call: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+def _driven(
+    run: Callable[..., Any], call: Coroutine[Any, Any, T], trap: Any
+) -> Generator[Any, Any, T]:
     """Pass on what `call` waits for, and give it what it waited for, by way of `run`."""
-    step: Callable[[Any], Any] = call.send
-    value: Any = None
     while True:
+        step: Callable[[Any], Any] = call.send
+        try:
+            value = yield trap
+        except BaseException as exc:
+            step, value = call.throw, exc
         try:
             trap = run(step, value)
         except StopIteration as done:
             return cast(T, done.value)
-        try:
-            value = yield trap
-            step = call.send
-        except BaseException as exc:
-            value, step = exc, call.throw
 
 
 def is_cancelled_now() -> bool:

@@ -5,6 +5,8 @@ Rules of this module:
 * They are functions that return Any for the type checker's sake, so that
   `limit: int = Query(10)` is as good as `Annotated[int, Query()]`.
 * What is wrong with one is said where it is written.
+* No default is `...` in their signatures, as in FastAPI, so that `help()` shows that
+  it may be left out; inside it is `REQUIRED`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ LASTS: dict[DependencyScope, int] = {"function": 0, "response": 1, "request": 2}
 
 
 class Constraints(TypedDict, total=False):
-    """What a value has to keep to, as in `msgspec.Meta`; the last three go into the schema."""
+    """What a value has to keep to, as in `msgspec.Meta`; the last three are for readers."""
 
     gt: float
     ge: float
@@ -72,11 +74,11 @@ class Source:
 
 
 def Path(
-    default: Any = REQUIRED, *, alias: str | None = None, **constraints: Unpack[Constraints]
+    default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
 ) -> Any:
     """The value of a name in the path template.  Constraints as for `Query`.
 
-    It has no default; `...` may stand there, as in FastAPI.
+    It has no default: `...` says so, as in FastAPI, and may be left out.
     """
     if _given(default) is not REQUIRED:
         raise RegistrationError(
@@ -88,19 +90,20 @@ def Path(
 
 
 def Query(
-    default: Any = REQUIRED, *, alias: str | None = None, **constraints: Unpack[Constraints]
+    default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
 ) -> Any:
     """A field of the query string.
 
     Constraints are those of `msgspec.Meta`: `gt`, `ge`, `lt`, `le`,
     `multiple_of`, `pattern`, `min_length`, `max_length`; `title`, `description`
-    and `examples` go into the schema.
+    and `examples` are for readers, and change nothing.  Without `default` the field
+    is required.
     """
     return Source("query", _given(default), alias, _meta("Query", constraints))
 
 
 def Header(
-    default: Any = REQUIRED,
+    default: Any = ...,
     *,
     alias: str | None = None,
     convert_underscores: bool = True,
@@ -113,14 +116,14 @@ def Header(
 
 
 def Cookie(
-    default: Any = REQUIRED, *, alias: str | None = None, **constraints: Unpack[Constraints]
+    default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
 ) -> Any:
     """A cookie.  Constraints as for `Query`."""
     return Source("cookie", _given(default), alias, _meta("Cookie", constraints))
 
 
 def Body(
-    default: Any = REQUIRED,
+    default: Any = ...,
     *,
     alias: str | None = None,
     embed: bool = False,

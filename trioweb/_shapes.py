@@ -3,7 +3,8 @@
 Rules of this module:
 
 * Everything that depends on the annotation happens once, at registration.  An
-  annotation that nobody could decode is refused then, by `RegistrationError`.
+  annotation that nobody could decode is refused then, by `RegistrationError`, and
+  so is one whose constraints nobody would look at.
 * A decoder gives a value or raises `Invalid`, whatever the peer sent.  Places
   are relative to the decoded value; the caller puts `"body"` or `"query"` and
   a name in front.
@@ -23,6 +24,7 @@ model takes is pydantic's to say, NaN included.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import re
@@ -32,7 +34,16 @@ from decimal import Decimal
 from functools import partial
 from pathlib import PurePath
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import msgspec
 from msgspec import inspect as shapes
@@ -45,6 +56,7 @@ from ._explain import (
     REFUSALS,
     TEXTS,
     broken_limit,
+    checks_itself,
     decode_model,
     explain,
     is_model,
@@ -108,6 +120,64 @@ def _unsupported(annotation: Any, reason: str) -> RegistrationError:
         right="parameter: str  (a scalar, a list of scalars, a msgspec.Struct, dataclass,"
         " TypedDict, attrs class or pydantic model, or a list or dict of those)",
     )
+
+
+def refuse_ignored(annotation: Any) -> None:
+    """Refuse an annotation whose constraints msgspec would pass over in silence."""
+    for part in _parts(annotation, {}):
+        if checks_itself(part) and not is_model(part):
+            raise RegistrationError(
+                f"{part.__name__} is a dataclass of pydantic, whose checks would be ignored",
+                wrong=f"@pydantic.dataclasses.dataclass above class {part.__name__}",
+                right=f"class {part.__name__}(pydantic.BaseModel), or @dataclasses.dataclass",
+            )
+        for metadata in getattr(part, "__metadata__", ()):
+            _refuse_metadata(part, metadata)
+
+
+def _refuse_metadata(annotation: Any, metadata: Any) -> None:
+    kind = metadata if isinstance(metadata, type) else type(metadata)
+    for base in kind.__mro__:
+        package = base.__module__.partition(".")[0]
+        if package in _IGNORED_PACKAGES:
+            inner = inspect.formatannotation(annotation.__origin__)
+            raise RegistrationError(
+                f"{kind.__name__} of {package} would be ignored",
+                wrong=f"Annotated[{inner}, {metadata!r}]",
+                right=f"Annotated[{inner}, Query(ge=1)], or Annotated[{inner}, msgspec.Meta(ge=1)]"
+                " within another type  (also gt, le, min_length, pattern, …)",
+            )
+
+
+_IGNORED_PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
+
+
+def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """An annotation and all that it is made of, into the fields of classes that msgspec decodes."""
+    if id(annotation) in seen:
+        return
+    seen[id(annotation)] = annotation  # held, so that no other gets the same id
+    yield annotation
+    origin = get_origin(annotation)
+    inner = [origin, *get_args(annotation), *_fields(annotation)]
+    inner += [getattr(annotation, name, None) for name in ("__value__", "__supertype__")]
+    for part in inner:
+        yield from _parts(part, seen)
+
+
+def _fields(annotation: Any) -> list[Any]:
+    marks = ("__struct_fields__", "__attrs_attrs__", "_fields")
+    has_fields = (
+        dataclasses.is_dataclass(annotation)
+        or is_typeddict(annotation)
+        or any(hasattr(annotation, mark) for mark in marks)
+    )
+    if not (isinstance(annotation, type) and has_fields) or checks_itself(annotation):
+        return []
+    try:
+        return list(get_type_hints(annotation, include_extras=True).values())
+    except Exception:  # msgspec says better what is wrong with them
+        return []
 
 
 # Text
@@ -323,6 +393,14 @@ def _encode_other(value: Any) -> Any:
         return list(value)
     if isinstance(value, PurePath):
         return str(value)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that it was never awaited
+        raise TypeError(
+            f"{name}() was never awaited, so there is nothing to encode: await {name}()"
+        )
+    if inspect.isasyncgen(value):
+        raise TypeError(f"{name}() gives its values one by one: StreamingResponse({name}())")
     raise TypeError(f"{type(value).__qualname__} can't be encoded as JSON")
 
 
