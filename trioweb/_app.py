@@ -141,11 +141,11 @@ class App(Router):
 
     def statistics(self) -> TaskStatistics:
         """How many tasks are in which state since the app started; the counts add up."""
-        return self._lifetime.runner.ledger.statistics()
+        return self._lifetime.ledger.statistics()
 
     def tasks(self) -> list[BackgroundTask]:
         """The tasks that run now, those that began first in front."""
-        return self._lifetime.runner.ledger.running()
+        return self._lifetime.ledger.running()
 
     def _register(self, route: Route) -> None:
         template, plan = route.compile()
@@ -200,7 +200,7 @@ class App(Router):
     def _find(self, request: Request, lifetime: AppLifetime) -> Plan:
         if lifetime.draining.is_set():
             raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
-        if lifetime.runner.ledger.pending >= self.limits.max_pending_tasks:
+        if lifetime.ledger.pending >= self.limits.max_pending_tasks:
             raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
         target, request.path_params = self._matcher.match(
             request.scope["method"], *_path_below_root(request.scope)

@@ -448,6 +448,7 @@ def _end(task: BackgroundTask, state: TaskState) -> None:
 
 
 def _cancelled(task: BackgroundTask, where: str) -> None:
+    task.request = where
     _end(task, "cancelled")
     logger.warning("task %s of %s was cancelled", task.name, where)
 

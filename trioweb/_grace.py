@@ -43,15 +43,16 @@ class Grace:
 
     def __init__(self, seconds: float, run_sync: RunSync = trio.to_thread.run_sync) -> None:
         self.seconds = seconds
+        # When cleanup must be over, on Trio's clock.
+        self.end: float = math.inf
         self._run_sync = run_sync
-        self._end: float = math.inf
         self._scopes: set[trio.CancelScope] = set()
         self._parts: weakref.WeakSet[Grace] = weakref.WeakSet()
 
     def part(self) -> Grace:
         """A `Grace` of its own that ends with this one, or earlier."""
         part = Grace(self.seconds, self._run_sync)
-        part._end = self._end
+        part.end = self.end
         self._parts.add(part)
         return part
 
@@ -61,11 +62,11 @@ class Grace:
 
     def end_at(self, end: float) -> None:
         """Cleanup must be over at `end` (on Trio's clock); an earlier one stays."""
-        self._end = min(self._end, end)
+        self.end = min(self.end, end)
         for scope in self._scopes:
-            scope.deadline = min(scope.deadline, self._end)
+            scope.deadline = min(scope.deadline, self.end)
         for part in self._parts:
-            part.end_at(self._end)
+            part.end_at(self.end)
 
     @contextmanager
     def shelter(self, scope: trio.CancelScope) -> Iterator[None]:
@@ -73,7 +74,7 @@ class Grace:
 
         Past that it is cancelled.
         """
-        scope.deadline = self._end
+        scope.deadline = self.end
         scope.shield = True
         self._scopes.add(scope)
         try:

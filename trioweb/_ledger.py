@@ -58,6 +58,8 @@ class Ledger(Generic[T]):
     def __init__(self) -> None:
         self._counts: dict[TaskState, int] = dict.fromkeys(STATES, 0)
         self._running: dict[T, None] = {}
+        # While the app drains: who ends otherwise than done.
+        self._casualties: list[tuple[T, TaskState]] | None = None
         self._lock = threading.Lock()
         self._idle: trio.Event | None = None  # made when somebody waits
 
@@ -72,7 +74,8 @@ class Ledger(Generic[T]):
     async def wait_idle(self) -> None:
         """Returns when no task waits or runs.  Call it on Trio's thread."""
         while not self.is_idle:
-            self._idle = self._idle or trio.Event()
+            if self._idle is None:
+                self._idle = trio.Event()
             await self._idle.wait()
 
     def enter(self, task: T) -> None:
@@ -87,9 +90,17 @@ class Ledger(Generic[T]):
                 self._running[task] = None
             elif old == "running":
                 del self._running[task]
+            if self._casualties is not None and new not in ("running", "done", "skipped"):
+                self._casualties.append((task, new))
             if self._idle is not None and self.is_idle:
                 self._idle.set()
                 self._idle = None
+
+    def casualties(self) -> list[tuple[T, TaskState]]:
+        """Who has ended otherwise than done since this was first asked, and how."""
+        with self._lock:
+            self._casualties = self._casualties or []
+            return list(self._casualties)
 
     def running(self) -> list[T]:
         """The tasks that run, those that began first in front."""

@@ -36,10 +36,11 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 
 import trio
 
-from . import _errors
-from ._background import TaskRunner
+from . import _errors, _limits
+from ._background import BackgroundTask, TaskRunner
 from ._errors import HTTPException
 from ._grace import Grace
+from ._ledger import Ledger, TaskState
 from ._markers import DependencyScope
 from ._request import Request, Send, describe
 from ._response import Response
@@ -79,37 +80,80 @@ class AppLifetime:
         self.grace = grace
         self._drain_timeout = drain_timeout
         self._in_flight = 0
+        # The requests whose handlers run in the server's calls, and those beside them.
         self._inline: set[Request] = set()
+        self._beside: set[Request] = set()
+        self._closing: Closing | None = None
         self._landed: trio.Event | None = None  # made while somebody waits for one to land
         self._inline_steps = Steps(grace)
 
+    @property
+    def ledger(self) -> Ledger[BackgroundTask]:
+        return self.runner.ledger
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Requests are served within; leaving drains.
+        """Requests are served within; leaving drains, and reports in one log record.
 
         Past the drain timeout what is left is cancelled, and has the cleanup
         timeout.  Cancellation, or an error within, skips to cancelling.
         """
-        async with trio.open_nursery() as self._nursery:
-            self.is_open = True
-            try:
-                yield
-                await self._drain(self._nursery.cancel_scope)
-            except BaseException:
-                self.grace.begin()
-                raise
-            finally:
-                self.draining.set()
-                self.is_open = False
-        if self._inline:
-            await self._wait_for_inline()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self.is_open = True
+                try:
+                    yield
+                    await self._drain(self._nursery.cancel_scope)
+                except BaseException:
+                    self._begin_closing()
+                    self.grace.begin()
+                    raise
+                finally:
+                    self.is_open = False
+            if self._inline:
+                await self._wait_for_inline()
+        finally:
+            if self._closing is not None:
+                logger.info("stopped after %s", self._closing.summary())
 
     async def _drain(self, scope: trio.CancelScope) -> None:
-        self.draining.set()
         scope.deadline = trio.current_time() + self._drain_timeout
         self.grace.end_at(scope.deadline + self.grace.seconds)
+        self._begin_closing()
         while self._in_flight:
             await self._wait_for_landing()
+
+    def _begin_closing(self) -> None:
+        if self._closing is None:
+            self.draining.set()
+            self._closing = Closing(self.ledger)
+            if self._ours_in_flight:
+                self._nursery.start_soon(self._name_offenders)
+
+    async def _name_offenders(self) -> None:
+        """Nobody but the process can end what is behind a shield: say who it is, every so often."""
+        with trio.CancelScope(shield=True):
+            await self._wait_until_ours_landed(self.grace.end)
+            while self._ours_in_flight:
+                for offender in self._offenders():
+                    logger.error("%s is past the cleanup timeout: still waiting for it", offender)
+                again = trio.current_time() + _limits.OFFENDER_INTERVAL
+                await self._wait_until_ours_landed(again)
+
+    def _offenders(self) -> list[str]:
+        tasks = self.ledger.running()
+        named = [f"task {task.name} of {task.request}" for task in tasks]
+        return named + [describe(request.scope) for request in self._beside]
+
+    @property
+    def _ours_in_flight(self) -> int:
+        """How many run in our nursery, or wait for one that does."""
+        return self._in_flight - len(self._inline)
+
+    async def _wait_until_ours_landed(self, deadline: float) -> None:
+        with trio.CancelScope(deadline=deadline):
+            while self._ours_in_flight:
+                await self._wait_for_landing()
 
     async def _wait_for_inline(self) -> None:
         with trio.move_on_after(self.grace.seconds):
@@ -120,7 +164,8 @@ class AppLifetime:
             logger.error("the server still runs %s, past the end of the app", where)
 
     async def _wait_for_landing(self) -> None:
-        self._landed = trio.Event()
+        if self._landed is None:
+            self._landed = trio.Event()
         await self._landed.wait()
 
     async def serve(
@@ -133,13 +178,13 @@ class AppLifetime:
         """
         self._in_flight += 1
         request._grace = self.grace
-        request._ledger = self.runner.ledger
+        request._ledger = self.ledger
         try:
             if endpoint.inline:
                 await self._serve_inline(request, send, endpoint, error_response)
             else:
                 life = Life(self, request, send, endpoint, error_response)
-                self._start(life.run)
+                self._start(self._run_beside, life, request)
                 await life.wait_responded()
         finally:
             self._land()
@@ -161,6 +206,13 @@ class AppLifetime:
                 self._start(self.run_tasks, request, self.grace.part())
             else:
                 request._end_tasks()
+
+    async def _run_beside(self, life: Life, request: Request) -> None:
+        self._beside.add(request)
+        try:
+            await life.run()
+        finally:
+            self._beside.discard(request)
 
     async def _call_inline(self, request: Request, endpoint: Endpoint) -> Response:
         call = in_own_context(endpoint(request, self._inline_steps))
@@ -209,6 +261,39 @@ class AppLifetime:
         self._in_flight -= 1
         if self._landed is not None:
             self._landed.set()
+            self._landed = None
+
+
+class Closing:
+    """What became of the tasks between the begin of a shutdown and its end."""
+
+    def __init__(self, ledger: Ledger[BackgroundTask]) -> None:
+        self._ledger = ledger
+        self._begin = trio.current_time()
+        self._before = ledger.statistics()
+        ledger.casualties()
+
+    def summary(self) -> str:
+        """`3.2 s: 5 tasks finished, 1 failed, …, 1 cancelled (send_mail of POST /, 12.3 s)`."""
+        now = self._ledger.statistics()
+        counts = {
+            "finished": now.done - self._before.done,
+            "failed": now.failed - self._before.failed,
+            "timed out": now.timed_out - self._before.timed_out,
+            "cancelled": now.cancelled - self._before.cancelled,
+            "abandoned": now.abandoned - self._before.abandoned,
+        }
+        seconds = trio.current_time() - self._begin
+        text = ", ".join(f"{count} {how}" for how, count in counts.items())
+        names = "; ".join(map(self._describe, self._ledger.casualties()))
+        return f"{seconds:.1f} s; tasks: {text}" + (f" ({names})" if names else "")
+
+    def _describe(self, casualty: tuple[BackgroundTask, TaskState]) -> str:
+        task, state = casualty
+        age = "never began"
+        if task.started_at is not None and task.ended_at is not None:
+            age = f"ran {task.ended_at - task.started_at:.1f} s"
+        return f"{task.name} of {task.request}: {state}, {age}"
 
 
 class Steps:

@@ -19,6 +19,9 @@ MIB = 1024 * KIB  # bytes
 DRAIN_TIMEOUT = 20.0  # seconds
 CLEANUP_TIMEOUT = 5.0  # seconds
 
+# How often the log names what holds a shutdown up past the cleanup timeout.
+OFFENDER_INTERVAL = 5.0  # seconds
+
 # How long the iterator behind a response may take to close after its client left.
 STREAM_CLOSE_TIMEOUT = 5.0  # seconds
 

@@ -1,0 +1,191 @@
+"""Shutdown, in virtual time: what the log says of it, and who holds it up."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trioweb import App, BackgroundTasks, Depends, task
+
+from .asgi import running
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "trioweb"]
+
+
+async def quick() -> None:
+    await trio.sleep(1)
+
+
+async def broken() -> None:
+    await trio.sleep(1)
+    raise OSError
+
+
+@task(timeout=1)
+async def slow() -> None:
+    await trio.sleep_forever()
+
+
+async def endless() -> None:
+    await trio.sleep_forever()
+
+
+async def test_one_record_says_what_became_of_the_tasks(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trioweb")
+    app = App(drain_timeout=10)
+
+    @app.get("/before")
+    async def before(tasks: BackgroundTasks) -> None:
+        tasks.add_task(broken)  # counts as it ended before
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        for function in (quick, broken, slow, endless, endless):
+            tasks.add_task(function)
+
+    async with running(app) as client:
+        await client("GET", "/before")
+        await trio.sleep(2)
+        await client("GET", "/")
+    assert messages(caplog) == [
+        "stopped after 10.0 s; tasks: 1 finished, 1 failed, 1 timed out, 2 cancelled, 0 abandoned"
+        " (broken of GET /: failed, ran 1.0 s; slow of GET /: timed_out, ran 1.0 s;"
+        " endless of GET /: cancelled, ran 7.0 s; endless of GET /: cancelled, never began)"
+    ]
+
+
+async def test_an_idle_app_stops_at_once_and_says_so(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trioweb")
+    async with running(App()):
+        pass
+    assert messages(caplog) == [
+        "stopped after 0.0 s; tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
+    ]
+
+
+async def test_who_is_behind_a_shield_is_named_again_and_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(drain_timeout=2, cleanup_timeout=3)
+
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(17)
+
+    @app.get("/task")
+    async def with_task(tasks: BackgroundTasks) -> None:
+        tasks.add_task(shielded)
+
+    @app.get("/handler")
+    async def with_handler(nursery: trio.Nursery) -> None:
+        await shielded()
+
+    async with trio.open_nursery() as nursery:
+        async with running(app) as client:
+            begin = trio.current_time()
+            await client("GET", "/task")
+            nursery.start_soon(client, "GET", "/handler")
+            await wait_all_tasks_blocked()
+        assert trio.current_time() - begin == pytest.approx(17)
+    names = ["task shielded of GET /task", "GET /handler"]
+    assert (
+        messages(caplog)
+        == [f"{name} is past the cleanup timeout: still waiting for it" for name in names] * 3
+    )
+
+
+async def test_nothing_else_waits_behind_who_is_shielded(autojump_clock: MockClock) -> None:
+    app = App(drain_timeout=2, cleanup_timeout=3)
+    ended: dict[str, float] = {}
+
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+
+    async def polite(name: str) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended[name] = trio.current_time() - begin
+
+    async def session() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            ended["session"] = trio.current_time() - begin
+
+    @app.get("/shielded")
+    async def with_shield(tasks: BackgroundTasks) -> None:
+        tasks.add_task(shielded)
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks, _: Annotated[None, Depends(session)]) -> None:
+        tasks.add_task(polite, "polite")
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        await client("GET", "/shielded")
+        await client("GET", "/")
+    assert ended == {"polite": pytest.approx(2), "session": pytest.approx(2)}
+
+
+async def test_a_task_that_swallows_its_cancellation_once_is_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    app = App(drain_timeout=2, cleanup_timeout=3)
+
+    async def stubborn() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            await trio.sleep_forever()
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(stubborn)
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        await client("GET", "/")
+    assert trio.current_time() - begin == pytest.approx(2)
+    assert app.statistics().cancelled == 1
+
+
+async def test_a_cancelled_server_skips_to_cancelling(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a second signal does, where the server is embedded: see the docs' recipe."""
+    caplog.set_level(logging.INFO, "trioweb")
+    app = App(drain_timeout=60, cleanup_timeout=3)
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(endless)
+
+    begin = trio.current_time()
+    with trio.CancelScope() as scope:
+        async with running(app) as client:
+            await client("GET", "/")
+            async with trio.open_nursery() as nursery:
+
+                async def second_signal() -> None:
+                    await trio.sleep(5)
+                    scope.cancel()
+
+                nursery.start_soon(second_signal)
+                await trio.sleep_forever()
+    assert trio.current_time() - begin == pytest.approx(5)
+    assert app.statistics().cancelled == 1
+    assert messages(caplog) == [
+        "stopped after 0.0 s; tasks: 0 finished, 0 failed, 0 timed out, 1 cancelled, 0 abandoned"
+        " (endless of GET /: cancelled, ran 5.0 s)"
+    ]
