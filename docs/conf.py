@@ -21,10 +21,12 @@ myst_heading_anchors = 3
 
 nitpicky = True  # a reference that leads nowhere is an error, but for these:
 nitpick_ignore_regex = [
-    ("py:.*", r"(logging|msgspec|trio)(\..*)?"),  # documented elsewhere
+    # documented elsewhere
+    ("py:.*", r"(collections|contextlib|datetime|logging|msgspec|trio)(\..*)?"),
+    ("py:class", "PosArgs"),  # a type variable
     ("py:class", r"trioweb\._.*"),  # types that are met as attributes, never imported
 ]
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"

@@ -4,6 +4,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import trio
@@ -189,6 +190,11 @@ async def test_a_websocket_is_refused() -> None:
         ("/api", "/api/items/a", None, 200),
         ("/a b", "/a b/items/a", b"/a%20b/items/a", 200),
         ("/api", "/apiary/items/a", b"/apiary/items/a", 404),
+        ("/api", "/apifoo", b"/apifoo", 404),
+        ("/api", "/api/items/a", b"/%61pi/items/a", 200),
+        ("/api", "/api/items/a", b"/items/a", 200),  # a server that leaves it out of one
+        ("/api", "/api/items/a", b"/elsewhere", 200),
+        ("/api", "/api/items/a", b"/api%2Fitems/a", 404),  # one segment, "api/items"
     ],
 )
 async def test_the_root_path_is_not_routed(
@@ -260,3 +266,70 @@ def test_url_for_takes_the_route_whose_parameters_fit() -> None:
 def test_a_limit_is_a_whole_number(value: Any) -> None:
     with pytest.raises(ValueError, match=r"Limits\(max_body_size="):
         Limits(max_body_size=value)
+
+
+@pytest.mark.parametrize(
+    ("root_path", "raw_path"),
+    [
+        ("/api", b"/api/x/y%2Fadmin"),
+        ("/api", b"/%61pi/x/y%2Fadmin"),
+        ("/a b", b"/a%20b/x/y%2fadmin"),
+        ("/a/b", b"/a/%62/x/y%2fadmin"),
+        ("", b"http://h/x/y%2Fadmin"),
+        ("/api", b"HTTPS://h:8/api/x/y%2Fadmin"),
+        ("", b"http://h%2Fx/x/y%2Fadmin"),
+    ],
+)
+async def test_an_encoded_slash_never_splits_a_segment(root_path: str, raw_path: bytes) -> None:
+    app = App()
+
+    @app.get("/x/{name}")
+    async def one(name: str, request: Request) -> list[str]:
+        return [name, request.url.path, str(request.url)]
+
+    app.get("/x/y/admin")(lambda: "the handler of another path")
+
+    exchange = await Client(app)(
+        "GET", "/", root_path=root_path, path=unquote(raw_path.decode()), raw_path=raw_path
+    )
+    name, path, url = exchange.json()
+    assert (name, path) == ("y/admin", f"{root_path}/x/y%2Fadmin")
+    assert url.startswith("http://127.0.0.1:8000/")
+    assert url.endswith(raw_path.decode().rpartition("/x/")[2])
+
+
+async def test_a_whole_url_as_target_goes_to_its_path() -> None:
+    app = App()
+
+    @app.get("/")
+    async def home(request: Request) -> str:
+        return str(request.url)
+
+    for target in ("http://other.example/", "http://other.example"):
+        exchange = await Client(app)("GET", target, headers={"host": "h"})
+        assert exchange.json() == "http://h/"
+    assert (await Client(app)("GET", "http:///")).status == 404
+
+
+async def test_a_method_is_any_token() -> None:
+    app = App()
+
+    @app.route("/", methods=["M-SEARCH"])
+    async def search() -> str:
+        return "found"
+
+    assert (await Client(app)("M-SEARCH", "/")).json() == "found"
+
+
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [
+        ({"limits": {"max_body_size": 3}}, r"App\(limits=Limits\(max_body_size=...\)\)"),
+        ({"drain_timeout": -1}, r"App\(drain_timeout=20.0\)"),
+        ({"drain_timeout": float("nan")}, r"App\(drain_timeout=20.0\)"),
+        ({"cleanup_timeout": "5"}, r"App\(cleanup_timeout=20.0\)"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], right: str) -> None:
+    with pytest.raises(RegistrationError, match=f"right:  {right}"):
+        App(**options)

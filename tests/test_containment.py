@@ -286,10 +286,12 @@ async def test_exceptions_and_cancellation_reach_a_handler_in_its_context(
 # Bounds
 
 
-async def test_an_inline_handler_that_outlives_the_drain_is_waited_for_and_named(
+async def test_inline_handlers_are_cancelled_at_the_end_of_the_drain(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """One that shields itself is waited for, then named; nothing waits for it for ever."""
     events: list[str] = []
+    statuses: list[int] = []
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
@@ -301,19 +303,33 @@ async def test_an_inline_handler_that_outlives_the_drain_is_waited_for_and_named
     @app.get("/{seconds}")
     async def root(seconds: float, tasks: BackgroundTasks) -> None:
         tasks.add_task(trio.lowlevel.checkpoint)
-        await trio.sleep(seconds)
-        events.append(f"handler of {seconds:g} s")
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(seconds)
+            events.append(f"handler with {seconds:g} s of cleanup")
 
     async with trio.open_nursery() as nursery:
         async with running(app) as client:
             begin = trio.current_time()
-            nursery.start_soon(client, "GET", "/2")
-            nursery.start_soon(client, "GET", "/100")
+
+            async def ask(path: str) -> None:
+                statuses.append((await client("GET", path)).status)
+
+            for path in ("/0", "/1", "/100"):
+                nursery.start_soon(ask, path)
             await wait_all_tasks_blocked()
-        assert trio.current_time() - begin == pytest.approx(3)
-    assert events == ["handler of 2 s", "lifespan closed", "handler of 100 s"]
+        assert trio.current_time() - begin == pytest.approx(3.5)
+    assert events == [
+        "handler with 0 s of cleanup",
+        "handler with 1 s of cleanup",
+        "lifespan closed",
+        "handler with 100 s of cleanup",
+    ]
+    assert statuses == [503, 503, 503]
     assert messages(caplog) == ["the server still runs GET /100, past the end of the app"]
-    assert app.statistics().cancelled == 2
+    assert app.statistics().skipped == 3
 
 
 @Beside

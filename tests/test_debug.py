@@ -144,3 +144,10 @@ async def test_any_exception_has_its_page(exc: BaseException, line: str) -> None
     page = await client("GET", "/", headers=HTML)
     assert page.status == 500
     assert html.unescape(title(page)) == line
+
+
+async def test_a_group_nested_too_deeply_to_be_shown_is_answered_all_the_same() -> None:
+    two = ExceptionGroup("two", [ValueError("one"), ValueError("other")])
+    exchange = await failing(nested(1_500, two))("GET", "/", headers=HTML)
+    assert exchange.status == 500
+    assert "nested too deeply" in exchange.text

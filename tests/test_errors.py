@@ -483,3 +483,18 @@ def test_one_is_selected_and_nothing_lost(
 def test_a_registration_error_shows_both_lines() -> None:
     error = _errors.RegistrationError("no", wrong="f(1)", right="f(2)")
     assert str(error) == "no\n    wrong:  f(1)\n    right:  f(2)"
+
+
+def deeply_nested(depth: int, exc: BaseException) -> BaseException:
+    for _ in range(depth):
+        exc = BaseExceptionGroup("", [exc])
+    return exc
+
+
+@pytest.mark.parametrize(("leaf", "expected"), [(ValueError(), True), (KeyboardInterrupt(), False)])
+def test_a_group_may_be_nested_deeper_than_recursion_goes(
+    leaf: BaseException, expected: bool
+) -> None:
+    exc = deeply_nested(1_500, leaf)
+    assert list(_errors.leaves(exc)) == [leaf]
+    assert _errors.is_failure(exc) is expected

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
+from trio.testing import MockClock
 
+from .asgi import running
 from .examples import Shown, check_example, check_request, read_steps
 from .hypercorn_process import hypercorn_process
 
@@ -15,6 +18,16 @@ EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_example_does_what_its_docstring_shows(name: str, tmp_path: Path) -> None:
     check_example(EXAMPLES / name, tmp_path)
+
+
+async def test_streaming_example_takes_a_client_that_leaves(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    app = runpy.run_path(str(EXAMPLES / "streaming.py"))["app"]
+    async with running(app) as client:
+        ticks = await client("GET", "/ticks", leaves_after=1)
+    assert ticks.body == b"data: 2\n\n"
+    assert caplog.records == []
 
 
 # --- The checker itself: what it reads, and that it can say no.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -248,7 +250,63 @@ def test_a_cookies_attribute_brings_no_other_along(slot: str) -> None:
         cookie(**{slot: "a; Domain=evil.com"})
 
 
-@pytest.mark.parametrize("samesite", ["", "Lax", "other", "lax\r\nx: y"])
+@pytest.mark.parametrize("samesite", ["", "Laxer", "other", "lax\r\nx: y"])
 def test_samesite_is_one_of_three(samesite: str) -> None:
     with pytest.raises(ValueError, match="samesite is"):
         cookie(samesite=samesite)
+
+
+def test_a_cookie_that_expires_in_so_many_seconds() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    moment = parsedate_to_datetime(cookie(expires=30).partition("Expires=")[2])
+    assert before <= moment - timedelta(seconds=30) <= datetime.now(UTC)
+    assert "Expires=Thu, 01 Jan 1970" not in cookie(expires=0)
+
+
+@pytest.mark.parametrize("value", [3, None, b"a"])
+def test_a_cookies_value_is_a_str(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^cookie 'id': its value must be a str, not {value!r}$"):
+        cookie(value)
+
+
+@pytest.mark.parametrize(
+    ("sent", "value"),
+    [
+        (r'"a\"b\\c"', 'a"b\\c'),
+        (r'"a\054b\303\251"', "a,bÃ©"),
+        (r'"\400\08"', "40008"),
+        (r"a\054b", r"a\054b"),
+        ('"a', '"a'),
+        ('"', '"'),
+        ('""', ""),
+        ('"\\"', "\\"),
+    ],
+)
+def test_a_quoted_cookie_is_read_without_its_escapes(sent: str, value: str) -> None:
+    assert parse_cookies([f"a={sent}"]) == {"a": value}
+
+
+def test_a_long_quoted_cookie_is_read_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    # SimpleCookie searches the rest again for each escape: 60 kB take 11 s.
+    monkeypatch.setattr("http.cookies._unquote", None)
+    assert parse_cookies(['a="' + r"\"" * 30_000 + '"']) == {"a": '"' * 30_000}
+
+
+def test_what_raw_gives_is_a_copy_that_nobody_sends() -> None:
+    headers = ResponseHeaders({"a": "b"})
+    headers.raw.append((b"x", b"a\r\nset-cookie: a=1"))
+    assert headers.raw == [(b"a", b"b")]
+
+
+def test_a_naive_moment_is_utc_wherever_the_server_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert "01 Jan 2030 12:00:00 GMT" in cookie(expires=datetime(2030, 1, 1, 12))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_samesite_in_any_case() -> None:
+    assert cookie(samesite="Lax").endswith("SameSite=Lax")

@@ -4,13 +4,14 @@ import contextvars
 import dataclasses
 import enum
 import functools
+import inspect
 import logging
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NewType, Self, TypedDict, TypeVar
 from uuid import UUID
 
 import attrs
@@ -19,6 +20,7 @@ import pydantic
 import pytest
 import trio
 from trio.testing import MockClock
+from typing_extensions import TypeAliasType
 
 from trioweb import (
     App,
@@ -31,6 +33,7 @@ from trioweb import (
     JSONResponse,
     Path,
     Query,
+    RegistrationError,
     Request,
     Response,
     Router,
@@ -601,6 +604,142 @@ async def test_class_is_a_dependency_and_the_annotation_is_the_default_one() -> 
 
     assert (await asked(handler, "/?skip=20")).json() == [20, 30]
     assert places(await asked(handler, "/?skip=x")) == [(["query", "skip"], "int_parsing")]
+
+
+@dataclasses.dataclass
+class MadePage:
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+class MadeStruct(msgspec.Struct):
+    tags: list[str] = []
+
+
+class MadeModel(pydantic.BaseModel):
+    tags: list[str] = pydantic.Field(default_factory=list)
+
+
+@attrs.define
+class MadeAttrs:
+    tags: list[str] = attrs.field(factory=list)
+
+
+@pytest.mark.parametrize("kind", [MadePage, MadeStruct, MadeModel, MadeAttrs])
+async def test_class_as_dependency_makes_its_own_defaults(kind: Any) -> None:
+    async def handler(page: Any) -> Any:
+        page.tags.append("own")
+        return page.tags
+
+    handler.__annotations__["page"] = Annotated[kind, Depends()]
+    app = App()
+    app.get("/")(handler)
+    async with running(app) as client:
+        assert (await client("GET", "/")).json() == ["own"]
+        assert (await client("GET", "/")).json() == ["own"]
+        assert (await client("GET", "/?tags=a&tags=b")).json() == ["a", "b", "own"]
+
+
+class Filters(pydantic.BaseModel):
+    low: Annotated[int, pydantic.Field(ge=1)]
+    high: pydantic.PositiveInt = 9
+    tag: str = pydantic.Field("", max_length=3)
+
+    @pydantic.model_validator(mode="after")
+    def check(self) -> Self:
+        if self.low == 13:
+            raise KeyError(self.low)
+        if self.low > self.high:
+            raise ValueError("low is beyond high")
+        return self
+
+
+@pydantic.dataclasses.dataclass
+class CheckedFilters:
+    low: Annotated[int, pydantic.Field(ge=1)]
+    high: pydantic.PositiveInt = 9
+    tag: Annotated[str, pydantic.Field(max_length=3)] = ""
+
+
+@pytest.mark.parametrize("kind", [Filters, CheckedFilters])
+async def test_class_that_checks_itself_as_dependency(kind: Any) -> None:
+    async def handler(filters: Any, limit: Annotated[int, Query(ge=1)] = 5) -> Any:
+        return [filters.low, filters.high, filters.tag]
+
+    handler.__annotations__["filters"] = Annotated[kind, Depends()]
+    assert (await asked(handler, "/?low=3&tag=a")).json() == [3, 9, "a"]
+    assert places(await asked(handler, "/?low=0&high=-1&tag=long&limit=0")) == [
+        (["query", "low"], "greater_than_equal"),
+        (["query", "high"], "greater_than"),
+        (["query", "tag"], "string_too_long"),
+        (["query", "limit"], "greater_than_equal"),
+    ]
+    assert places(await asked(handler, "/?low=x")) == [(["query", "low"], "int_parsing")]
+
+
+async def test_problem_of_a_whole_class_has_no_place_of_its_own() -> None:
+    async def handler(filters: Annotated[Filters, Depends()]) -> Any: ...
+
+    assert places(await asked(handler, "/?low=10")) == [([], "value_error")]
+
+
+async def test_other_errors_of_a_class_that_checks_itself_are_the_programs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Own(Filters):
+        def __init__(self, **values: Any) -> None:
+            raise ValueError("not the client's")
+
+    Own.__signature__ = inspect.Signature()
+
+    async def own(own: Annotated[Any, Depends(Own)]) -> Any: ...
+    async def other(other: Annotated[Filters, Depends()]) -> Any: ...
+
+    assert (await asked(own)).status == 500
+    assert (await asked(other, "/?low=13&high=20")).status == 500
+    assert errors(caplog) == ["GET / failed", "GET / failed"]
+
+
+async def some_async(count: int) -> AsyncIterator[int]:
+    for n in range(count):
+        yield n
+
+
+def some(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("dependency", [some, some_async])
+async def test_generator_that_does_not_yield_once_is_named(
+    dependency: Any, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    get_some = functools.partial(dependency, count=count)
+
+    async def handler(x: Annotated[int, Depends(get_some, scope="function")]) -> Any: ...
+
+    assert (await asked(handler)).status == 500
+    (record,) = caplog.records
+    assert record.exc_info
+    failure = record.exc_info[1]
+    assert isinstance(failure, RuntimeError)
+    assert failure.__notes__ == [f"dependency {dependency.__name__} has to yield exactly once"]
+
+
+async def test_other_runtime_errors_of_a_generator_are_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> int:
+        raise RuntimeError("broken")
+
+    def broken() -> Iterator[int]:
+        yield fail()
+
+    async def handler(x: Annotated[int, Depends(broken)]) -> Any: ...
+
+    assert (await asked(handler)).status == 500
+    (record,) = caplog.records
+    assert record.exc_info
+    assert not hasattr(record.exc_info[1], "__notes__")
 
 
 async def test_what_a_partial_has_bound_is_not_the_clients_to_say() -> None:
@@ -1398,3 +1537,201 @@ def sequence_of(kind: Any) -> Any:
 
 async def test_a_sequence_is_a_list_of_values() -> None:
     assert (await asked(echo(sequence_of(int)), "/?value=1&value=2")).json() == "[1, 2]"
+
+
+# What hides a marker
+
+
+def alias(name: str, value: Any, *, params: Any = ()) -> Any:
+    """`type name = value`, before Python 3.12."""
+    return TypeAliasType(name, value, type_params=params)
+
+
+def who() -> str:
+    return "me"
+
+
+Me = alias("Me", Annotated[str, Depends(who)])
+T = TypeVar("T")
+of_any: Any = Annotated  # for mypy: an expression, no type
+list_of: Any = list
+
+
+@pytest.mark.parametrize("annotation", [Me, alias("Alias", Me), Annotated[Me, "doc"]])
+async def test_a_marker_counts_through_a_named_type(annotation: Any) -> None:
+    exchange = await asked(echo(annotation), "/?value=you")
+    assert exchange.json() == "'me'"
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [Annotated[Request, "doc"], alias("Req", Request), alias("R", alias("S", Request))],
+)
+async def test_a_request_is_one_whatever_is_said_of_it(annotation: Any) -> None:
+    assert "<Request GET /" in (await asked(echo(annotation))).json()
+
+
+class Hiding(msgspec.Struct):
+    name: Annotated[str, Header()]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[str, Depends(who)] | None,
+        Me | None,
+        list[Annotated[int, Query()]],
+        dict[str, list[Annotated[int, Body()]]],
+        alias("List", list_of[T], params=(T,))[Annotated[int, Query()]],
+        alias("Generic", of_any[T, Query()], params=(T,))[int],
+        NewType("New", Annotated[str, Depends(who)]),
+        Hiding,
+        Annotated[list[Hiding], Body()],
+    ],
+)
+def test_a_marker_within_a_type_is_refused(annotation: Any) -> None:
+    with pytest.raises(RegistrationError, match="within 'value' would be passed over"):
+        App().post("/")(echo(annotation))
+
+
+def test_a_class_that_is_a_dependency_may_have_markers() -> None:
+    App().get("/")(echo(Annotated[Hiding, Depends()]))
+
+
+# Decorated functions
+
+
+def in_async(func: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(func)
+    async def wrapper(**arguments: Any) -> Any:
+        return func(**arguments)
+
+    return wrapper
+
+
+def in_plain(func: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(func)
+    def wrapper(**arguments: Any) -> Any:
+        return func(**arguments)
+
+    return wrapper
+
+
+async def coroutine(x: int) -> int:
+    return x
+
+
+async def async_generator(x: int) -> AsyncIterator[int]:
+    yield x
+
+
+def generator(x: int) -> Iterator[int]:
+    yield x
+
+
+def plain(x: int) -> int:
+    return x
+
+
+@pytest.mark.parametrize(
+    "func",
+    [
+        in_async(plain),
+        in_plain(plain),
+        in_plain(coroutine),
+        in_plain(generator),
+        in_plain(async_generator),
+        functools.partial(in_plain(generator)),
+    ],
+)
+async def test_a_wrapped_dependency_is_called_as_what_it_gives(func: Any) -> None:
+    assert (await asked(echo(Annotated[int, Depends(func)]), "/?x=3")).json() == "3"
+
+
+async def test_a_handler_may_make_a_response_of_the_generator_that_it_wraps() -> None:
+    @functools.wraps(generator)
+    def handler(x: int) -> Response:
+        return JSONResponse(list(generator(x)))
+
+    assert (await asked(handler, "/?x=3")).json() == [3]
+
+
+# Arguments left out
+
+
+@dataclasses.dataclass
+class Search:
+    item: Item = dataclasses.field(default_factory=lambda: Item("new"))
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+async def test_a_factory_of_a_dependency_makes_what_is_not_sent() -> None:
+    exchange = await asked(echo(Annotated[Search, Depends()]))
+    assert exchange.json() == "Search(item=Item(name='new', price=0.0), tags=[])"
+
+
+async def test_decimals_in_text_have_limits() -> None:
+    handler = echo(Annotated[Decimal, Query(ge=0.1, multiple_of=0.05)])
+    assert (await asked(handler, "/?value=0.1")).json() == "Decimal('0.1')"
+    for text, word in [("0.09", "greater_than_equal"), ("0.11", "multiple_of")]:
+        assert places(await asked(handler, f"/?value={text}")) == [(["query", "value"], word)]
+    wrong = await asked(handler, "/?value=1e999")
+    assert places(wrong) == [(["query", "value"], "decimal_parsing")]
+    with pytest.raises(RegistrationError):
+        App().get("/")(echo(Annotated[Decimal, Query(min_length=2)]))
+
+
+@pytest.mark.parametrize("pattern", [r"^\d+$", r"^(\d|[$]+$)+$", r"^\d+\Z"])
+async def test_a_pattern_ends_where_the_text_ends(pattern: str) -> None:
+    for marker, options in (Query, {}), (Body, {"json": "1\n"}):
+        handler = echo(Annotated[str, marker(pattern=pattern)])
+        wrong = await asked(handler, "/?value=1%0A", **options)
+        assert wrong.json()["detail"][0]["type"] == "string_pattern_mismatch"
+    assert (await asked(echo(Annotated[str, Query(pattern=pattern)]), "/?value=12")).status == 200
+
+
+async def test_a_pattern_of_lines_ends_where_a_line_ends() -> None:
+    handler = echo(Annotated[str, Query(pattern="(?m)^a$")])
+    assert (await asked(handler, "/?value=a%0Ab")).status == 200
+
+
+async def test_a_converted_path_parameter_keeps_its_limits() -> None:
+    async def handler(id: Annotated[int, Path(ge=1)]) -> int:
+        return id
+
+    app = App()
+    app.get("/{id:int}")(handler)
+    assert (await ask(app, "GET", "/1")).json() == 1
+    assert places(await ask(app, "GET", "/0")) == [(["path", "id"], "greater_than_equal")]
+
+
+def test_of_two_generators_the_one_that_closes_first_decides() -> None:
+    def both(
+        short: Annotated[int, Depends(generator, scope="function")],
+        long: Annotated[int, Depends(generator, scope="request")],
+    ) -> int:
+        return short + long
+
+    def keeps(both: Annotated[int, Depends(both)]) -> Iterator[int]:
+        yield both
+
+    assert [*keeps(both(1, 2))] == [3]
+    with pytest.raises(RegistrationError, match="would outlive"):
+        App().get("/")(echo(Annotated[int, Depends(keeps, scope="request")]))
+
+
+async def test_a_generator_closes_while_all_threads_are_busy() -> None:
+    limiter = trio.to_thread.current_default_thread_limiter()
+    closed = []
+
+    def held() -> Iterator[None]:
+        yield
+        closed.append(True)
+
+    async def handler(held: Annotated[None, Depends(held, scope="function")]) -> None:
+        for n in range(int(limiter.available_tokens)):
+            limiter.acquire_on_behalf_of_nowait(("busy", n))
+
+    with trio.fail_after(5):
+        await asked(handler)
+    assert closed == [True]

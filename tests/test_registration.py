@@ -2,11 +2,25 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Annotated, Any, Literal
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    Optional,
+    TypedDict,
+    TypeVar,
+)
 
+import annotated_types
+import attrs
 import msgspec
+import pydantic
 import pytest
 import trio
 
@@ -26,8 +40,11 @@ from trioweb import (
     Router,
 )
 from trioweb._errors import RegistrationError
+from trioweb._registration import RouteOptions
 
 from .asgi import running
+
+T = TypeVar("T")
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 
@@ -82,13 +99,13 @@ def test_any_number_of_arguments() -> None:
         "def keywords(kwargs: str): ...",
     )
     assert refusal_of(by_position)[1:] == (
-        "def by_position(name: str): ...",
+        "def by_position(name: str, /): ...",
         "def by_position(name: str): ...",
     )
 
 
 @pytest.mark.parametrize(
-    "annotation", [Opaque, Opaque | None, list[Opaque], Annotated[Opaque, Query()], complex]
+    "annotation", [Opaque, Opaque | None, list[Opaque], Annotated[Opaque, Body()], complex]
 )
 def test_annotation_that_cannot_be_decoded_is_named_with_its_handler(annotation: Any) -> None:
     def handler(repo: Any) -> None: ...
@@ -105,20 +122,206 @@ def test_annotation_that_cannot_be_decoded_is_named_with_its_handler(annotation:
     assert "Depends(...)" in otherwise
 
 
+MEMBERS = "a parameter for each member, such as limit: Annotated[int, {}()]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "marker", "right"),
+    [
+        (Item, Query, "item: Annotated[Item, Depends()]  # each of its arguments is a parameter"),
+        (Opaque, Cookie, "item: Annotated[Opaque, Depends()]  # each of its arguments"),
+        (dict[str, int], Header, MEMBERS.format("Header")),
+        (dict, Cookie, MEMBERS.format("Cookie")),
+        (bytes, Query, MEMBERS.format("Query")),
+        (list[Item], Query, MEMBERS.format("Query")),
+        (Item | None, Query, MEMBERS.format("Query")),
+    ],
+)
+def test_class_has_no_reading_from_text(kind: Any, marker: Any, right: str) -> None:
+    def handler(item: Any) -> None: ...
+
+    handler.__annotations__["item"] = Annotated[kind, marker()]
+    problem, wrong, shown = refusal_of(handler)
+    source = marker.__name__.lower()
+    assert problem == f"handler: 'item' is no text, nor a list of texts, as a {source} gives them"
+    written = kind.__name__ if isinstance(kind, type) else inspect.formatannotation(kind)
+    assert wrong == f"item: Annotated[{written}, {marker.__name__}()]"
+    assert shown.startswith(right)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Request, "Request"), (BackgroundTasks, "BackgroundTasks"), (trio.Nursery, "Nursery")],
+)
+@pytest.mark.parametrize(
+    "optional",
+    [lambda kind: kind | None, lambda kind: Optional[kind]],  # noqa: UP045  both are written
+)
+def test_what_is_always_there_is_never_none(kind: Any, name: str, optional: Any) -> None:
+    def handler(x: Any = None) -> None: ...
+
+    handler.__annotations__["x"] = optional(kind)
+    problem, wrong, right = refusal_of(handler)
+    assert problem == "handler: 'x' is there for each request, so it is never None"
+    assert wrong.endswith(" = None")
+    assert right == f"x: {name}"
+
+
+@pytest.mark.parametrize("annotation", [bytes, bytes | None])
+def test_bytes_need_a_marker(annotation: Any) -> None:
+    def handler(x: Any) -> None: ...
+
+    handler.__annotations__["x"] = annotation
+    problem, wrong, right = refusal_of(handler)
+    assert problem == "handler: bytes as a parameter would be a base64 string in a JSON body"
+    assert wrong.startswith("x: bytes")
+    assert right.startswith("await request.body(), with request: Request")
+
+
+def test_two_defaults() -> None:
+    def query(x: Annotated[int, Query(5)] = 6) -> None: ...
+    def body(x: Annotated[list[int], Body([])] = [1]) -> None: ...  # noqa: B006
+
+    assert refusal_of(query) == (
+        "query: 'x' has two defaults",
+        "x: typing.Annotated[int, Query(5)] = 6",
+        "x: Annotated[int, Query()] = 6",
+    )
+    assert refusal_of(body)[2] == "x: Annotated[list[int], Body()] = [1]"
+
+
+@pytest.mark.parametrize("marker", [Path, Query, Header, Cookie, Body])
+def test_signature_of_a_marker_shows_that_its_default_may_be_left_out(marker: Any) -> None:
+    assert inspect.signature(marker).parameters["default"].default is ...
+
+
+@dataclasses.dataclass
+class Constrained:
+    n: Annotated[int, annotated_types.Ge(1)]
+    next: "Constrained | None" = None
+
+
+class ConstrainedStruct(msgspec.Struct):
+    ns: list[Annotated[int, pydantic.Field(ge=1)]]
+
+
+class ConstrainedDict(TypedDict):
+    n: pydantic.PositiveInt
+
+
+class ConstrainedPair(NamedTuple):
+    n: pydantic.PositiveInt
+
+
+@attrs.define
+class ConstrainedAttrs:
+    n: pydantic.PositiveInt
+
+
+class Wrapped(msgspec.Struct, Generic[T]):
+    value: T
+
+
+class OwnGe(annotated_types.Ge):
+    """A subclass of theirs is as much passed over."""
+
+
+Positive = NewType("Positive", pydantic.PositiveInt)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "name", "package"),
+    [
+        (Annotated[int, pydantic.Field(ge=1)], "FieldInfo", "pydantic"),
+        (pydantic.PositiveInt, "Gt", "annotated_types"),
+        (pydantic.conint(ge=1), "Interval", "annotated_types"),
+        (Annotated[str, pydantic.StringConstraints(min_length=1)], "StringConstraints", "pydantic"),
+        (Annotated[int, pydantic.AfterValidator(abs)], "AfterValidator", "pydantic"),
+        (Annotated[int, annotated_types.Ge(1)], "Ge", "annotated_types"),
+        (Annotated[int, annotated_types.Ge], "Ge", "annotated_types"),
+        (Annotated[int, OwnGe(1)], "OwnGe", "annotated_types"),
+        (Annotated[int, Query(), pydantic.Field(ge=1)], "FieldInfo", "pydantic"),
+        (Annotated[int, Body(), pydantic.Field(ge=1)], "FieldInfo", "pydantic"),
+        (pydantic.PositiveInt | None, "Gt", "annotated_types"),
+        (list[pydantic.PositiveInt], "Gt", "annotated_types"),
+        (dict[str, list[pydantic.PositiveInt]], "Gt", "annotated_types"),
+        (Positive, "Gt", "annotated_types"),
+        (Constrained, "Ge", "annotated_types"),
+        (list[Constrained], "Ge", "annotated_types"),
+        (ConstrainedStruct, "FieldInfo", "pydantic"),
+        (ConstrainedDict, "Gt", "annotated_types"),
+        (ConstrainedPair, "Gt", "annotated_types"),
+        (ConstrainedAttrs, "Gt", "annotated_types"),
+        (Wrapped[pydantic.PositiveInt], "Gt", "annotated_types"),
+    ],
+)
+def test_constraint_that_would_be_ignored(annotation: Any, name: str, package: str) -> None:
+    def handler(n: Any) -> None: ...
+    def get_n(n: Any) -> None: ...
+    def dependent(n: Annotated[None, Depends(get_n)]) -> None: ...
+
+    handler.__annotations__["n"] = get_n.__annotations__["n"] = annotation
+    for refused_handler in (handler, dependent):
+        problem, wrong, right = refusal_of(refused_handler)
+        assert problem == f"{name} of {package} would be ignored"
+        assert wrong.startswith("Annotated[")
+        assert right.startswith("Annotated[")
+        assert "msgspec.Meta(ge=1)]" in right
+
+
+def test_field_of_pydantic_as_default() -> None:
+    def handler(n: int = pydantic.Field(ge=1)) -> None: ...
+
+    problem, wrong, right = refusal_of(handler)
+    assert problem == "handler: 'n' is no field of a pydantic model"
+    assert wrong.startswith("n: int = FieldInfo(")
+    assert right.startswith("n: Annotated[..., Query(ge=1)]")
+
+
+@pydantic.dataclasses.dataclass
+class CheckedPoint:
+    x: int
+
+
+@pytest.mark.parametrize("annotation", [CheckedPoint, list[CheckedPoint], CheckedPoint | None])
+def test_dataclass_of_pydantic_as_body(annotation: Any) -> None:
+    def handler(point: Any) -> None: ...
+
+    handler.__annotations__["point"] = annotation
+    assert refusal_of(handler) == (
+        "CheckedPoint is a dataclass of pydantic, whose checks would be ignored",
+        "@pydantic.dataclasses.dataclass above class CheckedPoint",
+        "class CheckedPoint(pydantic.BaseModel), or @dataclasses.dataclass",
+    )
+
+
+class Unknowing(msgspec.Struct):
+    x: "Unknown"  # type: ignore[name-defined] # noqa: F821
+
+
+def test_class_with_a_field_that_is_not_known() -> None:
+    def handler(x: Unknowing) -> None: ...
+
+    with pytest.raises(NameError):
+        App().post("/")(handler)
+
+
 @pytest.mark.parametrize(
     "annotation",
     [
-        Annotated[Item, Query()],
-        Annotated[dict[str, int], Header()],
-        Annotated[Item, Cookie()],
-        Annotated[list[Item], Query()],
+        Annotated[int, "a remark"],
+        Annotated[int, msgspec.Meta(ge=1)],
+        list[Annotated[int, msgspec.Meta(ge=1), object()]],
+        pydantic.create_model("Model", n=(pydantic.PositiveInt, 1)),
     ],
 )
-def test_class_has_no_reading_from_text(annotation: Any) -> None:
-    def handler(item: Any) -> None: ...
+def test_metadata_that_nobody_misses(annotation: Any) -> None:
+    def handler(x: Any) -> None: ...
 
-    handler.__annotations__["item"] = annotation
-    assert "can't be decoded" in refusal_of(handler)[0]
+    handler.__annotations__["x"] = annotation
+    app = App()
+    app.post("/")(handler)
+    assert app.url_for("handler") == "/"
 
 
 def test_path_parameter_that_the_template_lacks() -> None:
@@ -329,6 +532,37 @@ def test_empty_depends_without_a_class_to_call() -> None:
     assert refusal_of(of_route, dependencies=[Depends()])[1] == "Depends(None)"
 
 
+def test_empty_depends_without_an_annotation() -> None:
+    def handler(page=Depends()) -> None: ...  # type: ignore[no-untyped-def] # noqa: B008
+    def built_in(page: Annotated[str, Depends()]) -> None: ...
+
+    assert refusal_of(built_in)[1] == "page: typing.Annotated[str, Depends(None)]"
+
+    assert refusal_of(handler) == (
+        "handler: 'page' doesn't say on what it depends",
+        "page=Depends(None)",
+        "page=Depends(get_page), or page: Annotated[SomeClass, Depends()]",
+    )
+
+
+def test_context_manager_as_dependency() -> None:
+    def wrapped(x: Annotated[int, Depends(contextmanager(resource))]) -> None: ...
+    def wrapped_async(x: Annotated[int, Depends(asynccontextmanager(async_resource))]) -> None: ...
+    def bound(x: Annotated[int, Depends(functools.partial(contextmanager(resource)))]) -> None: ...
+
+    assert refusal_of(wrapped) == (
+        "resource would give its context manager, not what it yields",
+        "@contextmanager above def resource",
+        "def resource without the decorator, in Depends(resource)",
+    )
+    assert refusal_of(wrapped_async) == (
+        "async_resource would give its context manager, not what it yields",
+        "@asynccontextmanager above async def async_resource",
+        "async def async_resource without the decorator, in Depends(async_resource)",
+    )
+    assert refusal_of(bound)[0].startswith("resource would give its context manager")
+
+
 def test_dependencies_that_need_each_other() -> None:
     def first(x: Any) -> None: ...
     def second(x: Annotated[None, Depends(first)]) -> None: ...
@@ -468,6 +702,24 @@ def test_number_that_makes_no_sense(options: dict[str, Any]) -> None:
     assert problem.startswith(f"{name} is ")
     assert wrong == f"{name}={value!r}"
     assert right.startswith(f"{name}=")
+
+
+def test_option_that_does_not_exist() -> None:
+    options: Any = {"response_model": Item}, {"response_class": HTMLResponse}, {"tags": ["a"]}
+    rights = [
+        "return a class that has only what the client may see",
+        "return HTMLResponse(...), or whichever response it is",
+        f"@app.post('/x') with some of {', '.join(RouteOptions.__annotations__)}",
+    ]
+    for option, right in zip(options, rights, strict=True):
+        (name,) = option
+        with refused() as refusal:
+            App().post("/x", **option)
+        assert lines(refusal) == (
+            f"a route has no option {name!r}",
+            f"@app.post('/x', {name}=...)",
+            right,
+        )
 
 
 @pytest.mark.parametrize("methods", ["GET", [], [5], ["GET POST"], [""], None])

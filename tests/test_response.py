@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -533,3 +534,62 @@ async def test_a_server_that_fails_to_send_is_logged_once(
     await app(_scope("GET", "/", []), trio.sleep_forever, send)
     assert logged(caplog) == ["GET / failed too late to be answered"]
     assert caplog.records[0].levelno == logging.ERROR
+
+
+# What is no background task, and no iterator
+
+
+def pieces() -> None: ...
+
+
+async def whole() -> None: ...
+
+
+@pytest.mark.parametrize("background", [[BackgroundTask(len, "")], whole, (), 0])
+def test_background_is_a_task_or_a_list_of_the_right_kind(background: Any) -> None:
+    makers: list[Any] = [Response, JSONResponse, lambda **options: RedirectResponse("/", **options)]
+    for make in makers:
+        with pytest.raises(TypeError, match="is no task; take BackgroundTask"):
+            make(background=background)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (pieces, "takes an iterator: StreamingResponse(pieces()), not (pieces)"),
+        (5, "takes an iterator of str or bytes, not int"),
+        (None, "takes an iterator of str or bytes, not NoneType"),
+    ],
+)
+def test_stream_of_what_is_no_iterator(content: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(text)):
+        StreamingResponse(content)
+
+
+def test_stream_of_a_coroutine() -> None:
+    content: Any = whole()
+    with pytest.raises(TypeError, match="whole has no yield in it"):
+        StreamingResponse(content)
+
+
+@pytest.mark.parametrize("status", ["404", None, "Not Found"])
+def test_an_exceptions_status_is_a_number(status: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"HTTPException(404, {status!r}), not ")):
+        HTTPException(status)
+
+
+@pytest.mark.parametrize("status_code", [99, 600, 199, "200"])
+def test_a_status_is_checked_when_it_is_set(status_code: Any) -> None:
+    response = JSONResponse({})
+    with pytest.raises(ValueError, match="no status of a response"):
+        response.status_code = status_code
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("status_code", [204, 304])
+async def test_the_status_at_the_time_of_sending_decides_on_a_body(status_code: int) -> None:
+    response = JSONResponse({"a": 1})
+    response.status_code = status_code
+    exchange = await answer(lambda: response)
+    assert (exchange.status, exchange.body) == (status_code, b"")
+    assert "content-length" not in exchange.headers

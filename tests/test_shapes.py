@@ -8,8 +8,9 @@ import json
 import math
 import random
 import re
+import tracemalloc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -24,7 +25,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from trioweb._errors import Invalid, Problem, RegistrationError
-from trioweb._explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS
+from trioweb._explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS, _Walk
 from trioweb._shapes import (
     body_decoder,
     encode_json,
@@ -676,3 +677,195 @@ def test_encode_json(value: Any, expected: bytes) -> None:
 def test_what_has_no_json_form_is_named(value: Any) -> None:
     with pytest.raises(TypeError, match=re.compile("Stranger|ModelMetaclass")):
         encode_json(value)
+
+
+async def coroutine() -> None: ...
+
+
+async def stream() -> AsyncIterator[int]:
+    yield 1
+
+
+async def test_what_was_to_be_awaited_or_streamed_says_so() -> None:
+    with pytest.raises(
+        TypeError, match=r"^coroutine\(\) was never awaited.*: await coroutine\(\)$"
+    ):
+        encode_json({"a": coroutine()})
+    with pytest.raises(TypeError, match=r": StreamingResponse\(stream\(\)\)$"):
+        encode_json(stream())
+    assert [number async for number in stream()] == [1]
+
+
+# What costs more than it is worth
+
+PRIME = 2**61 - 1  # what Python hashes numbers by
+
+
+@dataclass
+class Holder:
+    ids: set[int]
+    name: str = ""
+
+
+COLLIDING = [n * PRIME for n in range(10**6, 10**6 + 1_000)]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "members"),
+    [
+        (set[int], COLLIDING),
+        (frozenset[int | str], COLLIDING),
+        (set[Any], COLLIDING),
+        (set[tuple[int, int]], [[n, 1] for n in COLLIDING]),
+        (set[Decimal], [*map(str, COLLIDING)]),
+        (set[UUID], [str(UUID(int=n)) for n in COLLIDING]),
+        (dict[int, int], dict.fromkeys(COLLIDING, 1)),
+        (list[Holder], [{"ids": COLLIDING}]),
+    ],
+)
+def test_many_values_of_one_hash_are_refused(annotation: Any, members: Any) -> None:
+    body = json.dumps(members).encode()
+    assert places(problems_of(body_decoder(annotation), body)) == [([], "collision")]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "members"),
+    [
+        (list[int], COLLIDING),  # nothing is hashed
+        (dict[str, int], {str(n): n for n in COLLIDING}),
+        (set[int], list(range(10**18, 10**18 + 2_000))),
+        (set[int], [COLLIDING[0]] * 2_000),
+        (set[UUID], [str(UUID(int=n**9)) for n in range(2, 900)]),
+        (dict[Decimal, str], {f"{n}.5": f"1e2e3e4e5 {n}" for n in range(2_000)}),
+    ],
+)
+def test_large_bodies_whose_hashes_differ_are_decoded(annotation: Any, members: Any) -> None:
+    body = json.dumps(members).encode()
+    assert len(body_decoder(annotation)(body)) == len({str(member) for member in members})
+
+
+class Frozen(NamedTuple):
+    inner: PlainOld | None
+
+
+@dataclass
+class PlainOld:
+    a: int
+    b: str = "z"
+    inner: Any = None
+
+
+@dataclass(slots=True)
+class Slotted:
+    inner: PlainOld
+    c: int = 1
+
+
+@attrs.define
+class Attrs:
+    inner: PlainOld
+
+
+class Structured(Struct):
+    inner: PlainOld
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [PlainOld, list[PlainOld], dict[str, PlainOld], Slotted, Attrs, Structured, tuple[Frozen, ...]],
+)
+def test_defaults_of_a_dataclass_are_encoded_too(annotation: Any) -> None:
+    plain = {"a": 1}
+    body: Any = {
+        PlainOld: plain,
+        list[PlainOld]: [plain],
+        dict[str, PlainOld]: {"x": plain},
+        tuple[Frozen, ...]: [[plain]],
+    }.get(annotation, {"inner": plain})
+    value = body_decoder(annotation)(json.dumps(body).encode())
+    assert b'"a":1,"b":"z","inner":null' in encode_json(value)
+
+
+@dataclass
+class Asserting:
+    a: int
+    said: str = "too small"
+
+    def __post_init__(self) -> None:
+        assert self.a > 3, self.said
+
+
+@pytest.mark.parametrize("annotation", [Asserting, list[Asserting]])
+def test_an_assertion_of_a_class_is_the_clients_mistake(annotation: Any) -> None:
+    body: Any = {"a": 1} if annotation is Asserting else [{"a": 1}]
+    (problem,) = problems_of(body_decoder(annotation), json.dumps(body).encode())
+    assert (problem["type"], "too small" in problem["msg"]) == ("value_error", True)
+
+
+def test_an_assertion_without_words_has_some() -> None:
+    @dataclass
+    class Silent:
+        a: int
+
+        def __post_init__(self) -> None:
+            raise AssertionError
+
+    (problem,) = problems_of(body_decoder(Silent), b'{"a": 1}')
+    assert problem["msg"] == "Assertion failed"
+
+
+class Strict(pydantic.BaseModel):
+    x: int = 1
+
+
+def test_a_model_past_what_is_looked_at_never_echoes_the_input() -> None:
+    body = json.dumps([{}] * MAX_VISITS + [{"x": "secret"}]).encode()
+    (problem,) = problems_of(body_decoder(list[Strict]), body)
+    assert problem["loc"] == [MAX_VISITS, "x"]
+    assert "secret" not in problem["msg"]
+    assert "http" not in problem["msg"]
+
+
+def test_a_model_reports_only_so_many_problems() -> None:
+    class Many(pydantic.BaseModel):
+        x: list[int]
+
+    for annotation, body in (Many, {"x": ["q"] * 500}), (list[Many], [{"x": ["q"] * 60}] * 2):
+        problems = problems_of(body_decoder(annotation), json.dumps(body).encode())
+        assert len(problems) == MAX_PROBLEMS
+
+
+def test_unknown_members_are_looked_at_only_until_there_are_enough() -> None:
+    body = json.dumps({"name": "x"} | {f"k{n}": 1 for n in range(50_000)}).encode()
+    assert len(problems_of(body_decoder(Dog), body)) == MAX_PROBLEMS
+
+
+def test_integer_keys_beside_another_problem_are_none() -> None:
+    class Counts(Struct):
+        counts: dict[int, float]
+        name: str
+
+    body = b'{"counts": {"1": 2.5}, "name": 3}'
+    assert places(problems_of(body_decoder(Counts), body)) == [(["name"], "string_type")]
+
+
+def test_null_in_a_union_without_it_is_one_problem() -> None:
+    problems = problems_of(body_decoder(list[int | str]), b"[1, null]")
+    assert places(problems) == [([1], "union")]
+
+
+def test_one_moment_in_two_zones_is_one_member() -> None:
+    annotation = Annotated[set[datetime], Meta(max_length=1)]
+    moments = ["2024-01-01T12:00:00Z", "2024-01-01T13:00:00+01:00"]
+    assert len(body_decoder(annotation)(json.dumps(moments).encode())) == 1
+
+
+def test_a_long_list_is_explained_in_bounded_memory() -> None:
+    sizes = []
+    for count in (MAX_VISITS + 1, 30 * MAX_VISITS):
+        items = [1] * count
+        tracemalloc.start()
+        _Walk().visit(msgspec.inspect.type_info(list[int]), items)
+        sizes.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert sizes[1] < 2 * sizes[0]

@@ -742,3 +742,58 @@ async def test_tasks_added_from_threads_are_counted_too() -> None:
         for _ in range(20):
             nursery.start_soon(client, "GET", "/")
     assert app.statistics().added == app.statistics().done == 200
+
+
+async def test_a_failing_task_is_idle_only_when_its_failure_was_told(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    heard: list[str] = []
+
+    @app.on_task_error
+    async def report(task: BackgroundTask, exc: BaseException) -> None:
+        await trio.sleep(1)
+        heard.append(task.name)
+
+    async def broken() -> None:
+        raise LookupError
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(broken)
+
+    async with running(app) as client:
+        await client("GET", "/")
+        await app._lifetime.ledger.wait_idle()
+        assert len(heard) == 1
+        await app._lifetime.ledger.wait_idle()  # returns at once now
+
+
+async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
+    """Those of streams and exception handlers too: a test can run them in place."""
+    app = App()
+    ran: list[str] = []
+
+    async def in_place(call: Any, *args: Any, **options: Any) -> Any:
+        ran.append("in place")
+        return call(*args)
+
+    app._run_sync = in_place
+
+    @app.exception_handler(LookupError)
+    def handle(request: Request, exc: LookupError) -> dict[str, str]:
+        return {}
+
+    @app.get("/fail")
+    async def fail() -> None:
+        raise LookupError
+
+    @app.get("/stream")
+    async def stream() -> Response:
+        return StreamingResponse(iter(["a"]))
+
+    async with running(app) as client:
+        await client("GET", "/fail")
+        assert len(ran) == 1
+        assert (await client("GET", "/stream")).text == "a"
+        assert len(ran) > 2

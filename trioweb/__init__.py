@@ -3,17 +3,22 @@
 The house, from the door down.  A module imports only from floors below its own;
 a test holds the imports against this picture:
 
-    9  __init__       the door: every public name, under its public name
+   10  __init__       the door: every public name, under its public name
+    9  testing        an app in a test, in memory
     8  _app           the app: who answers; ASGI's door
-    7  _registration  Router, Route                 _debug  the page of debug=True
+    7  _registration  Router, Route                 _debug     the page of debug=True
     6  _inject        signature -> plan -> one call
     5  _lifetime      the app's nursery, the requests in it, what ends when
-    4  _response      what goes out
+    4  _response      what goes out                 _departure clients that leave
+       _report        how a shutdown went
     3  _request       what comes in
-    2  _background    one task, its list, runner    _shapes   annotation -> decode, encode
-    1  _routing       path -> route                 _explain  why a body doesn't fit
-       _markers       what an author writes: Query  _grace    time to clean up
-    0  _errors        every exception               _headers _limits _callables
+    2  _background    one task, its list, runner    _shapes    annotation -> decode, encode
+       _exits         what is open, how it is left
+    1  _routing       path -> route                 _explain   why a body doesn't fit
+       _markers       what an author writes: Query  _tasks     what an author writes: @task
+       _grace         time to clean up
+    0  _errors        every exception               _ledger    which task is in which state
+       _headers  _limits  _callables  _context
 """
 
 from ._app import App as App

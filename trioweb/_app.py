@@ -25,15 +25,16 @@ from . import _callables, _errors, _limits
 from ._background import BackgroundTask, TaskErrorHandler, TaskRunner
 from ._debug import debug_response
 from ._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
+from ._exits import Steps, sheltered
 from ._grace import Grace, RunSync
 from ._inject import Plan, in_thread
 from ._ledger import TaskStatistics
-from ._lifetime import AppLifetime, Endpoint, Steps, sheltered
+from ._lifetime import AppLifetime, Endpoint
 from ._limits import Limits
 from ._registration import H, Route, Router
 from ._request import Receive, Request, Scope, Send, State, describe
 from ._response import JSONResponse, Response
-from ._routing import Matcher, Template
+from ._routing import Matcher, Template, below_root, origin_form
 
 logger = logging.getLogger("trioweb")
 
@@ -71,10 +72,10 @@ class App(Router):
         super().__init__()
         self.state: State = State()
         self.debug = debug
-        self.limits: Limits = limits or Limits()
+        self.limits: Limits = _checked_limits(limits)
         self._lifespan = _no_lifespan if lifespan is None else _checked_lifespan(lifespan)
-        self._drain_timeout = drain_timeout
-        self._cleanup_timeout = cleanup_timeout
+        self._drain_timeout = _checked_seconds("drain_timeout", drain_timeout)
+        self._cleanup_timeout = _checked_seconds("cleanup_timeout", cleanup_timeout)
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
         self._exception_handlers: dict[type[BaseException], ExceptionHandler] = {
@@ -224,12 +225,27 @@ class App(Router):
             log(chosen)
             return self._server_error(request, chosen)
         try:
-            response = await _handled(handler, request, chosen, grace)
+            response = await self._handled(handler, request, chosen, grace)
             response.hand_over_tasks(request)
             return response
         except BaseException as broken:
             _errors.raise_rest(broken, log)
             return self._server_error(request, broken)
+
+    async def _handled(
+        self, handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace | None
+    ) -> Response:
+        call = functools.partial(handler, request, exc)
+        if _callables.is_async(handler):
+            result = await call()
+        elif grace is not None:
+            result = await in_thread(call, grace)
+        else:
+            # In the server's call, where nobody says when cleanup has to be over.
+            result = await self._run_sync(call, abandon_on_cancel=True)
+        if isinstance(result, Response):
+            return result
+        return JSONResponse(result, getattr(exc, "status_code", 500))
 
     def _server_error(self, request: Request, exc: BaseException) -> Response:
         if self.debug:
@@ -297,27 +313,13 @@ class _Refusal:
     headers: dict[str, str]
     inline = True
     needs_nursery = False
+    waits = False
+    cancel_on_disconnect = False
     timeout = None
 
     async def __call__(self, request: Request, steps: Steps) -> Response:
         # Not the one that the matcher raised: with a traceback it would keep itself alive.
         raise HTTPException(self.status_code, self.detail, self.headers)
-
-
-async def _handled(
-    handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace | None
-) -> Response:
-    call = functools.partial(handler, request, exc)
-    if _callables.is_async(handler):
-        result = await call()
-    elif grace is not None:
-        result = await in_thread(call, grace)
-    else:
-        # In the server's call, where nobody says when cleanup has to be over.
-        result = await trio.to_thread.run_sync(call, abandon_on_cancel=True)
-    if isinstance(result, Response):
-        return result
-    return JSONResponse(result, getattr(exc, "status_code", 500))
 
 
 async def _http_exception(request: Request, exc: HTTPException) -> Response:
@@ -345,19 +347,33 @@ def _log_lifespan_failure(phase: str, failure: BaseException) -> None:
 
 def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
     """The path to route, without the prefix that a proxy or a mounting app speaks for."""
-    path, raw_path = scope["path"], scope.get("raw_path")
-    root: str = scope.get("root_path", "").rstrip("/")
-    if not root or not path.startswith(root + "/"):
-        return path, raw_path
-    prefix = root.encode()
-    if raw_path is not None and raw_path.startswith(prefix):
-        return path[len(root) :], raw_path[len(prefix) :]
-    return path[len(root) :], None
+    path, raw_path = origin_form(scope["path"], scope.get("raw_path"))
+    return below_root(scope.get("root_path", "").rstrip("/"), path, raw_path)
 
 
 @asynccontextmanager
 async def _no_lifespan(app: App) -> AsyncIterator[None]:
     yield
+
+
+def _checked_limits(limits: Any) -> Limits:
+    if limits is not None and not isinstance(limits, Limits):
+        raise RegistrationError(
+            "limits is a Limits",
+            wrong=f"App(limits={limits!r})",
+            right="App(limits=Limits(max_body_size=...))",
+        )
+    return limits or Limits()
+
+
+def _checked_seconds(name: str, seconds: Any) -> float:
+    if not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise RegistrationError(
+            f"{name} is a number of seconds",
+            wrong=f"App({name}={seconds!r})",
+            right=f"App({name}=20.0)",
+        )
+    return float(seconds)
 
 
 def _checked_lifespan(lifespan: Lifespan) -> Lifespan:

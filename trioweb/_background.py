@@ -175,8 +175,10 @@ class _Queue:
         self.waiting: deque[BackgroundTask] = deque()
         self.ledger: Ledger[BackgroundTask] | None = None
         self.closed = False
-        # Set while the list runs: takes a task that is to start at once.
+        # Set while the list runs: the first takes a task that is to start at once,
+        # the second hears of one that waits.
         self.start: Callable[[BackgroundTask], None] | None = None
+        self.notice: Callable[[], None] | None = None
 
     def add(self, task: BackgroundTask) -> None:
         if self.closed:
@@ -198,8 +200,10 @@ class _Queue:
         # From a worker thread nothing can be started: the list does so at its next turn.
         if task._beside and self.start is not None and trio.lowlevel.in_trio_run():
             self.start(task)
-        else:
-            self.waiting.append(task)
+            return
+        self.waiting.append(task)
+        if self.notice is not None:
+            self.notice()
 
     def has(self, when: When) -> bool:
         return any(task._options.when == when for task in self.waiting)
@@ -212,7 +216,7 @@ class _Queue:
             if task._options.when in outcomes:
                 self.waiting.append(task)
             else:
-                task._move("skipped")
+                _end(task, "skipped")
 
     def take_beside(self) -> list[BackgroundTask]:
         """Those that don't wait for the ones before them."""
@@ -279,7 +283,8 @@ class TaskRunner:
             if failure is None:
                 _cancelled(task, where)
             else:
-                await self._fail(task, failure, grace)
+                with self.ledger.reporting():
+                    await self._fail(task, failure, grace)
             if rest is not None:
                 raise rest from None
         else:
@@ -379,12 +384,14 @@ class _Run:
         self._nursery = nursery
         self._outcomes = outcomes
         self._beside = 0
+        self._token = trio.lowlevel.current_trio_token()
         self._changed: trio.Event | None = None  # made while the list waits for those beside it
 
     async def run(self) -> None:
         trio_task = trio.lowlevel.current_task()
         own_context = trio_task.context
         self._queue.start = self._start_beside
+        self._queue.notice = self._notice
         for task in self._queue.take_beside():
             self._start_beside(task)
         try:
@@ -394,21 +401,21 @@ class _Run:
                 await self._run_waiting(trio_task)
         except trio.Cancelled:
             self._grace.begin()
-            self._queue.start = None
+            self._stop_listening()
             self._queue.cancel(self._where)
             await self._wait_for_cleanup()
             raise
         finally:
             # Takes effect at the next checkpoint, as above.
             trio_task.context = own_context
-            self._queue.start = None
+            self._stop_listening()
             self._queue.cancel(self._where)
 
     async def _run_waiting(self, trio_task: trio.lowlevel.Task) -> None:
         while self._queue.waiting:
             task = self._queue.waiting.popleft()
             if task._options.when not in self._outcomes:
-                task._move("skipped")
+                _end(task, "skipped")
             elif task._beside:
                 self._start_beside(task)
             else:
@@ -417,7 +424,7 @@ class _Run:
 
     def _start_beside(self, task: BackgroundTask) -> None:
         if task._options.when not in self._outcomes:
-            task._move("skipped")
+            _end(task, "skipped")
             return
         self._beside += 1
         task._context.run(self._nursery.start_soon, self._run_beside, task)
@@ -427,8 +434,21 @@ class _Run:
             await self._runner.run_one(task, self._where, self._grace)
         finally:
             self._beside -= 1
-            if self._changed is not None:
-                self._changed.set()
+            self._set_changed()
+
+    def _notice(self) -> None:
+        """A task joined, while the list may only wait for those beside it."""
+        if trio.lowlevel.in_trio_run():
+            self._set_changed()
+        else:
+            self._token.run_sync_soon(self._set_changed)
+
+    def _set_changed(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def _stop_listening(self) -> None:
+        self._queue.start = self._queue.notice = None
 
     async def _wait_for_change(self) -> None:
         self._changed = trio.Event()

@@ -8,11 +8,15 @@ Rules of this module:
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+# What `await`, `async with` and `async for` compile to.
+_WAITS = ("GET_AWAITABLE", "GET_ANEXT")
+_KINDS = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -27,21 +31,33 @@ def target(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_async(func: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine; `functools.wraps` around an `async def` does."""
-    return inspect.iscoroutinefunction(inspect.unwrap(target(func)))
+    return inspect.iscoroutinefunction(_telling(func))
 
 
 def is_async_generator(func: Callable[..., Any]) -> bool:
-    return inspect.isasyncgenfunction(target(func))
+    return inspect.isasyncgenfunction(_telling(func))
 
 
 def is_sync_generator(func: Callable[..., Any]) -> bool:
-    return inspect.isgeneratorfunction(target(func))
+    return inspect.isgeneratorfunction(_telling(func))
+
+
+def _telling(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that tells the kind: a plain `def` that wraps another gives what that gives."""
+    own = target(func)
+    return own if any(is_kind(own) for is_kind in _KINDS) else inspect.unwrap(own)
 
 
 def is_generator(func: Callable[..., Any]) -> bool:
     """Of either kind.  Asked for each task that is added, so it only looks at a flag."""
     code = getattr(target(func), "__code__", None)
     return code is not None and bool(code.co_flags & _GENERATORS)
+
+
+def may_wait(func: Callable[..., Any]) -> bool:
+    """Whether calling and awaiting it can take time: an `async def` without `await` can't."""
+    code = getattr(target(func), "__code__", None)
+    return code is None or any(step.opname in _WAITS for step in dis.get_instructions(code))
 
 
 def name(func: Callable[..., Any]) -> str:

@@ -74,10 +74,13 @@ def _list(errors: list[str]) -> str:
 
 def _whole_traceback(exc: BaseException) -> str:
     """As Python prints it, but with every member of every group."""
-    whole = traceback.TracebackException.from_exception(
-        exc, max_group_width=sys.maxsize, max_group_depth=sys.maxsize
-    )
-    return _encodable("".join(whole.format()).rstrip("\n"))
+    try:
+        whole = traceback.TracebackException.from_exception(
+            exc, max_group_width=sys.maxsize, max_group_depth=sys.maxsize
+        )
+        return _encodable("".join(whole.format()).rstrip("\n"))
+    except RecursionError:
+        return "The groups are nested too deeply for Python to show them."
 
 
 def _in_one_line(exc: BaseException) -> str:

@@ -53,6 +53,11 @@ class HTTPException(Exception):
     def __init__(
         self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
     ) -> None:
+        if not isinstance(status_code, int):
+            raise TypeError(
+                "HTTPException takes the status first, a number:"
+                f" HTTPException(404, {status_code!r}), not HTTPException({status_code!r})"
+            )
         super().__init__(status_code, detail)
         self.status_code = status_code
         self.detail: Any = phrase(status_code) if detail is None else detail
@@ -111,7 +116,7 @@ def is_failure(exc: BaseException) -> bool:
     coroutine are not, nor a group that holds one of them.
     """
     if isinstance(exc, BaseExceptionGroup):
-        return all(is_failure(member) for member in exc.exceptions)
+        return all(is_failure(leaf) for leaf in leaves(exc))
     return not isinstance(exc, (trio.Cancelled, KeyboardInterrupt, GeneratorExit))
 
 
@@ -137,11 +142,13 @@ def raise_rest(exc: BaseException, report: Callable[[BaseException], None]) -> N
 
 def leaves(exc: BaseException) -> Iterator[BaseException]:
     """The exceptions at the ends of a tree of groups, in order; `exc` itself if it is none."""
-    if isinstance(exc, BaseExceptionGroup):
-        for member in exc.exceptions:
-            yield from leaves(member)
-    else:
-        yield exc
+    waiting = [exc]  # no recursion: a group may be nested deeper than that goes
+    while waiting:
+        member = waiting.pop()
+        if isinstance(member, BaseExceptionGroup):
+            waiting += reversed(member.exceptions)
+        else:
+            yield member
 
 
 def describe(exc: BaseException) -> str:

@@ -53,7 +53,8 @@ _INVALID: Any = object()
 
 # What msgspec and hooks of user classes raise for bad input.  TypeError: a JSON list in a
 # `set[Any]` can't be hashed.  ArithmeticError: a Decimal's exponent is beyond what it can hold.
-REFUSALS = (ValueError, TypeError, ArithmeticError, RecursionError)
+# AssertionError: what an author of a `__post_init__` may say it with, as pydantic's do.
+REFUSALS = (ValueError, TypeError, ArithmeticError, RecursionError, AssertionError)
 
 
 class _Scalar(NamedTuple):
@@ -121,7 +122,7 @@ _LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str, str]] = {
 
 
 def _plain(node: shapes.Type) -> shapes.Type:
-    """`node` without its title and description, which only a schema needs."""
+    """`node` without its title and description, which are for readers."""
     return _plain(node.type) if isinstance(node, shapes.Metadata) else node
 
 
@@ -143,7 +144,7 @@ def python_type(node: shapes.Type) -> Any:
     return _SCALARS[type(node)].type
 
 
-def limits_of(node: shapes.Type) -> list[_Limit]:
+def limits_of(node: shapes.Type | msgspec.Meta) -> list[_Limit]:
     prefix, unit = ("string_", "characters") if isinstance(node, shapes.StrType) else ("", "items")
     found = []
     for name, (holds, word, message) in _LIMITS.items():
@@ -196,21 +197,25 @@ def broken_limit(limits: list[_Limit], value: Any) -> Problem | None:
 _STEP = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
 
 
-def _from_message(message: str) -> Problem:
-    """The problem in msgspec's own words, such as ``Expected `int` - at `$.items[3].price```."""
-    text, found, path = message.rpartition(" - at `")
-    if not found:
-        return make_problem([], message, "value_error")
-    steps = _STEP.findall(path)
+def _from_refusal(exc: BaseException) -> list[Problem]:
+    """In msgspec's own words, such as ``Expected `int` - at `$.items[3].price```.
+
+    What a model within has found is asked of the model, whose text quotes the input.
+    """
+    text, found, path = str(exc).rpartition(" - at `")
+    steps = _STEP.findall(path) if found else []
     loc = [name or (int(index) if index.isdigit() else index) for name, index in steps]
-    return make_problem(loc, text, "value_error")
+    if callable(getattr(exc.__cause__, "errors", None)):
+        return [placed_within(loc, problem) for problem in model_problems(exc.__cause__)]
+    message = (text if found else str(exc)) or "Assertion failed"
+    return [make_problem(loc, message, "value_error")]
 
 
 # The walk
 
 
-def explain(node: shapes.Type, data: bytes, message: str) -> list[Problem]:
-    """The problems of a body that was refused with `message`."""
+def explain(node: shapes.Type, data: bytes, refusal: BaseException) -> list[Problem]:
+    """The problems of a body that was refused with `refusal`."""
     if not data:
         return [make_problem([], *MISSING)]
     try:
@@ -219,7 +224,7 @@ def explain(node: shapes.Type, data: bytes, message: str) -> list[Problem]:
         return [make_problem([], f"Invalid JSON: {exc}", "json_invalid")]
     walk = _Walk()
     walk.visit(node, value)
-    return walk.problems or [_from_message(message)]
+    return walk.problems or _from_refusal(refusal)
 
 
 class _Walk:
@@ -322,7 +327,9 @@ class _Walk:
         try:
             return msgspec.convert(members, node.cls, str_keys=True, dec_hook=decode_model)
         except REFUSALS as exc:
-            return self._report(_from_message(str(exc)))
+            for problem in _from_refusal(exc):
+                self._report(problem)
+            return _INVALID
 
     def _fields(self, node: _Class | shapes.TypedDictType, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -346,9 +353,9 @@ class _Walk:
             others[tag] = self._tag(node, tag, value[tag])
         if node.forbid_unknown_fields:
             known = {tag, *(field.encode_name for field in node.fields)}
-            for name in value:
-                if name not in known:
-                    others[name] = self._report(make_problem([name], *_EXTRA))
+            unknown = (name for name in value if name not in known)
+            for name in islice(unknown, MAX_PROBLEMS):
+                others[name] = self._report(make_problem([name], *_EXTRA))
         return others
 
     def _positions(self, node: _Class | shapes.NamedTupleType, value: Any) -> Any:
@@ -483,7 +490,7 @@ def decode_model(model: Any, value: Any) -> Any:
     return model.model_validate_json(msgspec.json.encode(value))
 
 
-def model_problems(exc: ValueError) -> list[Problem]:
+def model_problems(exc: BaseException | None) -> list[Problem]:
     errors = getattr(exc, "errors", None)
     if not callable(errors):
         return [make_problem([], str(exc), "value_error")]

@@ -45,13 +45,13 @@ class Grace:
         self.seconds = seconds
         # When cleanup must be over, on Trio's clock.
         self.end: float = math.inf
-        self._run_sync = run_sync
+        self.run_sync = run_sync
         self._scopes: set[trio.CancelScope] = set()
         self._parts: weakref.WeakSet[Grace] = weakref.WeakSet()
 
     def part(self) -> Grace:
         """A `Grace` of its own that ends with this one, or earlier."""
-        part = Grace(self.seconds, self._run_sync)
+        part = Grace(self.seconds, self.run_sync)
         part.end = self.end
         self._parts.add(part)
         return part
@@ -117,7 +117,7 @@ class Grace:
         await limiter.acquire_on_behalf_of(place)
         with place.released_unless_taken(), trio.CancelScope() as scope, self.shelter(scope):
             try:
-                result = await self._run_sync(call, limiter=place, abandon_on_cancel=True)
+                result = await self.run_sync(call, limiter=place, abandon_on_cancel=True)
             except trio.Cancelled:
                 # Nobody but the end of the cleanup time reaches through the shield.
                 raise ThreadAbandoned("a thread ran longer than the time for cleanup") from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.cookies import SimpleCookie
 from typing import Literal
@@ -24,6 +24,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _COOKIE_SEPARATOR = re.compile(r"[;\x00-\x1f\x7f]")
 _COOKIES = SimpleCookie()
+_ESCAPED = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
 class Headers(Mapping[str, str]):
@@ -77,7 +78,8 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
 
     @property
     def raw(self) -> RawHeaders:
-        return self._raw
+        """A copy: what is set goes through the checks."""
+        return list(self._raw)
 
     def append(self, name: str, value: str) -> None:
         field = _checked_field(name, value)
@@ -108,6 +110,11 @@ def checked_value(name: str, value: str) -> bytes:
         raise ValueError(f"header {name!r}: {value!r} has characters beyond latin-1") from None
 
 
+def is_token(text: str) -> bool:
+    """RFC 9110, 5.6.2: what names of fields and of methods are made of."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def refuse_control_characters(slot: str, text: str) -> None:
     """Raises ValueError for CR, LF, NUL and the like, all but tab."""
     if _CONTROL.search(text):
@@ -118,10 +125,21 @@ def parse_cookies(fields: Iterable[str]) -> dict[str, str]:
     """The cookies of `Cookie` fields, read as browsers write them; the last of a name counts."""
     pairs = (pair.partition("=") for field in fields for pair in field.split(";"))
     return {
-        name.strip(): _COOKIES.value_decode(value.strip())[0]
+        name.strip(): _unquoted(value.strip())
         for name, equals, value in pairs
         if equals and name.strip()
     }
+
+
+def _unquoted(value: str) -> str:
+    """A quoted value without its quotes and escapes.
+
+    In one pass: `SimpleCookie.value_decode` takes time by the square of its length
+    before Python 3.12.6 (CVE-2024-7592).
+    """
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    return _ESCAPED.sub(lambda m: chr(int(m[1], 8)) if m[1] else m[2], value[1:-1])
 
 
 def format_cookie(
@@ -129,7 +147,7 @@ def format_cookie(
     value: str,
     *,
     max_age: int | None,
-    expires: datetime | str | None,
+    expires: datetime | str | int | None,
     path: str | None,
     domain: str | None,
     secure: bool,
@@ -139,12 +157,14 @@ def format_cookie(
 ) -> str:
     """One `Set-Cookie` value (RFC 6265, 4.1.1).  ValueError for what would break out of it."""
     _checked_cookie_name(name)
+    if not isinstance(value, str):
+        raise TypeError(f"cookie {name!r}: its value must be a str, not {value!r}")
     refuse_control_characters(f"cookie {name!r}", value)
-    if samesite not in ("lax", "strict", "none", None):
+    if samesite is not None and samesite.lower() not in ("lax", "strict", "none"):
         raise ValueError(f"cookie {name!r}: samesite is 'lax', 'strict', 'none' or None")
     attributes = {
         "Max-Age": None if max_age is None else str(int(max_age)),
-        "Expires": _http_date(expires) if isinstance(expires, datetime) else expires,
+        "Expires": expires if expires is None or isinstance(expires, str) else _http_date(expires),
         "Path": path,
         "Domain": domain,
         "SameSite": samesite,
@@ -167,8 +187,10 @@ def _cookie_attribute(key: str, text: str) -> str:
     return text
 
 
-def _http_date(moment: datetime) -> str:
-    """RFC 9110, 5.6.7; a datetime without a zone is taken as UTC."""
+def _http_date(moment: datetime | int) -> str:
+    """RFC 9110, 5.6.7; a datetime without a zone is taken as UTC, a number as seconds from now."""
+    if not isinstance(moment, datetime):
+        moment = datetime.now(UTC) + timedelta(seconds=moment)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -48,9 +48,9 @@ import trio
 from . import _callables, _shapes
 from ._background import BackgroundTasks
 from ._errors import HTTPException, Invalid, Problem, RegistrationError, RequestValidationError
+from ._exits import Steps
 from ._explain import checks_itself, model_problems
 from ._grace import Grace
-from ._lifetime import Steps
 from ._markers import (
     LASTS,
     REQUIRED,
@@ -147,12 +147,16 @@ class Plan:
         *,
         inline: bool,
         needs_nursery: bool,
+        waits: bool,
+        cancel_on_disconnect: bool,
         embeds_body: bool,
         status_code: int,
         timeout: float | None,
     ) -> None:
         self.inline = inline
         self.needs_nursery = needs_nursery
+        self.waits = waits
+        self.cancel_on_disconnect = cancel_on_disconnect
         self._calls = calls
         self._handler = calls[-1]
         self._embeds_body = embeds_body
@@ -222,11 +226,13 @@ def compile_plan(
     dependencies: Sequence[Any] = (),
     status_code: int = 200,
     timeout: float | None = None,
+    cancel_on_disconnect: bool = False,
 ) -> Plan:
     """The plan for a handler on a template with these parameters (name to converter).
 
     `dependencies` are called before the handler, and their values dropped;
-    `timeout` is in seconds.  Raises RegistrationError.
+    `timeout` is in seconds.  `cancel_on_disconnect`: whether it ends with its
+    client's stay.  Raises RegistrationError.
     """
     _refuse_generator(handler)
     if timeout is not None:
@@ -235,7 +241,9 @@ def compile_plan(
     for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
     compiler.add_call("handler", handler, _run_plain(handler), "function")
-    return compiler.plan(status_code=status_code, timeout=timeout)
+    return compiler.plan(
+        status_code=status_code, timeout=timeout, cancel_on_disconnect=cancel_on_disconnect
+    )
 
 
 class _Compiler:
@@ -250,8 +258,9 @@ class _Compiler:
         self._closing: dict[object, tuple[DependencyScope, str]] = {}
         self._inline = True
         self._needs_nursery = False
+        self._waits = False
 
-    def plan(self, *, status_code: int, timeout: float | None) -> Plan:
+    def plan(self, *, status_code: int, timeout: float | None, cancel_on_disconnect: bool) -> Plan:
         embeds = any(p.source.embed for p in self._body) or len({p.alias for p in self._body}) > 1
         for waiting in self._body:
             _finish_body_parameter(waiting, embeds)
@@ -259,6 +268,8 @@ class _Compiler:
             _nested(self._calls),
             inline=self._inline and not self._needs_nursery,
             needs_nursery=self._needs_nursery,
+            waits=self._waits,
+            cancel_on_disconnect=cancel_on_disconnect and self._waits,
             embeds_body=embeds,
             status_code=status_code,
             timeout=timeout,
@@ -285,7 +296,9 @@ class _Compiler:
         ]
         self._open.pop()
         self._inline = self._inline and _callables.is_async(func)
+        self._waits = self._waits or _callables.may_wait(func)
         reads_body = any(parameter.extract is _never for parameter in parameters)
+        self._waits = self._waits or reads_body
         if any(parameter.may_be_left_out for parameter in parameters):
             run = _leaving_out(run)
         closing = [self._closing[need] for need in needs if need in self._closing]
@@ -335,7 +348,7 @@ class _Compiler:
         annotation, marker = _marker(func, parameter)
         name = parameter.name
         if isinstance(marker, Dependency):
-            _refuse_depends_on_nothing(func, parameter, marker)
+            _refuse_depends_on_nothing(func, parameter, annotation, marker)
             key = self.add_dependency(marker, annotation, _callables.name(func), scope)
             needs.append(key)
             return _Parameter(name, lambda request, values: values.get(key))
@@ -370,6 +383,7 @@ class _Compiler:
         if source.kind == "body":
             waiting = _Parameter(parameter.name, _never)
             decode = _shapes.body_decoder(annotation, source.meta)
+            waiting.may_be_left_out = source.default is _LeftOut
             self._body.append(_BodyParameter(waiting, decode, source, alias))
             return waiting
         if source.kind == "path":
@@ -565,9 +579,7 @@ def _marker(
 ) -> tuple[Any, Dependency | Source | None]:
     """The annotation without our markers, and the marker that stands in it or is the default."""
     annotation = str if parameter.annotation is parameter.empty else parameter.annotation
-    metadata: Sequence[Any] = ()
-    if get_origin(annotation) is Annotated:
-        annotation, *metadata = get_args(annotation)
+    annotation, metadata = _unwrapped(annotation)
     markers = [m for m in (parameter.default, *metadata) if isinstance(m, (Dependency, Source))]
     for part in (parameter.default, *metadata, None if markers else annotation):
         _refuse_lookalike(func, parameter, part)
@@ -578,12 +590,46 @@ def _marker(
             wrong=f"{parameter}",
             right="one of Path, Query, Header, Cookie, Body and Depends",
         )
-    if markers and parameter.default not in (parameter.empty, markers[0]):
-        _refuse_second_default(func, parameter, annotation, markers[0])
+    for marker in markers:
+        if parameter.default is not parameter.empty and parameter.default is not marker:
+            _refuse_second_default(func, parameter, annotation, marker)
+    if not any(isinstance(marker, Dependency) for marker in markers):
+        _refuse_hidden_marker(func, parameter, annotation)
+    if isinstance(annotation, type) and annotation in _SPECIAL:
+        others = []  # a request is one, whatever is said of it
     return (
         Annotated[(annotation, *others)] if others else annotation,
         markers[0] if markers else None,
     )
+
+
+def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
+    """What an annotation says, through `Annotated` and names given by `type`, and its metadata."""
+    metadata: list[Any] = []
+    while True:
+        # Known by its name: typing has it since 3.12, typing_extensions one of its own.
+        if type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        elif get_origin(annotation) is Annotated:
+            annotation, *found = get_args(annotation)
+            metadata = [*found, *metadata]
+        else:
+            return annotation, metadata
+
+
+def _refuse_hidden_marker(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
+) -> None:
+    """Refuse `Annotated[str, Depends(user)] | None`: the client would say who the user is."""
+    for part in _shapes.parts(annotation):
+        for marker in getattr(part, "__metadata__", ()):
+            if isinstance(marker, (Dependency, Source)):
+                raise RegistrationError(
+                    f"{_callables.name(func)}: {marker} within {parameter.name!r}"
+                    " would be passed over",
+                    wrong=f"{parameter}",
+                    right=f"{parameter.name}: Annotated[..., {marker}]  # around all of its type",
+                )
 
 
 _MARKERS: dict[Any, str] = {
@@ -601,7 +647,7 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
         )
     kind = part if isinstance(part, type) else type(part)
     package, name = kind.__module__.partition(".")[0], kind.__name__
-    if name == "FieldInfo":
+    if part is parameter.default and name == "FieldInfo":
         raise RegistrationError(
             f"{_callables.name(func)}: {parameter.name!r} is no field of a pydantic model",
             wrong=f"{parameter}",
@@ -634,9 +680,10 @@ def _refuse_second_default(
 
 
 def _refuse_depends_on_nothing(
-    func: Callable[..., Any], parameter: inspect.Parameter, depends: Dependency
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, depends: Dependency
 ) -> None:
-    if depends.dependency is None and parameter.annotation is parameter.empty:
+    """Refuse `Depends()` for a built-in class, which is also what no annotation stands for."""
+    if depends.dependency is None and getattr(annotation, "__module__", "") == "builtins":
         name = parameter.name
         raise RegistrationError(
             f"{_callables.name(func)}: {name!r} doesn't say on what it depends",
@@ -678,8 +725,10 @@ def _refuse_class_as_text(
     """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
     if _shapes.kind(annotation) != "body":
         return
-    kind, name = inspect.formatannotation(annotation), parameter.name
-    is_class = isinstance(annotation, type) and not issubclass(annotation, (dict, bytes))
+    name = parameter.name
+    is_type = isinstance(annotation, type)
+    kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
+    is_class = is_type and not issubclass(annotation, (dict, bytes))
     raise RegistrationError(
         f"{_callables.name(func)}: {name!r} is no text, nor a list of texts,"
         f" as a {source.kind} gives them",
@@ -827,7 +876,8 @@ def _identity(func: Callable[..., Any]) -> object:
 
 
 def _refuse_generator(handler: Handler) -> None:
-    if _is_generator(handler):
+    # Of its own: one that wraps a generator may be what makes a response of it.
+    if _callables.is_generator(handler):
         name = _callables.name(handler)
         raise RegistrationError(
             f"{name} yields, but a handler returns its response",

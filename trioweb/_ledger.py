@@ -11,6 +11,8 @@ Rules of this module:
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -61,6 +63,7 @@ class Ledger(Generic[T]):
         # While the app drains: who ends otherwise than done.
         self._casualties: list[tuple[T, TaskState]] | None = None
         self._lock = threading.Lock()
+        self._reports = 0
         self._idle: trio.Event | None = None  # made when somebody waits
 
     @property
@@ -69,14 +72,29 @@ class Ledger(Generic[T]):
 
     @property
     def is_idle(self) -> bool:
-        return self._counts["pending"] + self._counts["running"] == 0
+        return self._counts["pending"] + self._counts["running"] + self._reports == 0
 
     async def wait_idle(self) -> None:
-        """Returns when no task waits or runs.  Call it on Trio's thread."""
+        """Returns when no task waits or runs, or is reported.  Call it on Trio's thread."""
         while not self.is_idle:
             if self._idle is None:
                 self._idle = trio.Event()
             await self._idle.wait()
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """A failure is being told of: that is a part of its task, for whoever waits."""
+        self._reports += 1
+        try:
+            yield
+        finally:
+            self._reports -= 1
+            self._notice_idle()
+
+    def _notice_idle(self) -> None:
+        if self._idle is not None and self.is_idle:
+            self._idle.set()
+            self._idle = None
 
     def enter(self, task: T) -> None:
         with self._lock:
@@ -92,9 +110,7 @@ class Ledger(Generic[T]):
                 del self._running[task]
             if self._casualties is not None and new not in ("running", "done", "skipped"):
                 self._casualties.append((task, new))
-            if self._idle is not None and self.is_idle:
-                self._idle.set()
-                self._idle = None
+            self._notice_idle()
 
     def casualties(self) -> list[tuple[T, TaskState]]:
         """Who has ended otherwise than done since this was first asked, and how."""

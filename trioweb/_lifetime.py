@@ -23,25 +23,29 @@ Rules of this module:
 
 from __future__ import annotations
 
-import contextvars
 import enum
 import functools
 import logging
 import math
-import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
+from typing import Any, Protocol, TypeVar
 
 import trio
 
 from . import _errors, _limits
 from ._background import BackgroundTask, TaskRunner
-from ._errors import HTTPException
+from ._context import in_own_context
+from ._departure import DepartureWatch
+from ._errors import ClientDisconnect, HTTPException
+from ._exits import Exits, Steps
 from ._grace import Grace
-from ._ledger import Ledger, TaskState
-from ._markers import DependencyScope
+from ._ledger import Ledger
+from ._report import Closing
 from ._request import Request, Send, describe
 from ._response import Response
 
@@ -64,6 +68,14 @@ class Endpoint(Protocol):
     def needs_nursery(self) -> bool: ...
 
     @property
+    def waits(self) -> bool:
+        """Whether a call can take time at all."""
+        ...
+
+    @property
+    def cancel_on_disconnect(self) -> bool: ...
+
+    @property
     def timeout(self) -> float | None:
         """Seconds that a call may take."""
 
@@ -80,10 +92,11 @@ class AppLifetime:
         self.grace = grace
         self._drain_timeout = drain_timeout
         self._in_flight = 0
-        # The requests whose handlers run in the server's calls, and those beside them.
-        self._inline: set[Request] = set()
+        # The requests whose handlers wait in the server's calls, and those beside them.
+        self._inline: dict[Request, InlineCall] = {}
         self._beside: set[Request] = set()
         self._closing: Closing | None = None
+        self.departures = DepartureWatch()
         self._landed: trio.Event | None = None  # made while somebody waits for one to land
         self._inline_steps = Steps(grace)
 
@@ -110,9 +123,9 @@ class AppLifetime:
                     raise
                 finally:
                     self.is_open = False
-            if self._inline:
-                await self._wait_for_inline()
         finally:
+            if self._inline:
+                await self._cancel_inline()
             if self._closing is not None:
                 logger.info("stopped after %s", self._closing.summary())
 
@@ -122,6 +135,7 @@ class AppLifetime:
         self._begin_closing()
         while self._in_flight:
             await self._wait_for_landing()
+        self.departures.stop()
 
     def _begin_closing(self) -> None:
         if self._closing is None:
@@ -155,8 +169,11 @@ class AppLifetime:
             while self._ours_in_flight:
                 await self._wait_for_landing()
 
-    async def _wait_for_inline(self) -> None:
-        with trio.move_on_after(self.grace.seconds):
+    async def _cancel_inline(self) -> None:
+        """What runs in the server's calls is no child of our nursery, but ends with it."""
+        for call in self._inline.values():
+            call.cancel(HTTPException(503, "The server is shutting down"))
+        with trio.CancelScope(deadline=self.grace.end + _limits.LANDING_TIME, shield=True):
             while self._inline:
                 await self._wait_for_landing()
         for request in self._inline:
@@ -192,7 +209,6 @@ class AppLifetime:
     async def _serve_inline(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
     ) -> None:
-        self._inline.add(request)
         try:
             try:
                 response = await self._call_inline(request, endpoint)
@@ -201,7 +217,6 @@ class AppLifetime:
                 response = await error_response(request, exc, None)
             await deliver(response, request, send)
         finally:
-            self._inline.discard(request)
             if request._has_tasks() and self.is_open:
                 self._start(self.run_tasks, request, self.grace.part())
             else:
@@ -215,23 +230,36 @@ class AppLifetime:
             self._beside.discard(request)
 
     async def _call_inline(self, request: Request, endpoint: Endpoint) -> Response:
-        call = in_own_context(endpoint(request, self._inline_steps))
-        if endpoint.timeout is None:
-            return await call
-        with trio.move_on_after(endpoint.timeout) as scope:
-            response = await call
-            if not scope.cancel_called:
-                return response
-            await response.close(request)
-        raise _too_slow(endpoint)
+        response = in_own_context(endpoint(request, self._inline_steps))
+        if not endpoint.waits:
+            # It can't be cancelled, so it is spared the scope: that costs half a request.
+            return await response
+        call = self._inline[request] = InlineCall()
+        try:
+            with self.watch(request, endpoint, call.leave):
+                return await call.run(request, endpoint, response)
+        finally:
+            del self._inline[request]
+
+    def watch(
+        self, request: Request, endpoint: Endpoint, leave: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        """Call `leave` when the client leaves while the handler runs, if it is one for that."""
+        if endpoint.cancel_on_disconnect:
+            return self.departures.over(request, self._nursery, leave)
+        return nullcontext()
 
     async def run_tasks(self, request: Request, grace: Grace) -> None:
         """Run the request's task list to its end, those that join meanwhile included."""
         if request._has_tasks():
             nursery = request._nursery or self._nursery
             where = describe(request.scope)
-            await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
-        request._end_tasks()
+            try:
+                await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
+            finally:
+                request._end_tasks()
+        else:
+            request._end_tasks()
 
     def _start(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
         self._in_flight += 1
@@ -264,99 +292,33 @@ class AppLifetime:
             self._landed = None
 
 
-class Closing:
-    """What became of the tasks between the begin of a shutdown and its end."""
+class InlineCall:
+    """A handler that waits in the server's call, where others can cancel it."""
 
-    def __init__(self, ledger: Ledger[BackgroundTask]) -> None:
-        self._ledger = ledger
-        self._begin = trio.current_time()
-        self._before = ledger.statistics()
-        ledger.casualties()
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+        self._reason: HTTPException | ClientDisconnect | None = None
 
-    def summary(self) -> str:
-        """`3.2 s: 5 tasks finished, 1 failed, …, 1 cancelled (send_mail of POST /, 12.3 s)`."""
-        now = self._ledger.statistics()
-        counts = {
-            "finished": now.done - self._before.done,
-            "failed": now.failed - self._before.failed,
-            "timed out": now.timed_out - self._before.timed_out,
-            "cancelled": now.cancelled - self._before.cancelled,
-            "abandoned": now.abandoned - self._before.abandoned,
-        }
-        seconds = trio.current_time() - self._begin
-        text = ", ".join(f"{count} {how}" for how, count in counts.items())
-        names = "; ".join(map(self._describe, self._ledger.casualties()))
-        return f"{seconds:.1f} s; tasks: {text}" + (f" ({names})" if names else "")
+    def leave(self) -> None:
+        self.cancel(ClientDisconnect())
 
-    def _describe(self, casualty: tuple[BackgroundTask, TaskState]) -> str:
-        task, state = casualty
-        age = "never began"
-        if task.started_at is not None and task.ended_at is not None:
-            age = f"ran {task.ended_at - task.started_at:.1f} s"
-        return f"{task.name} of {task.request}: {state}, {age}"
+    def cancel(self, reason: HTTPException | ClientDisconnect) -> None:
+        """End it with this in place of a response."""
+        self._reason = reason
+        self._scope.cancel()
 
-
-class Steps:
-    """What a request has entered, to be left at one of three steps of its life."""
-
-    def __init__(self, grace: Grace) -> None:
-        self.grace = grace
-        self.exits: dict[DependencyScope, Exits] = {}
-
-    async def enter(
-        self, scope: DependencyScope, manager: AbstractAsyncContextManager[T], name: str
-    ) -> T:
-        """Enter a generator dependency; it is left at the step that `scope` names."""
-        return await self.exits[scope].enter(manager, f"dependency {name}")
-
-
-class Exits(AsyncExitStack):
-    """Context managers of one scope, left in reverse on the task that entered them.
-
-    Each sees the exception that leaves the handler and may raise another one
-    instead, but can't swallow it: there would be no response.  Leaving is
-    sheltered from cancellation, up to the end of the cleanup time.
-    """
-
-    def __init__(self, steps: Steps, scope: DependencyScope) -> None:
-        super().__init__()
-        self._steps = steps
-        steps.exits[scope] = self
-
-    async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
-        # What shelters the exit is open from before the entry: scopes nest, and the
-        # manager may hold some of its own, or a nursery, open in between.
-        shelter = self.enter_context(trio.CancelScope())
-        value = await manager.__aenter__()
-        self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
-        return value
-
-    async def _leave(
-        self,
-        shelter: trio.CancelScope,
-        manager: AbstractAsyncContextManager[object],
-        name: str,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]:
-        swallowed: bool | None = False
-
-        async def close() -> None:
-            nonlocal swallowed
-            swallowed = await manager.__aexit__(kind, exc, traceback)
-
-        was_cancelled = exc is not None and not _errors.is_failure(exc)
-        if was_cancelled:
-            self._steps.grace.begin()
-        if not await self._steps.grace.clean_up(shelter, close):
-            logger.error("%s didn't close within the cleanup timeout", name)
-        elif was_cancelled and swallowed:
-            # The cancellation was of a scope within the manager, which is closed
-            # by now: going on with it would cancel whatever is outside.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise RuntimeError(f"{name} cancelled what runs within it")
-        return False
+    async def run(
+        self, request: Request, endpoint: Endpoint, call: Awaitable[Response]
+    ) -> Response:
+        if endpoint.timeout is not None:
+            self._scope.deadline = trio.current_time() + endpoint.timeout
+        with self._scope:
+            response = await call
+            if not self._scope.cancel_called:
+                return response
+            # It outlasted its cancellation: it is cancelled all the same.
+            await response.close(request)
+        raise self._reason or _too_slow(endpoint)
 
 
 class Phase(enum.Enum):
@@ -391,6 +353,7 @@ class Life:
         self._sending = trio.CancelScope()
         self._failing = trio.CancelScope()
         self._call_is_cancelled = False
+        self._client_has_left = False
         self._responded = trio.Event()
 
     async def wait_responded(self) -> None:
@@ -415,6 +378,11 @@ class Life:
         if self._phase in (Phase.ANSWERING, Phase.LEAVING, Phase.FAILING):
             self._steps.grace.begin()
 
+    def _leave(self) -> None:
+        self._client_has_left = True
+        self._answering.cancel()
+        self._steps.grace.begin()
+
     async def run(self) -> None:
         try:
             await self._live()
@@ -431,6 +399,8 @@ class Life:
                 await self._within_nursery()
             if self._request._answered or self._call_is_cancelled:
                 return
+            if self._client_has_left:
+                raise ClientDisconnect
             if self._answering.cancelled_caught:
                 raise _too_slow(self._endpoint)
             raise RuntimeError("the request's nursery was cancelled before it was answered")
@@ -474,7 +444,8 @@ class Life:
             async with Exits(self._steps, "function"):
                 if self._endpoint.timeout is not None:
                     self._answering.deadline = trio.current_time() + self._endpoint.timeout
-                response = await self._endpoint(self._request, self._steps)
+                with self._app.watch(self._request, self._endpoint, self._leave):
+                    response = await self._endpoint(self._request, self._steps)
                 if self._answering.cancel_called:
                     # The handler outlasted its cancellation: it is cancelled all the same.
                     await trio.lowlevel.checkpoint()
@@ -516,45 +487,9 @@ class Life:
         await self._run_tasks()
 
 
-async def in_own_context(call: Coroutine[Any, Any, T]) -> T:
-    """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
-    run = contextvars.copy_context().run
-    try:
-        trap = run(call.send, None)
-    except StopIteration as done:
-        return cast(T, done.value)
-    return await _driven(run, call, trap)
-
-
-@types.coroutine
-def _driven(
-    run: Callable[..., Any], call: Coroutine[Any, Any, T], trap: Any
-) -> Generator[Any, Any, T]:
-    """Pass on what `call` waits for, and give it what it waited for, by way of `run`."""
-    while True:
-        step: Callable[[Any], Any] = call.send
-        try:
-            value = yield trap
-        except BaseException as exc:
-            step, value = call.throw, exc
-        try:
-            trap = run(step, value)
-        except StopIteration as done:
-            return cast(T, done.value)
-
-
 def is_cancelled_now() -> bool:
     """Whether the current task's next checkpoint raises Cancelled."""
     return trio.current_effective_deadline() == -math.inf
-
-
-@asynccontextmanager
-async def sheltered(
-    manager: AbstractAsyncContextManager[T], name: str, seconds: float
-) -> AsyncIterator[T]:
-    """`async with manager`; left by cancellation, its exit has so many `seconds`."""
-    async with Exits(Steps(Grace(seconds)), "request") as exits:
-        yield await exits.enter(manager, name)
 
 
 async def deliver(response: Response, request: Request, send: Send) -> None:

@@ -19,6 +19,9 @@ MIB = 1024 * KIB  # bytes
 DRAIN_TIMEOUT = 20.0  # seconds
 CLEANUP_TIMEOUT = 5.0  # seconds
 
+# What ends with the cleanup time still has to land in the server's calls.
+LANDING_TIME = 0.5  # seconds
+
 # How often the log names what holds a shutdown up past the cleanup timeout.
 OFFENDER_INTERVAL = 5.0  # seconds
 
@@ -32,6 +35,9 @@ LINGER_SIZE = 64 * MIB  # bytes
 
 # What of a request's body may wait unread while we watch for the client leaving.
 READ_AHEAD = 64 * KIB  # bytes
+
+# How long a handler runs before anybody listens for its client leaving.
+DEPARTURE_GRACE = 0.2  # seconds
 
 # How long we look whether a client has left, for tasks that are to run only if it hasn't.
 DEPARTURE_TIME = 0.001  # seconds

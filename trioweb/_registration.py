@@ -15,6 +15,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from . import _callables
 from ._errors import RegistrationError
+from ._headers import is_token
 from ._inject import Plan, compile_plan
 from ._markers import checked_dependencies
 from ._routing import Template
@@ -30,6 +31,17 @@ class RouteOptions(TypedDict, total=False):
     dependencies: Sequence[Any]
     timeout: float | None
     max_body_size: int | None
+    cancel_on_disconnect: bool | None
+
+
+# Those that change nothing (RFC 9110, 9.2.1): who asked is the only one who wants the answer.
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+# What to do where FastAPI has an option for it.
+_INSTEAD = {
+    "response_model": "return a class that has only what the client may see",
+    "response_class": "return HTMLResponse(...), or whichever response it is",
+}
 
 
 def _nobody() -> None: ...
@@ -45,11 +57,15 @@ class Route:
     dependencies: tuple[Any, ...]
     timeout: float | None
     max_body_size: int | None
+    cancel_on_disconnect: bool | None
     # The last to be known: they are what is decorated.
     handler: Callable[..., Any] = _nobody
     name: str = ""
 
     def compile(self) -> tuple[Template, Plan]:
+        is_cancelled = self.cancel_on_disconnect
+        if is_cancelled is None:
+            is_cancelled = _SAFE_METHODS.issuperset(self.methods)
         template = Template.parse(self.path)
         plan = compile_plan(
             self.handler,
@@ -57,6 +73,7 @@ class Route:
             dependencies=self.dependencies,
             status_code=self.status_code,
             timeout=self.timeout,
+            cancel_on_disconnect=is_cancelled,
         )
         return template, plan
 
@@ -84,13 +101,16 @@ class Router:
         dependencies: Sequence[Any] = (),
         timeout: float | None = None,
         max_body_size: int | None = None,
+        cancel_on_disconnect: bool | None = None,
     ) -> Callable[[H], H]:
         """Register a handler for these methods.
 
         `status_code` is that of what the handler returns, unless it returns a
         Response; `name` is for `url_for`, by default the function's; `timeout`
         (seconds) cancels the handler and answers 503; `max_body_size` (bytes)
-        goes before the app's limit.  Raises RegistrationError.
+        goes before the app's limit; `cancel_on_disconnect` cancels the handler when
+        its client leaves, by default where all methods are safe (GET, HEAD,
+        OPTIONS).  Raises RegistrationError.
         """
         _check_numbers(status_code, timeout, max_body_size)
         route = Route(
@@ -101,36 +121,47 @@ class Router:
             dependencies=(*self._dependencies, *checked_dependencies(dependencies)),
             timeout=timeout,
             max_body_size=max_body_size,
+            cancel_on_disconnect=cancel_on_disconnect,
         )
         return lambda handler: self._register_handler(route, handler)
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for GET, and with it HEAD.  Options as for `route`."""
-        return self.route(path, methods=["GET"], **options)
+        return self._route("get", path, options)
 
     def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for POST.  Options as for `route`."""
-        return self.route(path, methods=["POST"], **options)
+        return self._route("post", path, options)
 
     def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for PUT.  Options as for `route`."""
-        return self.route(path, methods=["PUT"], **options)
+        return self._route("put", path, options)
 
     def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for PATCH.  Options as for `route`."""
-        return self.route(path, methods=["PATCH"], **options)
+        return self._route("patch", path, options)
 
     def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for DELETE.  Options as for `route`."""
-        return self.route(path, methods=["DELETE"], **options)
+        return self._route("delete", path, options)
 
     def options(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for OPTIONS.  Options as for `route`."""
-        return self.route(path, methods=["OPTIONS"], **options)
+        return self._route("options", path, options)
 
     def head(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register a handler for HEAD alone.  Options as for `route`."""
-        return self.route(path, methods=["HEAD"], **options)
+        return self._route("head", path, options)
+
+    def _route(self, method: str, path: str, options: RouteOptions) -> Callable[[H], H]:
+        for option in options.keys() - RouteOptions.__annotations__.keys():
+            known = ", ".join(RouteOptions.__annotations__)
+            raise RegistrationError(
+                f"a route has no option {option!r}",
+                wrong=f"@app.{method}({path!r}, {option}=...)",
+                right=_INSTEAD.get(option, f"@app.{method}({path!r}) with some of {known}"),
+            )
+        return self.route(path, methods=[method.upper()], **options)
 
     def include_router(self, router: Router, *, prefix: str = "") -> None:
         """Take over all routes of `router`, under `prefix` and this router's own."""
@@ -211,7 +242,7 @@ def _check_numbers(status_code: Any, timeout: Any, max_body_size: Any) -> None:
 def _checked_methods(methods: Iterable[str]) -> tuple[str, ...]:
     is_list = isinstance(methods, Iterable) and not isinstance(methods, str)
     given = tuple(methods) if is_list else ()
-    if not given or not all(isinstance(m, str) and m.isalpha() for m in given):
+    if not given or not all(isinstance(m, str) and is_token(m) for m in given):
         raise RegistrationError(
             "methods is a list of method names",
             wrong=f"methods={methods!r}",

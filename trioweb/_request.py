@@ -38,6 +38,7 @@ Send = Callable[[Message], Awaitable[None]]
 _HOST = re.compile(r"(?:[\w.~%!$&'()*+,;=-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?", re.ASCII)
 _PORT = re.compile(r":([0-9]*)\Z")
 _PATH_SAFE = "/:@!$&'()*+,;=~"
+_METHOD_SAFE = "!#$&'*+^`|~"
 
 _decode_json = _shapes.body_decoder(Any)
 
@@ -146,7 +147,7 @@ class Request:
     @property
     def url(self) -> URL:
         if self._url is None:
-            path = _routing.routed_path(self.scope["path"], self.scope.get("raw_path"))
+            path = _routing.routed_path(*_origin_form(self.scope))
             query = self.scope.get("query_string", b"").decode("latin-1")
             scheme = self.scope.get("scheme", "http")
             self._url = URL(scheme, self._netloc(), path, _raw_path(self.scope), query)
@@ -243,6 +244,14 @@ class Request:
         self._check_declared_size()
         return _Pieces(self._get_inbox(), self.max_body_size)
 
+    async def wait_disconnected(self) -> None:
+        """Returns when the client has left.
+
+        It means nothing past the last byte of the response, when servers say so of
+        clients that are still there.
+        """
+        await self._get_inbox().wait_disconnected()
+
     def _check_declared_size(self) -> None:
         declared = self.headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit()):
@@ -284,7 +293,7 @@ class Request:
     async def _has_left(self) -> bool:
         """Whether the client has left already."""
         with trio.move_on_after(_limits.DEPARTURE_TIME) as scope:
-            await self._get_inbox().wait_disconnected()
+            await self.wait_disconnected()
         return not scope.cancelled_caught
 
     def _end_tasks(self) -> None:
@@ -404,16 +413,20 @@ def _too_large(limit: int) -> HTTPException:
 
 def describe(scope: Scope) -> str:
     """`POST /items/3`: the request for people, in one line whatever the client sent."""
-    return f"{scope['method']} {_raw_path(scope)}"
+    return f"{quote(scope['method'], safe=_METHOD_SAFE)} {_raw_path(scope)}"
 
 
 def _raw_path(scope: Scope) -> str:
     """The path as it was sent; where the server doesn't say, as it could have been."""
-    raw_path: bytes | None = scope.get("raw_path")
+    path, raw_path = _origin_form(scope)
     if raw_path:
         # "%" is safe here: what is encoded already stays as it is.
         return quote(raw_path, safe=_PATH_SAFE + "%")
-    return quote(scope["path"], safe=_PATH_SAFE, errors="replace")
+    return quote(path, safe=_PATH_SAFE, errors="replace")
+
+
+def _origin_form(scope: Scope) -> tuple[str, bytes | None]:
+    return _routing.origin_form(scope["path"], scope.get("raw_path"))
 
 
 def _parse_query(query_string: bytes) -> list[tuple[str, str]]:

@@ -16,20 +16,21 @@ Rules of this module:
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
 import trio
 
-from . import _errors, _limits, _shapes
+from . import _callables, _errors, _limits, _shapes
 from ._background import BackgroundTask, BackgroundTasks
-from ._grace import Grace
+from ._grace import Grace, RunSync
 from ._headers import (
     RawHeaders,
     ResponseHeaders,
@@ -63,14 +64,23 @@ class Response:
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
-        self.status_code: int = _checked_status(status_code)
-        self.background = background
+        self.status_code = status_code
+        self.background: BackgroundTasks | BackgroundTask | None = _checked_background(background)
         self._content_type = _content_type(media_type or self.media_type)
         # Made when first asked for: most responses have no header field of their own.
         self._headers = ResponseHeaders(headers) if headers else None
         self.body: bytes = self.render(content)
         if self.body and status_code in _WITHOUT_BODY:
             raise ValueError(f"a response with status {status_code} has no body")
+
+    @property
+    def status_code(self) -> int:
+        """May be set until the response is sent; 204 and 304 send no body, whatever it was."""
+        return self._status_code
+
+    @status_code.setter
+    def status_code(self, status_code: int) -> None:
+        self._status_code = _checked_status(status_code)
 
     def render(self, content: Any) -> bytes:
         """The body for `content`; a subclass says how."""
@@ -90,7 +100,7 @@ class Response:
         key: str,
         value: str = "",
         max_age: int | None = None,
-        expires: datetime | str | None = None,
+        expires: datetime | str | int | None = None,
         path: str | None = "/",
         domain: str | None = None,
         secure: bool = False,
@@ -98,7 +108,10 @@ class Response:
         samesite: Literal["lax", "strict", "none"] | None = "lax",
         partitioned: bool = False,
     ) -> None:
-        """Add a `Set-Cookie` (RFC 6265).  `max_age` is in seconds, `expires` a moment."""
+        """Add a `Set-Cookie` (RFC 6265).
+
+        `max_age` is in seconds; `expires` is a moment, or so many seconds from now.
+        """
         cookie = format_cookie(
             key,
             value,
@@ -142,7 +155,8 @@ class Response:
         False when the client is known to have left before.
         """
         await _send_head(request, send, self._head(len(self.body)))
-        body = b"" if request.scope["method"] == "HEAD" else self.body
+        has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
+        body = self.body if has_body else b""
         # Past the last byte servers say "disconnect" to anybody who asks.
         is_there = not (request._wants_delivery() and await request._has_left())
         await _send_last(request, send, body)
@@ -281,9 +295,15 @@ class _Chunks:
         The scope that bounds the closing is entered before the first step: the
         scopes that a generator holds open around its `yield` must nest in it.
         """
+        if isinstance(self._iterator, _ThreadedIterator):
+            self._iterator.run_sync = grace.run_sync
+        grace = grace.part()
         with trio.CancelScope() as scope:
             try:
                 yield self._iterator
+            except trio.Cancelled:
+                grace.begin()
+                raise
             finally:
                 seconds = _limits.STREAM_CLOSE_TIMEOUT
                 if not await grace.clean_up(scope, self._close, seconds=seconds):
@@ -310,12 +330,13 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
     def __init__(self, content: Iterable[str | bytes]) -> None:
         self._iterator = iter(content)
         self._stepping = threading.Lock()
+        self.run_sync: RunSync = trio.to_thread.run_sync
 
     async def __anext__(self) -> str | bytes:
-        chunk = await trio.to_thread.run_sync(self._step, abandon_on_cancel=True)
+        chunk = await self.run_sync(self._step, abandon_on_cancel=True)
         if chunk is _END:
             raise StopAsyncIteration
-        return chunk
+        return cast("str | bytes", chunk)
 
     def _step(self) -> str | bytes:
         with self._stepping:
@@ -326,9 +347,7 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
         if close is not None:
             # A limiter of its own: steps that block may hold all the threads.
             limiter = trio.CapacityLimiter(1)
-            await trio.to_thread.run_sync(
-                self._close, close, abandon_on_cancel=True, limiter=limiter
-            )
+            await self.run_sync(self._close, close, abandon_on_cancel=True, limiter=limiter)
 
     def _close(self, close: Callable[[], object]) -> None:
         with self._stepping:
@@ -343,11 +362,23 @@ def _chunks(content: AsyncIterable[str | bytes] | Iterable[str | bytes]) -> _Chu
         raise TypeError("StreamingResponse takes an iterator of pieces; Response takes it in one")
     if isinstance(content, AsyncIterable):
         return _Chunks(content)
+    if not isinstance(content, Iterable):
+        raise TypeError(_not_iterable(content))
     return _Chunks(_ThreadedIterator(content))
 
 
+def _not_iterable(content: object) -> str:
+    if inspect.iscoroutine(content):
+        content.close()  # or Python warns that it was never awaited
+        return f"StreamingResponse takes an iterator, but {content.__name__} has no yield in it"
+    if callable(content):
+        name = _callables.name(content)
+        return f"StreamingResponse takes an iterator: StreamingResponse({name}()), not ({name})"
+    return f"StreamingResponse takes an iterator of str or bytes, not {type(content).__name__}"
+
+
 async def _cancel_when_client_leaves(request: Request, scope: trio.CancelScope) -> None:
-    await request._get_inbox().wait_disconnected()
+    await request.wait_disconnected()
     scope.cancel()
 
 
@@ -382,6 +413,16 @@ def _as_bytes(content: object, response: Response, hint: str) -> bytes:
         return bytes(content)
     kinds = type(response).__name__, type(content).__name__
     raise TypeError("a {} holds str or bytes, not {}; {}".format(*kinds, hint))
+
+
+def _checked_background(
+    background: BackgroundTasks | BackgroundTask | None,
+) -> BackgroundTasks | BackgroundTask | None:
+    """As it is; a function or a list in its place would be found out after the answer."""
+    if background is not None and not isinstance(background, (BackgroundTasks, BackgroundTask)):
+        right = "BackgroundTask(func, *args), or several: BackgroundTasks([BackgroundTask(…), …])"
+        raise TypeError(f"background={background!r} is no task; take {right}")
+    return background
 
 
 def _checked_status(status_code: int) -> int:

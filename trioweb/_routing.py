@@ -49,6 +49,7 @@ _DOTS: Final = frozenset({".", ".."})
 _FLOAT: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _SEGMENT: Final = re.compile(r"([^{}]*)(?:\{([^{}]*)\}([^{}]*))?")
+_AUTHORITY: Final = re.compile(rb"https?://[^/]+(?=/|\Z)", re.IGNORECASE)
 _BAD_BYTES: Final = re.compile(rb"%(?![0-9a-fA-F]{2})|[\x80-\xff]")
 
 
@@ -489,6 +490,35 @@ def routed_path(path: str, raw_path: bytes | None) -> str:
     except ValueError:
         return path
     return "/".join(segment.replace("/", "%2F") for segment in segments)
+
+
+def origin_form(path: str, raw_path: bytes | None) -> tuple[str, bytes | None]:
+    """The path of a target that was sent as a whole URL, `GET http://host/path` (RFC 9112, 3.2.2).
+
+    The host isn't looked at; any other target is as it was.
+    """
+    if path.startswith("/") or raw_path is None or not (url := _AUTHORITY.match(raw_path)):
+        return path, raw_path
+    raw_path = raw_path[url.end() :] or b"/"
+    return unquote(raw_path.decode("latin-1")), raw_path
+
+
+def below_root(root: str, path: str, raw_path: bytes | None) -> tuple[str, bytes | None]:
+    """What of a path is below `root`, however that is spelled in `raw_path`."""
+    if not root or not path.startswith(root + "/"):
+        return path, raw_path
+    below = path[len(root) :]
+    if raw_path is None:
+        return below, None
+    segments = raw_path.decode("latin-1").split("/")
+    count = root.count("/") + 1
+    if [unquote(segment) for segment in segments[:count]] == root.split("/"):
+        return below, "/".join(["", *segments[count:]]).encode("latin-1")
+    whole = unquote("/".join(segments))
+    if whole == path:  # where the root would end is a slash within a segment
+        return path, raw_path
+    # Some servers leave the root out of it; of any other the decoded path counts.
+    return below, raw_path if whole == below else None
 
 
 def _decode(raw_path: bytes) -> list[str]:

@@ -28,8 +28,9 @@ import dataclasses
 import inspect
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import PurePath
@@ -44,6 +45,7 @@ from typing import (
     get_type_hints,
     is_typeddict,
 )
+from uuid import UUID
 
 import msgspec
 from msgspec import inspect as shapes
@@ -124,7 +126,7 @@ def _unsupported(annotation: Any, reason: str) -> RegistrationError:
 
 def refuse_ignored(annotation: Any) -> None:
     """Refuse an annotation whose constraints msgspec would pass over in silence."""
-    for part in _parts(annotation, {}):
+    for part in parts(annotation):
         if checks_itself(part) and not is_model(part):
             raise RegistrationError(
                 f"{part.__name__} is a dataclass of pydantic, whose checks would be ignored",
@@ -152,8 +154,12 @@ def _refuse_metadata(annotation: Any, metadata: Any) -> None:
 _IGNORED_PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
 
 
-def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
+def parts(annotation: Any) -> Iterator[Any]:
     """An annotation and all that it is made of, into the fields of classes that msgspec decodes."""
+    return _parts(annotation, {})
+
+
+def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
     if id(annotation) in seen:
         return
     seen[id(annotation)] = annotation  # held, so that no other gets the same id
@@ -185,7 +191,35 @@ def _fields(annotation: Any) -> list[Any]:
 
 def text_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable[[str], Any]:
     """The decoder of one string, for a `kind` of "text"."""
+    if meta is not None and _is_decimal(annotation):
+        return _limited_decimal(meta)
     return _text_decoder(_inspect(annotation, meta), annotation)
+
+
+def _is_decimal(annotation: Any) -> bool:
+    return all(type(m) is shapes.DecimalType for m in union_members(_inspect(annotation)))
+
+
+def _limited_decimal(meta: msgspec.Meta) -> Callable[[str], Any]:
+    """msgspec has no limits for this type; ours hold for the number as it is written."""
+    _inspect(float, meta)  # refuses what is no limit of a number
+    decode_decimal = _scalar_decoder(_DECIMAL)
+    limits = [limit._replace(bound=Decimal(str(limit.bound))) for limit in limits_of(meta)]
+
+    def decode(text: str) -> Any:
+        value = decode_decimal(text)
+        try:
+            problem = broken_limit(limits, value)
+        except ArithmeticError:  # a remainder that would have too many digits
+            problem = mismatch(_DECIMAL, text)
+        if problem:
+            raise Invalid([problem])
+        return value
+
+    return decode
+
+
+_DECIMAL = shapes.DecimalType()
 
 
 def texts_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable[[list[str]], Any]:
@@ -226,7 +260,11 @@ def _text_decoder(node: shapes.Type, annotation: Any) -> Callable[[str], Any]:
 
 
 def _scalar_decoder(node: shapes.Type) -> Callable[[str], Any]:
-    parse, limits = _parser(node), limits_of(node)
+    parse = _parser(node)
+    limits = [
+        limit._replace(bound=_to_the_end(limit.bound)) if isinstance(limit.bound, str) else limit
+        for limit in limits_of(node)
+    ]
 
     def decode(text: str) -> Any:
         try:
@@ -243,6 +281,26 @@ def _scalar_decoder(node: shapes.Type) -> Callable[[str], Any]:
     if limits:
         return decode_within_limits
     return parse if parse is _same else decode
+
+
+_DOLLAR = re.compile(r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])|\$", re.DOTALL)
+
+
+def _to_the_end(pattern: str) -> str:
+    """`pattern` with `$` as it is elsewhere: the end, not also before a last line break."""
+    if re.compile(pattern).flags & re.MULTILINE:
+        return pattern
+    return _DOLLAR.sub(lambda found: found[1] or r"\Z", pattern)
+
+
+def _meta_to_the_end(meta: msgspec.Meta | None) -> msgspec.Meta | None:
+    if meta is None or meta.pattern is None:
+        return meta
+    return msgspec.Meta(
+        pattern=_to_the_end(meta.pattern),
+        min_length=meta.min_length,
+        max_length=meta.max_length,
+    )
 
 
 def _union_decoder(decoders: list[Callable[[str], Any]]) -> Callable[[str], Any]:
@@ -324,18 +382,22 @@ def body_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable[
     """The decoder of a JSON body; finds all the problems of a bad one."""
     if is_model(annotation):
         return _model_decoder(annotation)
-    annotation = _annotated(annotation, meta)
+    annotation = _annotated(annotation, _meta_to_the_end(meta))
     node = _inspect(annotation)
-    for custom in _custom_types(node, set()):
-        if not is_model(custom.cls):
+    for custom in _nodes(node, set()):
+        if isinstance(custom, shapes.CustomType) and not is_model(custom.cls):
             raise _unsupported(annotation, f"nothing is known about {custom.cls.__name__}")
     typed = msgspec.json.Decoder(annotation, dec_hook=decode_model)
+    hashed = _hashed(node)
+    finish = _fill_defaults if any(map(_has_defaults, parts(annotation))) else _same
 
     def decode(data: bytes) -> Any:
+        if hashed and len(data) > _MANY:
+            _refuse_crowd(hashed, data)
         try:
-            return typed.decode(data)
+            return finish(typed.decode(data))
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, str(exc))) from None
+            raise Invalid(explain(node, data, exc)) from None
 
     return decode
 
@@ -345,26 +407,100 @@ def raw_body_members(data: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _raw_members.decode(data)
     except REFUSALS as exc:
-        raise Invalid(explain(_OBJECT, data, str(exc))) from None
+        raise Invalid(explain(_OBJECT, data, exc)) from None
 
 
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = shapes.type_info(dict[str, Any])
 
 
-def _custom_types(node: Any, seen: set[int]) -> Iterator[shapes.CustomType]:
-    """The types in the tree that msgspec leaves to others.  Recursive types make it a graph."""
+def _nodes(node: Any, seen: set[int]) -> Iterator[shapes.Type]:
+    """All types in the tree.  Recursive types make it a graph."""
     if id(node) in seen:
         return
     seen.add(id(node))
-    if isinstance(node, shapes.CustomType):
+    if isinstance(node, shapes.Type):
         yield node
-    elif isinstance(node, (shapes.Type, shapes.Field)):
+    if isinstance(node, (shapes.Type, shapes.Field)):
         for name in node.__struct_fields__:
-            yield from _custom_types(getattr(node, name), seen)
+            yield from _nodes(getattr(node, name), seen)
     elif isinstance(node, tuple):
         for member in node:
-            yield from _custom_types(member, seen)
+            yield from _nodes(member, seen)
+
+
+# Python hashes numbers, and a UUID is one, modulo 2**61 - 1 and without a secret: whoever
+# wants to sends many with one hash, and a set of n of those takes n**2 steps to make.  So
+# a body that is long enough for it to matter is searched for them, as they are written.
+# Of integers within 64 bits no more than nine have one hash.
+_MANY = 16 * 1024  # bytes
+_MAX_CROWD = 100
+_Hashed = list[tuple[re.Pattern[str], Callable[[str], Any]]]
+_WRITTEN: dict[type[shapes.Type], tuple[re.Pattern[str], Callable[[str], Any]]] = {
+    shapes.IntType: (re.compile(r"-?[0-9]{19,}"), int),
+    shapes.DecimalType: (re.compile(r"[-+0-9.][-+0-9.eE]{4,}"), Decimal),
+    shapes.UUIDType: (re.compile(r"(?:[0-9a-fA-F]-?){32}"), UUID),
+}
+
+
+def _hashed(node: shapes.Type) -> _Hashed:
+    """How what becomes members of sets and keys of dicts is found in a body, where it matters."""
+    found = set()
+    for outer in _nodes(node, set()):
+        if isinstance(outer, (shapes.SetType, shapes.FrozenSetType)):
+            found |= set(map(type, _nodes(outer.item_type, set())))
+        elif isinstance(outer, shapes.DictType):
+            found |= set(map(type, _nodes(outer.key_type, set())))
+    if shapes.AnyType in found:
+        found.add(shapes.IntType)
+    return [_WRITTEN[kind] for kind in _WRITTEN if kind in found]
+
+
+def _refuse_crowd(hashed: _Hashed, data: bytes) -> None:
+    text = data.decode("latin-1")
+    for pattern, make in hashed:
+        crowds: Counter[int] = Counter()
+        for written in set(pattern.findall(text)):
+            with suppress(ValueError, ArithmeticError):  # it only looks like one
+                crowds[hash(make(written))] += 1
+        if max(crowds.values(), default=0) > _MAX_CROWD:
+            raise Invalid([make_problem([], "Input has too many values of one hash", "collision")])
+
+
+def _has_defaults(annotation: Any) -> bool:
+    return (
+        isinstance(annotation, type)
+        and dataclasses.is_dataclass(annotation)
+        and any(
+            field.default is not dataclasses.MISSING for field in dataclasses.fields(annotation)
+        )
+    )
+
+
+def _fill_defaults(whole: Any) -> Any:
+    """What msgspec leaves to a dataclass' class, for its own encoder looks into the instance."""
+    waiting = [whole]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting += value
+        elif isinstance(value, msgspec.Struct):
+            waiting += msgspec.structs.astuple(value)
+        elif hasattr(value, "__dataclass_fields__") or hasattr(value, "__attrs_attrs__"):
+            waiting += _members(value)
+    return whole
+
+
+def _members(value: Any) -> list[Any]:
+    """Of a dataclass or attrs class, each set on the instance."""
+    names = [field.name for field in getattr(value, "__attrs_attrs__", ())]
+    for field in getattr(value, "__dataclass_fields__", {}).values():
+        if field.default is not dataclasses.MISSING and hasattr(value, "__dict__"):
+            vars(value).setdefault(field.name, field.default)
+        names.append(field.name)
+    return [getattr(value, name, None) for name in names]
 
 
 def _model_decoder(model: Any) -> Callable[[bytes], Any]:

@@ -1,5 +1,7 @@
 """A handler as it would stand in a FastAPI program; only the imports have changed.
 
+It uses pydantic, which `pip install pydantic` brings.
+
     $ curl --json '{"name":"tea","price":"2.50"}' \
         'http://127.0.0.1:8000/items?notify=true'
     {"name":"tea","price":2.5}

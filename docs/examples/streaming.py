@@ -41,10 +41,14 @@ async def read_rows():
 
 
 async def count_down(send: trio.MemorySendChannel[str]) -> None:
-    async with send:
+    try:
         for number in (2, 1, 0):
             await send.send(f"data: {number}\n\n")
             await trio.sleep(0.01)
+    except trio.BrokenResourceError:
+        pass  # the client has left: nobody reads any more
+    finally:
+        send.close()
 
 
 @app.get("/ticks")

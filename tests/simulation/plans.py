@@ -1,0 +1,318 @@
+"""What is to happen in a world, drawn from one seed before it begins.
+
+Rules of this module:
+
+* Plans are data: they print, they compare, and tests write them by hand too.
+* Seconds come from a few round numbers, so that things often happen at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field, dataclass, fields
+from random import Random
+from typing import Any, ClassVar, Literal, TypeVar
+
+from trioweb._markers import DependencyScope
+from trioweb._tasks import When
+
+T = TypeVar("T")
+
+Failure = Literal["error", "handled", "http", "group", "exit"]
+RouteKind = Literal["plain", "nursery", "scoped", "threaded", "timeout"]
+ResponseKind = Literal["json", "stream", "channel", "iterator"]
+Swallow = Literal["no", "once", "and return"]
+
+ROUTE_TIMEOUT = 1.0  # seconds, of the routes of kind "timeout"
+SCOPES: tuple[DependencyScope, ...] = ("request", "response", "function")
+
+_ROUTES: tuple[RouteKind, ...] = (
+    "plain",
+    "plain",
+    "nursery",
+    "scoped",
+    "threaded",
+    "timeout",
+)
+_SECONDS = (0.0, 0.0, 0.0, 0.1, 0.5, 1.0, 3.0)
+_LONG = (*_SECONDS, 30.0, 10_000.0)
+
+
+class _Shown:
+    """Prints as it would be written: without what is as usual."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{each.name}={getattr(self, each.name)!r}"
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TaskPlan(_Shown):
+    """One background task: it works, adds others, fails or returns, and cleans up."""
+
+    seconds: float = 0.0
+    in_thread: bool = False
+    beside: bool = False
+    when: When = "success"
+    failure: Failure = "error"
+    failures: int = 0  # so many attempts fail before one returns
+    attempts: int = 1  # more than one: it has a Retry
+    timeout: float | None = None
+    cleanup: float = 0.0  # seconds behind a shield of its own
+    swallow: Swallow = "no"
+    adds: tuple[TaskPlan, ...] = ()
+    adds_in_cleanup: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ChildPlan(_Shown):
+    """What a handler starts itself, in the injected nursery."""
+
+    seconds: float = 0.0
+    fails: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DependencyPlan(_Shown):
+    """A generator dependency: what happens before and after its `yield`."""
+
+    scope: DependencyScope
+    enter_seconds: float = 0.0
+    exit_seconds: float = 0.0
+    enter_fails: bool = False
+    exit_fails: bool = False
+    adds: tuple[TaskPlan, ...] = ()  # at its exit
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class StreamPlan(_Shown):
+    """The body of a streaming response."""
+
+    chunks: int = 2
+    seconds: float = 0.0  # before each chunk
+    fails: bool = False  # after the last chunk
+    close_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ClientPlan(_Shown):
+    """How a client behaves in one exchange."""
+
+    chunks: int = 0  # of the request's body
+    send_seconds: float = 0.0  # before each chunk
+    read_seconds: float = 0.0  # for each message of the response
+    leaves_after_sending: int | None = None
+    leaves_after_reading: int | None = None
+    leaves_at: float | None = None  # seconds after the exchange began
+    pause: float = 0.0  # before its next request
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RequestPlan(_Shown):
+    """One request, and what the handler does with it."""
+
+    route: RouteKind = "plain"
+    method: str = "GET"
+    reads_body: bool = False
+    seconds: float = 0.0
+    cleanup: float = 0.0  # seconds behind a shield of the handler's own
+    swallow: Swallow = "no"
+    failure: Failure | None = None
+    tasks: tuple[TaskPlan, ...] = ()
+    brought: tuple[TaskPlan, ...] = ()  # by the response
+    handler_tasks: tuple[TaskPlan, ...] = ()  # added by the exception handler
+    handler_fails: bool = False
+    children: tuple[ChildPlan, ...] = ()
+    dependencies: tuple[DependencyPlan, ...] = ()  # of the routes of kind "scoped"
+    response: ResponseKind = "json"
+    stream: StreamPlan = StreamPlan()
+    client: ClientPlan = ClientPlan()
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether anything but a cancellation can make it fail."""
+        return bool(
+            self.failure
+            or self.route == "timeout"
+            or any(child.fails for child in self.children)
+            or any(d.enter_fails or d.exit_fails for d in self.dependencies)
+            or (self.response != "json" and self.stream.fails)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ConnectionPlan(_Shown):
+    """One client's requests, one after another, `after` so many seconds."""
+
+    requests: tuple[RequestPlan, ...]
+    after: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class WorldPlan(_Shown):
+    """Everything that is to happen."""
+
+    connections: tuple[ConnectionPlan, ...]
+    ends_at: float = 5.0
+    ending: Literal["shutdown", "cancel"] = "shutdown"
+    graceful_timeout: float = 3.0  # the server's, for its calls
+    drain_timeout: float = 20.0
+    cleanup_timeout: float = 5.0
+    max_pending_tasks: int = 10_000
+    max_running_tasks: int | None = None
+    max_task_threads: int = 20
+    task_errors: Literal["log", "async", "sync", "fails"] = "log"
+    audits: tuple[float, ...] = ()  # seconds between looks at the statistics
+
+    def requests(self) -> Iterator[RequestPlan]:
+        for connection in self.connections:
+            yield from connection.requests
+
+
+def world_of(seed: int) -> WorldPlan:
+    """The plan of the world with this seed."""
+    return _Draw(Random(seed)).world()
+
+
+class _Draw:
+    """Draws plans; every choice comes from one source of randomness."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._longest_cleanup = 0.0
+
+    def world(self) -> WorldPlan:
+        cleanup = self._one_of((0.1, 1.0, 5.0))
+        self._longest_cleanup = cleanup
+        return WorldPlan(
+            connections=self._some(self._connection, 1, 6),
+            ends_at=self._one_of((0.0, 0.1, 0.5, 1.0, 3.0, 10.0, 60.0)),
+            ending="cancel" if self._chance(0.2) else "shutdown",
+            graceful_timeout=self._one_of((0.0, 0.5, 3.0)),
+            drain_timeout=self._one_of((0.0, 0.5, 3.0, 20.0)),
+            cleanup_timeout=cleanup,
+            max_pending_tasks=self._one_of((1, 3, 10_000)),
+            max_running_tasks=self._one_of((None, None, 1, 2)),
+            max_task_threads=self._one_of((1, 2, 20)),
+            task_errors=self._one_of(("log", "log", "async", "sync", "fails")),
+            audits=self._some(self._seconds, 0, 5),
+        )
+
+    def _connection(self) -> ConnectionPlan:
+        return ConnectionPlan(requests=self._some(self._request, 1, 2), after=self._seconds())
+
+    def _request(self) -> RequestPlan:
+        route: RouteKind = self._one_of(
+            ("plain", "plain", "nursery", "scoped", "threaded", "timeout")
+        )
+        response = self._response(route)
+        return RequestPlan(
+            route=route,
+            method=self._one_of(("GET", "POST")),
+            reads_body=self._chance(0.5) and route != "threaded",
+            seconds=self._seconds(),
+            cleanup=self._cleanup(),
+            swallow=self._swallow(),
+            failure=self._failure() if self._chance(0.25) else None,
+            tasks=self._some(self._task, 0, 3),
+            # Of what an abandoned thread returns nobody would know.
+            brought=self._some(self._task, 0, 2) if route != "threaded" else (),
+            handler_tasks=self._some(self._task, 0, 2),
+            handler_fails=self._chance(0.2),
+            children=self._some(self._child, 0, 2) if route == "nursery" else (),
+            dependencies=self._dependencies() if route == "scoped" else (),
+            response=response,
+            stream=self._stream() if response != "json" else StreamPlan(),
+            client=self._client(),
+        )
+
+    def _response(self, route: RouteKind) -> ResponseKind:
+        if self._chance(0.6):
+            return "json"
+        kinds: tuple[ResponseKind, ...] = ("stream", "stream", "iterator")
+        return self._one_of((*kinds, "channel", "channel") if route == "nursery" else kinds)
+
+    def _task(self, depth: int = 0) -> TaskPlan:
+        in_thread = self._chance(0.2)
+        adds = self._chance(0.15) and depth < 2
+        return TaskPlan(
+            seconds=self._one_of(_LONG),
+            in_thread=in_thread,
+            beside=self._chance(0.3),
+            when=self._one_of(("success", "success", "success", "sent", "error", "always")),
+            failure=self._one_of(("error", "error", "group", "exit")),
+            failures=self._one_of((0, 0, 0, 1, 2, 9)),
+            attempts=self._one_of((1, 1, 2, 3)),
+            timeout=self._one_of((None, None, 0.5, 2.0)) if not in_thread else None,
+            cleanup=self._cleanup() if not in_thread else 0.0,
+            swallow=self._swallow(),
+            adds=tuple(self._task(depth + 1) for _ in range(1 + adds)) if adds else (),
+            adds_in_cleanup=self._chance(0.5),
+        )
+
+    def _child(self) -> ChildPlan:
+        return ChildPlan(seconds=self._one_of(_LONG), fails=self._chance(0.3))
+
+    def _dependencies(self) -> tuple[DependencyPlan, ...]:
+        return tuple(self._dependency(scope) for scope in SCOPES)
+
+    def _dependency(self, scope: DependencyScope) -> DependencyPlan:
+        return DependencyPlan(
+            scope=scope,
+            enter_seconds=self._seconds(),
+            exit_seconds=self._one_of((*_SECONDS, 10_000.0)),
+            enter_fails=self._chance(0.05),
+            exit_fails=self._chance(0.15),
+            adds=self._some(self._task, 0, 1) if scope == "function" else (),
+        )
+
+    def _stream(self) -> StreamPlan:
+        fails = self._chance(0.2)
+        return StreamPlan(
+            chunks=self._random.randint(0, 3),
+            seconds=self._seconds(),
+            fails=fails,
+            # A cancellation in its `finally` would take the failure's place.
+            close_seconds=0.0 if fails else self._one_of((*_SECONDS, 10_000.0)),
+        )
+
+    def _client(self) -> ClientPlan:
+        chunks = self._one_of((0, 0, 1, 3, 15))
+        leaves = self._one_of(("no", "no", "no", "sending", "reading", "at"))
+        return ClientPlan(
+            chunks=chunks,
+            send_seconds=self._one_of((0.0, 0.0, 0.1, 1.0)),
+            read_seconds=self._one_of((0.0, 0.0, 0.1, 1.0, 10_000.0)),
+            leaves_after_sending=self._random.randint(0, chunks) if leaves == "sending" else None,
+            leaves_after_reading=self._random.randint(0, 3) if leaves == "reading" else None,
+            leaves_at=self._seconds() if leaves == "at" else None,
+            pause=self._seconds(),
+        )
+
+    def _failure(self) -> Failure:
+        return self._one_of(("error", "handled", "handled", "http", "group", "exit"))
+
+    def _swallow(self) -> Swallow:
+        return self._one_of(("no",) * 8 + ("once", "and return"))
+
+    def _cleanup(self) -> float:
+        """Mostly none; never longer than the app gives."""
+        return self._one_of((0.0, 0.0, 0.0, 0.0, self._longest_cleanup / 2, self._longest_cleanup))
+
+    def _seconds(self) -> float:
+        return self._one_of(_SECONDS)
+
+    def _chance(self, probability: float) -> bool:
+        return self._random.random() < probability
+
+    def _one_of(self, choices: Sequence[T]) -> T:
+        return self._random.choice(choices)
+
+    def _some(self, draw: Callable[[], T], least: int, most: int) -> tuple[T, ...]:
+        return tuple(draw() for _ in range(self._random.randint(least, most)))

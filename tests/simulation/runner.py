@@ -1,0 +1,191 @@
+"""Runs one world: scheduling, clock, randomness and threads are all the seed's.
+
+Rules of this module:
+
+* Trio schedules by a seeded `Random` here, and time passes only when everybody
+  waits for it.
+* A simulated thread is a Trio task outside of the app: it takes as many seconds
+  as its function asks for, and nobody can cancel it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from unittest import mock
+
+import outcome
+import trio
+import trio._core._run as trio_run
+from trio.testing import MockClock
+
+from . import invariants
+from .plans import WorldPlan, world_of
+from .program import build_app
+from .server import CancelTarget, Server
+from .world import LogWatch, World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How one world ended."""
+
+    seed: int
+    violations: list[str]
+    trace: list[str]
+    added: int  # tasks
+
+    @property
+    def command(self) -> str:
+        return f"python -m tests.simulation --start {self.seed} --trace"
+
+
+def run_world(
+    seed: int,
+    plan: WorldPlan | None = None,
+    *,
+    instruments: Sequence[trio.abc.Instrument] = (),
+    on_call: CancelTarget | None = None,
+    on_run: CancelTarget | None = None,
+) -> Report:
+    """The world with this seed, or by this plan, from its beginning to its end."""
+    world = World(seed, world_of(seed) if plan is None else plan)
+    clock = MockClock(autojump_threshold=0)
+    with _deterministic(seed), _watched_log(world):
+        trio.run(_run, world, on_call, on_run, clock=clock, instruments=instruments)
+    invariants.check(world)
+    added = len(list(world.tasks()))
+    return Report(seed=seed, violations=world.violations, trace=world.trace, added=added)
+
+
+async def _run(world: World, on_call: CancelTarget | None, on_run: CancelTarget | None) -> None:
+    living = trio.lowlevel.current_statistics().tasks_living
+    async with trio.open_nursery() as threads_nursery:
+        threads = Threads(world, threads_nursery)
+        app = build_app(world, threads.block)
+        app._run_sync = threads.run_sync
+        with threads.simulated():
+            async with trio.open_nursery() as auditor:
+                auditor.start_soon(_audit, world)
+                await Server(world, on_call=on_call, on_run=on_run).run()
+                auditor.cancel_scope.cancel()
+    # Abandoned threads have ended, too.
+    threads.forget_abandoned()
+    invariants.check_nothing_is_left(world, living)
+
+
+async def _audit(world: World) -> None:
+    for seconds in world.plan.audits:
+        await trio.sleep(seconds)
+        world.audit()
+
+
+class Threads:
+    """Worker threads, simulated."""
+
+    def __init__(self, world: World, nursery: trio.Nursery) -> None:
+        self._world = world
+        self._nursery = nursery
+        self._abandoned: list[_Thread] = []
+        self._inside = False
+        self.seconds = 0.0
+
+    def block(self, seconds: float) -> None:
+        """What a thread's function calls instead of `time.sleep`."""
+        self.seconds = seconds
+
+    @contextmanager
+    def simulated(self) -> Iterator[None]:
+        """`trio.to_thread.run_sync` runs simulated threads within."""
+        with (
+            mock.patch.object(trio.to_thread, "run_sync", self.run_sync),
+            mock.patch.object(trio.lowlevel, "in_trio_run", self._is_outside),
+        ):
+            yield
+
+    def _is_outside(self) -> bool:
+        return not self._inside
+
+    async def run_sync(
+        self,
+        sync_fn: Callable[..., Any],
+        *args: object,
+        abandon_on_cancel: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> Any:
+        """As `trio.to_thread.run_sync`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if limiter is None:
+            limiter = trio.to_thread.current_default_thread_limiter()
+        thread = _Thread(self, sync_fn, args, limiter)
+        await limiter.acquire_on_behalf_of(thread)
+        self._nursery.start_soon(thread.run, contextvars.copy_context())
+        try:
+            with trio.CancelScope(shield=not abandon_on_cancel):
+                await thread.ended.wait()
+        except trio.Cancelled:
+            self._abandoned.append(thread)
+            raise
+        return thread.result.unwrap()
+
+    def forget_abandoned(self) -> None:
+        """Of how an abandoned thread ends nobody can hear."""
+        for thread in self._abandoned:
+            if isinstance(thread.result, outcome.Error):
+                self._world.forget(thread.result.error)
+
+    def call(self, context: contextvars.Context, call: Callable[[], Any]) -> outcome.Outcome[Any]:
+        self._inside = True
+        self.seconds = 0.0
+        try:
+            return context.run(outcome.capture, call)
+        finally:
+            self._inside = False
+
+
+class _Thread:
+    """One simulated thread."""
+
+    def __init__(
+        self,
+        threads: Threads,
+        sync_fn: Callable[..., Any],
+        args: tuple[object, ...],
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        self._threads = threads
+        self._sync_fn = sync_fn
+        self._args = args
+        self._limiter = limiter
+        self.ended = trio.Event()
+        self.result: outcome.Outcome[Any]
+
+    async def run(self, context: contextvars.Context) -> None:
+        self.result = self._threads.call(context, lambda: self._sync_fn(*self._args))
+        await trio.sleep(self._threads.seconds)
+        self._limiter.release_on_behalf_of(self)
+        self.ended.set()
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    with (
+        mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        mock.patch.object(trio_run, "_r", Random(seed)),
+    ):
+        yield
+
+
+@contextmanager
+def _watched_log(world: World) -> Iterator[None]:
+    logger = logging.getLogger("trioweb")
+    with (
+        mock.patch.object(logger, "handlers", [LogWatch(world)]),
+        mock.patch.object(logger, "propagate", False),
+    ):
+        yield

@@ -1,0 +1,181 @@
+"""Clients that leave while a handler runs: whose handler is cancelled, and what it costs."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trioweb import App, BackgroundTasks, ClientDisconnect, Depends, JSONResponse, Request, task
+
+from .asgi import Exchange, _scope, running
+
+Beside = pytest.mark.parametrize("beside", [False, True])
+
+
+async def nothing() -> AsyncIterator[None]:
+    yield
+
+
+async def visit(app: App, method: str, *, leaves_after: float = float("inf")) -> Exchange:
+    """A request whose client leaves after so many seconds."""
+    exchange = Exchange([b""])
+    async with running(app), trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await trio.sleep(leaves_after)
+            exchange.left.set()
+
+        nursery.start_soon(leave)
+        await app(_scope(method, "/", []), exchange.receive, exchange.send)
+        nursery.cancel_scope.cancel()
+    return exchange
+
+
+def waiting_app(events: list[str], beside: bool, **options: Any) -> App:
+    """An app whose handler takes 10 s, and adds a task for each outcome."""
+    app = App()
+
+    @task(when="error")
+    async def note(event: str) -> None:
+        events.append(event)
+
+    async def root(tasks: BackgroundTasks) -> str:
+        tasks.add_task(note, "task for error")
+        begin = trio.current_time()
+        try:
+            await trio.sleep(10)
+        finally:
+            events.append(f"left after {trio.current_time() - begin:g} s")
+        return "ok"
+
+    async def root_beside(tasks: BackgroundTasks, _: Annotated[None, Depends(nothing)]) -> str:
+        return await root(tasks)
+
+    handler = root_beside if beside else root
+    app.route("/", methods=["GET", "HEAD", "POST"][slice(*options.pop("only", (0, 1)))], **options)(
+        handler
+    )
+    return app
+
+
+@Beside
+async def test_the_handler_of_a_safe_method_is_cancelled_when_its_client_leaves(
+    beside: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[str] = []
+    await visit(waiting_app(events, beside), "GET", leaves_after=3)
+    assert events == ["left after 3 s", "task for error"]
+    assert caplog.records == []  # nobody's fault
+
+
+@Beside
+@pytest.mark.parametrize(
+    ("only", "options", "method", "seconds"),
+    [
+        ((2, 3), {}, "POST", 10),
+        ((0, 3), {}, "GET", 10),  # shares a handler with an unsafe method
+        ((2, 3), {"cancel_on_disconnect": True}, "POST", 3),
+        ((0, 2), {"cancel_on_disconnect": False}, "GET", 10),
+    ],
+)
+async def test_others_run_to_their_end_unless_the_route_says_so(
+    beside: bool,
+    only: tuple[int, int],
+    options: dict[str, Any],
+    method: str,
+    seconds: int,
+    autojump_clock: MockClock,
+) -> None:
+    events: list[str] = []
+    app = waiting_app(events, beside, only=only, **options)
+    await visit(app, method, leaves_after=3)
+    assert events[0] == f"left after {seconds} s"
+
+
+@Beside
+async def test_a_client_that_stays_gets_its_answer(beside: bool, autojump_clock: MockClock) -> None:
+    events: list[str] = []
+    exchange = await visit(waiting_app(events, beside), "GET")
+    assert exchange.json() == "ok"
+    assert events == ["left after 10 s"]
+
+
+async def test_nobody_listens_for_the_client_of_a_quick_handler(autojump_clock: MockClock) -> None:
+    app = App()
+
+    @app.get("/")
+    async def root() -> str:
+        await trio.sleep(0.1)
+        return "ok"
+
+    exchange = await visit(app, "GET")
+    assert exchange.json() == "ok"
+    assert exchange.received == 0
+
+
+async def test_the_departure_has_an_exception_that_can_be_handled(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    seen: list[str] = []
+
+    @app.exception_handler(ClientDisconnect)
+    async def handle(request: Request, exc: ClientDisconnect) -> JSONResponse:
+        seen.append(request.url.path)
+        return JSONResponse({})
+
+    @app.get("/")
+    async def root() -> None:
+        await trio.sleep_forever()
+
+    await visit(app, "GET", leaves_after=1)
+    assert seen == ["/"]
+
+
+async def test_a_handler_may_wait_for_the_departure_itself(autojump_clock: MockClock) -> None:
+    app = App()
+    left: list[float] = []
+
+    @app.post("/")
+    async def root(request: Request) -> None:
+        begin = trio.current_time()
+        await request.wait_disconnected()
+        left.append(trio.current_time() - begin)
+
+    await visit(app, "POST", leaves_after=5)
+    assert left == [pytest.approx(5)]
+
+
+async def test_many_at_once_each_by_its_own_client(autojump_clock: MockClock) -> None:
+    app = App()
+    cancelled: list[int] = []
+
+    @app.get("/{number}")
+    async def root(number: int) -> str:
+        try:
+            await trio.sleep(10)
+        except trio.Cancelled:
+            cancelled.append(number)
+            raise
+        return "ok"
+
+    async with running(app):
+        async with trio.open_nursery() as nursery:
+            exchanges = [Exchange([b""]) for _ in range(20)]
+            for number, exchange in enumerate(exchanges):
+                scope = _scope("GET", f"/{number}", [])
+                nursery.start_soon(app, scope, exchange.receive, exchange.send)
+                await trio.sleep(0.05)
+            for exchange in exchanges[::2]:
+                exchange.left.set()
+        # Long after, the watch looks at the next one as at the first.
+        late = Exchange([b""])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app, _scope("GET", "/99", []), late.receive, late.send)
+            await trio.sleep(1)
+            late.left.set()
+        await wait_all_tasks_blocked()
+    assert sorted(cancelled) == [*range(0, 20, 2), 99]
+    assert [exchange.status for exchange in exchanges[1::2]] == [200] * 10

@@ -1,0 +1,43 @@
+"""A coroutine in contextvars of its own, without a task of its own.
+
+Rules of this module:
+
+* What it writes nobody else sees, as if it ran in a task of its own.
+* One that never waits pays for a copy of the context, some 0.1 µs, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+async def in_own_context(call: Coroutine[Any, Any, T]) -> T:
+    """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
+    run = contextvars.copy_context().run
+    try:
+        trap = run(call.send, None)
+    except StopIteration as done:
+        return cast(T, done.value)
+    return await _driven(run, call, trap)
+
+
+@types.coroutine
+def _driven(
+    run: Callable[..., Any], call: Coroutine[Any, Any, T], trap: Any
+) -> Generator[Any, Any, T]:
+    """Pass on what `call` waits for, and give it what it waited for, by way of `run`."""
+    while True:
+        step: Callable[[Any], Any] = call.send
+        try:
+            value = yield trap
+        except BaseException as exc:
+            step, value = call.throw, exc
+        try:
+            trap = run(step, value)
+        except StopIteration as done:
+            return cast(T, done.value)

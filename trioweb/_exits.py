@@ -1,0 +1,100 @@
+"""Context managers that a request or an app has entered, and how each is left.
+
+Rules of this module:
+
+* They are left in reverse, on the task that entered them.
+* Leaving is sheltered from cancellation, up to the end of the cleanup time.
+* Each sees the exception that passes and may raise another one instead, but
+  can't swallow it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Literal, TypeVar
+
+import trio
+
+from . import _errors
+from ._grace import Grace
+from ._markers import DependencyScope
+
+logger = logging.getLogger("trioweb")
+
+T = TypeVar("T")
+
+
+class Steps:
+    """What a request has entered, to be left at one of three steps of its life."""
+
+    def __init__(self, grace: Grace) -> None:
+        self.grace = grace
+        self.exits: dict[DependencyScope, Exits] = {}
+
+    async def enter(
+        self, scope: DependencyScope, manager: AbstractAsyncContextManager[T], name: str
+    ) -> T:
+        """Enter a generator dependency; it is left at the step that `scope` names."""
+        return await self.exits[scope].enter(manager, f"dependency {name}")
+
+
+class Exits(AsyncExitStack):
+    """Context managers of one scope, left in reverse on the task that entered them.
+
+    Each sees the exception that leaves the handler and may raise another one
+    instead, but can't swallow it: there would be no response.  Leaving is
+    sheltered from cancellation, up to the end of the cleanup time.
+    """
+
+    def __init__(self, steps: Steps, scope: DependencyScope) -> None:
+        super().__init__()
+        self._steps = steps
+        steps.exits[scope] = self
+
+    async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
+        # What shelters the exit is open from before the entry: scopes nest, and the
+        # manager may hold some of its own, or a nursery, open in between.
+        shelter = self.enter_context(trio.CancelScope())
+        value = await manager.__aenter__()
+        self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
+        return value
+
+    async def _leave(
+        self,
+        shelter: trio.CancelScope,
+        manager: AbstractAsyncContextManager[object],
+        name: str,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        swallowed: bool | None = False
+
+        async def close() -> None:
+            nonlocal swallowed
+            swallowed = await manager.__aexit__(kind, exc, traceback)
+
+        was_cancelled = exc is not None and not _errors.is_failure(exc)
+        if was_cancelled:
+            self._steps.grace.begin()
+        if not await self._steps.grace.clean_up(shelter, close):
+            logger.error("%s didn't close within the cleanup timeout", name)
+        elif was_cancelled and swallowed:
+            # The cancellation was of a scope within the manager, which is closed
+            # by now: going on with it would cancel whatever is outside.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise RuntimeError(f"{name} cancelled what runs within it")
+        return False
+
+
+@asynccontextmanager
+async def sheltered(
+    manager: AbstractAsyncContextManager[T], name: str, seconds: float
+) -> AsyncIterator[T]:
+    """`async with manager`; left by cancellation, its exit has so many `seconds`."""
+    async with Exits(Steps(Grace(seconds)), "request") as exits:
+        yield await exits.enter(manager, name)
