@@ -90,11 +90,11 @@ def _load(tasks: int, seeds: Sequence[int], moment: Moment) -> None:
 
 def _hostile(runs: int) -> None:
     print(f"\nhostile: drain {DRAIN_TIMEOUT} s + cleanup {CLEANUP_TIMEOUT} s, bound {BOUND} s\n")
-    print("| connections | heard | shutdown | exit |\n|---|---|---|---|")
+    print("| requests | heard | shutdown | exit |\n|---|---|---|---|")
     for _ in range(runs):
-        _row("none open", *_seconds(run_hostile()))
-    # What Hypercorn's own graceful_timeout adds.
-    _row("one idle", *_seconds(run_hostile(idle_connection=True)))
+        _row("none in flight", *_seconds(run_hostile()))
+    # Hypercorn gives it graceful_timeout, 3 s, before it tells the app.
+    _row("one in flight", *_seconds(run_hostile(request_in_flight=True)))
 
 
 def _shielded() -> None:

@@ -174,19 +174,20 @@ def _checked(stop: Stop, tasks: int, moment: Moment) -> LoadFigures:
     )
 
 
-def run_hostile(*, idle_connection: bool = False) -> Stop:
+def run_hostile(*, request_in_flight: bool = False) -> Stop:
     """All who can hold a shutdown up at once: it is over in time, and the log names each.
 
-    `idle_connection`: a client keeps one open, which holds Hypercorn up before
-    the app hears of the shutdown.
+    `request_in_flight`: one is not answered yet, for which Hypercorn waits for its
+    `graceful_timeout` before the app hears of the shutdown.
     """
     with (
         hypercorn_process("load:hostile_app", cwd=APPS) as server,
         contextlib.closing(server.connect()) as connection,
     ):
         _start_hostile(server)
-        if idle_connection:
-            assert _posted(connection, "/quick")
+        if request_in_flight:
+            connection.request("POST", "/request")
+            server.wait_for_line("event request began")
         stop = _Terminator(server).terminate_and_wait()
     assert stop.seconds < BOUND, stop.log
     for line in HOSTILE_LINES:

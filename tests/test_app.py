@@ -190,7 +190,6 @@ async def test_a_websocket_is_refused() -> None:
         ("/api", "/api/items/a", None, 200),
         ("/a b", "/a b/items/a", b"/a%20b/items/a", 200),
         ("/api", "/apiary/items/a", b"/apiary/items/a", 404),
-        ("/api", "/apifoo", b"/apifoo", 404),
         ("/api", "/api/items/a", b"/%61pi/items/a", 200),
         ("/api", "/api/items/a", b"/items/a", 200),  # a server that leaves it out of one
         ("/api", "/api/items/a", b"/elsewhere", 200),

@@ -33,8 +33,11 @@ def test_no_task_is_lost_or_run_twice_and_each_cleans_up(seed: int, moment: Mome
     assert figures.begun
 
 
-def test_whatever_hangs_the_shutdown_is_over_in_time_and_the_log_says_who() -> None:
-    stop = run_hostile()
+@pytest.mark.parametrize("request_in_flight", [False, True])
+def test_whatever_hangs_the_shutdown_is_over_in_time_and_the_log_says_who(
+    request_in_flight: bool,
+) -> None:
+    stop = run_hostile(request_in_flight=request_in_flight)
     # Threads that never end take it all, the requests that are left wait for nothing else.
     assert stop.seconds >= DRAIN_TIMEOUT + CLEANUP_TIMEOUT
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from trioweb._errors import HTTPException, RegistrationError
-from trioweb._routing import Matcher, Template, _Node, routed_path
+from trioweb._routing import Matcher, Template, _Node, below_root, routed_path
 
 AN_UUID = UUID("12345678-1234-5678-1234-567812345678")
 KIB = 1024
@@ -514,3 +514,8 @@ def test_a_path_that_the_server_could_not_decode_is_a_400() -> None:
         matcher.match("GET", "/\ud800", None)
     assert caught.value.status_code == 400
     assert matcher.match("GET", "/é", None)[1] == {"name": "é"}
+
+
+@pytest.mark.parametrize("raw_path", [None, b"/apifoo", b"/api%66oo"])
+def test_what_only_begins_like_the_root_is_not_below_it(raw_path: bytes | None) -> None:
+    assert below_root("/api", "/apifoo", raw_path) == ("/apifoo", raw_path)

@@ -845,8 +845,9 @@ def test_integer_keys_beside_another_problem_are_none() -> None:
         counts: dict[int, float]
         name: str
 
-    body = b'{"counts": {"1": 2.5}, "name": 3}'
-    assert places(problems_of(body_decoder(Counts), body)) == [(["name"], "string_type")]
+    body = b'[{"counts": {"1": 2.5}, "name": "a"}, {"counts": {"1": 2}, "name": 3}]'
+    problems = problems_of(body_decoder(list[Counts]), body)
+    assert places(problems) == [([1, "name"], "string_type")]
 
 
 def test_null_in_a_union_without_it_is_one_problem() -> None:

@@ -671,3 +671,26 @@ async def test_a_stream_that_fails_with_an_unread_body_is_not_ended(
     exchange = await stream(failing_generator, "POST", body=[b"x" * _limits.READ_AHEAD] * 5)
     assert not ended(exchange)
     assert logged(caplog) == ["POST / failed too late to be answered"]
+
+
+async def test_a_failure_is_logged_even_if_the_call_is_cancelled_at_the_same_moment(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def chunks() -> AsyncIterator[str]:
+        yield "a"
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+        raise ValueError("went wrong")
+
+    app = App()
+
+    @app.get("/")
+    async def root() -> StreamingResponse:
+        return StreamingResponse(chunks())
+
+    async with running(app) as client:
+        with trio.move_on_after(0.5) as scope:
+            await client("GET", "/")
+            await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+    assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["went wrong"]

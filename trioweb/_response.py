@@ -260,8 +260,19 @@ class StreamingResponse(Response):
 
     async def _send_chunks(self, request: Request, send: Send) -> bool:
         """Send the pieces; False when the client leaves before they end."""
+        failures: list[Exception] = []
+        try:
+            return await self._send_while_client_stays(request, send, failures)
+        finally:
+            # Out of the nursery, where it would come in a group, and in front of a
+            # cancellation, which the next checkpoint brings again.
+            if failures:
+                raise failures[0]
+
+    async def _send_while_client_stays(
+        self, request: Request, send: Send, failures: list[Exception]
+    ) -> bool:
         is_whole = False
-        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_client_leaves, request, nursery.cancel_scope)
             try:
@@ -271,13 +282,10 @@ class StreamingResponse(Response):
                         await send({"type": "http.response.body", "body": body, "more_body": True})
                     is_whole = True
             except Exception as exc:
-                # Out of the nursery first, or it comes out wrapped in a group.
-                failure = exc
+                failures.append(exc)
             # The last message makes Hypercorn say "disconnect" while the client is
             # still there: nobody may listen any more when it is sent.
             nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
         return is_whole
 
 

@@ -319,9 +319,10 @@ async def hang(opened: Annotated[None, Depends(hanging_exit)]) -> None:
     """Has answered, and hangs in its dependency."""
 
 
-@hostile.post("/quick")
-async def quick() -> None:
-    """Nothing that lasts."""
+@hostile.post("/request")
+async def request() -> None:
+    record("request began")
+    await trio.sleep_forever()
 
 
 @hostile.post("/{name}")
