@@ -93,7 +93,7 @@ def _hostile(runs: int) -> None:
     print("| requests | heard | shutdown | exit |\n|---|---|---|---|")
     for _ in range(runs):
         _row("none in flight", *_seconds(run_hostile()))
-    # Hypercorn gives it graceful_timeout, 3 s, before it tells the app.
+    # Hypercorn gives it `graceful_timeout` before it tells the app.
     _row("one in flight", *_seconds(run_hostile(request_in_flight=True)))
 
 

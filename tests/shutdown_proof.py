@@ -27,6 +27,9 @@ from typing import Any, Literal
 from .hypercorn_process import HypercornProcess, hypercorn_process
 
 APPS = Path(__file__).parent / "apps"
+# How long Hypercorn waits for requests before it tells the app of the shutdown: 3 s by default.
+GRACEFUL_TIMEOUT = 1  # seconds
+OPTIONS = ("--graceful-timeout", str(GRACEFUL_TIMEOUT))
 TASKS_IN_A_REQUEST = 100
 # How the summary calls what `statistics()` counts.
 REPORTED = {
@@ -129,7 +132,9 @@ def run_load(tasks: int, seed: int, moment: Moment = "added") -> LoadFigures:
     }
     targets = _targets(tasks)
     with (
-        hypercorn_process("load:load_app", cwd=APPS, env=env, stop_timeout=STOP_TIMEOUT) as server,
+        hypercorn_process(
+            "load:load_app", cwd=APPS, options=OPTIONS, env=env, stop_timeout=STOP_TIMEOUT
+        ) as server,
         contextlib.closing(server.connect()) as connection,
     ):
         terminator = _Terminator(server)
@@ -181,7 +186,7 @@ def run_hostile(*, request_in_flight: bool = False) -> Stop:
     `graceful_timeout` before the app hears of the shutdown.
     """
     with (
-        hypercorn_process("load:hostile_app", cwd=APPS) as server,
+        hypercorn_process("load:hostile_app", cwd=APPS, options=OPTIONS) as server,
         contextlib.closing(server.connect()) as connection,
     ):
         _start_hostile(server)
@@ -219,7 +224,7 @@ class HeldUp:
     """The log up to the end of the shield."""
 
 
-def run_shielded(folder: Path, added_by: AddedBy, interval: float | None = None) -> HeldUp:
+def run_shielded(folder: Path, added_by: AddedBy, interval: str = "") -> HeldUp:
     """A shield that outlasts the cleanup time: its task is named, until it ends.
 
     `folder` is an empty one to work in; `interval` the seconds between two times
@@ -227,9 +232,7 @@ def run_shielded(folder: Path, added_by: AddedBy, interval: float | None = None)
     """
     pipe = folder / "held"
     os.mkfifo(pipe)
-    env = {"HELD_BY": str(pipe)}
-    if interval is not None:
-        env["OFFENDER_INTERVAL"] = str(interval)
+    env = {"HELD_BY": str(pipe), "OFFENDER_INTERVAL": interval}
     with hypercorn_process("load:hostile_app", cwd=APPS, env=env) as server:
         for target in (SHIELDED[added_by], "polite"):
             _once(server, target)

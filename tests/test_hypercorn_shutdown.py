@@ -44,7 +44,7 @@ def test_whatever_hangs_the_shutdown_is_over_in_time_and_the_log_says_who(
 
 @pytest.mark.parametrize("added_by", ["add_task", "start_soon"])
 def test_nobody_waits_behind_a_shield_but_the_lifespan(tmp_path: Path, added_by: AddedBy) -> None:
-    held_up = run_shielded(tmp_path, added_by, interval=0.2)
+    held_up = run_shielded(tmp_path, added_by, interval="0.2")
     # The other one had the database to clean up with, and its request is over.
     first = held_up.before.partition(named(added_by))[0]
     assert "event polite cleaned up " in first

@@ -242,7 +242,7 @@ hostile = App(
 )
 hostile_app = watched(hostile)
 
-if "OFFENDER_INTERVAL" in os.environ:
+if os.environ.get("OFFENDER_INTERVAL"):
     _limits.OFFENDER_INTERVAL = float(os.environ["OFFENDER_INTERVAL"])
 
 
