@@ -1,5 +1,6 @@
 """Clients that leave while a handler runs: whose handler is cancelled, and what it costs."""
 
+import functools
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -179,3 +180,24 @@ async def test_many_at_once_each_by_its_own_client(autojump_clock: MockClock) ->
         await wait_all_tasks_blocked()
     assert sorted(cancelled) == [*range(0, 20, 2), 99]
     assert [exchange.status for exchange in exchanges[1::2]] == [200] * 10
+
+
+async def test_a_plain_wrapper_of_a_handler_that_waits_waits_too(
+    autojump_clock: MockClock,
+) -> None:
+    app = App()
+    left: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            left.append("left")
+
+    @app.get("/")
+    @functools.wraps(inner)
+    def wrapper() -> Any:
+        return inner()
+
+    await visit(app, "GET", leaves_after=1)
+    assert left == ["left"]

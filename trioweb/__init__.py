@@ -9,6 +9,7 @@ a test holds the imports against this picture:
     7  _registration  Router, Route                 _debug     the page of debug=True
     6  _inject        signature -> plan -> one call
     5  _lifetime      the app's nursery, the requests in it, what ends when
+       _signature     what a function takes         _calls     how it is run
     4  _response      what goes out                 _departure clients that leave
        _report        how a shutdown went
     3  _request       what comes in

@@ -23,11 +23,12 @@ import trio
 
 from . import _callables, _errors, _limits
 from ._background import BackgroundTask, TaskErrorHandler, TaskRunner
+from ._calls import in_thread
 from ._debug import debug_response
 from ._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
 from ._exits import Steps, sheltered
 from ._grace import Grace, RunSync
-from ._inject import Plan, in_thread
+from ._inject import Plan
 from ._ledger import TaskStatistics
 from ._lifetime import AppLifetime, Endpoint
 from ._limits import Limits

@@ -56,8 +56,11 @@ def is_generator(func: Callable[..., Any]) -> bool:
 
 def may_wait(func: Callable[..., Any]) -> bool:
     """Whether calling and awaiting it can take time: an `async def` without `await` can't."""
-    code = getattr(target(func), "__code__", None)
-    return code is None or any(step.opname in _WAITS for step in dis.get_instructions(code))
+    own = target(func)
+    code = getattr(own, "__code__", None)
+    if code is None or not inspect.iscoroutinefunction(own):
+        return True
+    return any(step.opname in _WAITS for step in dis.get_instructions(code))
 
 
 def name(func: Callable[..., Any]) -> str:

@@ -2,8 +2,8 @@
 
 Rules of this module:
 
-* A signature is read once, at registration.  What can't be compiled is refused
-  then, with the wrong line and the right line side by side.
+* Everything is compiled once, at registration.  What can't be is refused then,
+  with the wrong line and the right line side by side.
 * A plan is a list of calls: the dependencies, each once and after those that it
   needs, then the handler.  A generator that closes later is entered earlier, so
   that they nest; else the order is as written.
@@ -16,57 +16,45 @@ Rules of this module:
 * The body is read just before the first call that needs it: a dependency that
   refuses the request does so before anybody has to upload.
 * No request changes what the next one gets: a mutable default is copied.
-* `def` runs in a worker thread, `async def` in place.
-* What would be passed over in silence is refused: another library's markers and
-  constraints, a second default, a decorator that changes what a dependency gives.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import copy
 import dataclasses
-import functools
 import inspect
 import math
-import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-)
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
 
 import trio
 
 from . import _callables, _shapes
 from ._background import BackgroundTasks
+from ._calls import Run, is_generator, run_dependency, run_plain
 from ._errors import HTTPException, Invalid, Problem, RegistrationError, RequestValidationError
 from ._exits import Steps
-from ._explain import checks_itself, model_problems
-from ._grace import Grace
+from ._explain import checks_itself
 from ._markers import (
     LASTS,
     REQUIRED,
-    Body,
-    Cookie,
     Dependency,
     DependencyScope,
-    Depends,
-    Header,
-    Path,
-    Query,
     Source,
     checked_dependencies,
 )
 from ._request import Request
 from ._response import JSONResponse, Response
+from ._signature import (
+    marker_of,
+    parameters_of,
+    refuse_class_as_text,
+    refuse_depends_on_nothing,
+    refuse_unmarked,
+)
 
 Handler = Callable[..., Any]
 Values = dict[object, Any]  # of the dependencies by their key, of the body by BODY
@@ -107,7 +95,7 @@ class _Call:
     needs: tuple[object, ...]
     lasts: float  # the rank of a generator's scope; no other call holds anything open
     reads_body: bool
-    run: Callable[[dict[str, Any], Steps], Awaitable[Any]]
+    run: Run
 
     def problems(self, request: Request, values: Values) -> list[Problem]:
         """All that is wrong with its input, each with its place from the outside in."""
@@ -240,7 +228,7 @@ def compile_plan(
     compiler = _Compiler(converters)
     for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
-    compiler.add_call("handler", handler, _run_plain(handler), "function")
+    compiler.add_call("handler", handler, run_plain(handler), "function")
     return compiler.plan(
         status_code=status_code, timeout=timeout, cancel_on_disconnect=cancel_on_disconnect
     )
@@ -279,7 +267,7 @@ class _Compiler:
         self,
         key: object,
         func: Callable[..., Any],
-        run: Callable[[dict[str, Any], Steps], Awaitable[Any]],
+        run: Run,
         scope: DependencyScope,
     ) -> None:
         """Add `func` behind all that it needs."""
@@ -292,7 +280,7 @@ class _Compiler:
         self._open.append(func)
         needs: list[object] = []
         parameters = [
-            self._parameter(func, parameter, scope, needs) for parameter in _parameters(func)
+            self._parameter(func, parameter, scope, needs) for parameter in parameters_of(func)
         ]
         self._open.pop()
         self._inline = self._inline and _callables.is_async(func)
@@ -304,7 +292,7 @@ class _Compiler:
         closing = [self._closing[need] for need in needs if need in self._closing]
         if closing:
             self._closing[key] = min(closing, key=lambda first: LASTS[first[0]])
-        lasts = LASTS[scope] if _is_generator(func) else math.inf
+        lasts = LASTS[scope] if is_generator(func) else math.inf
         self._calls[key] = _Call(key, parameters, tuple(needs), lasts, reads_body, run)
 
     def add_dependency(
@@ -319,10 +307,10 @@ class _Compiler:
                 right="Depends(get_session)  # the function, not its result",
             )
         _refuse_context_manager(func)
-        closes = depends.scope if _is_generator(func) else None
+        closes = depends.scope if is_generator(func) else None
         key: object = (_identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
-            self.add_call(key, func, _run_dependency(func, depends.scope), closes or "function")
+            self.add_call(key, func, run_dependency(func, depends.scope), closes or "function")
             if closes is not None:
                 self._closing[key] = closes, _callables.name(func)
         self._refuse_shorter_scope(key, wanted_by, scope)
@@ -345,10 +333,10 @@ class _Compiler:
         scope: DependencyScope,
         needs: list[object],
     ) -> _Parameter:
-        annotation, marker = _marker(func, parameter)
+        annotation, marker = marker_of(func, parameter)
         name = parameter.name
         if isinstance(marker, Dependency):
-            _refuse_depends_on_nothing(func, parameter, annotation, marker)
+            refuse_depends_on_nothing(func, parameter, annotation, marker)
             key = self.add_dependency(marker, annotation, _callables.name(func), scope)
             needs.append(key)
             return _Parameter(name, lambda request, values: values.get(key))
@@ -356,7 +344,7 @@ class _Compiler:
             self._needs_nursery = self._needs_nursery or annotation is trio.Nursery
             return _Parameter(name, _SPECIAL[annotation])
         if marker is None:
-            _refuse_unmarked(func, parameter, annotation)
+            refuse_unmarked(func, parameter, annotation)
         try:
             return self._input(func, parameter, annotation, marker)
         except RegistrationError as exc:
@@ -389,7 +377,7 @@ class _Compiler:
         if source.kind == "path":
             extract = self._path_extract(func, parameter, annotation, source, alias)
         else:
-            _refuse_class_as_text(func, parameter, annotation, source)
+            refuse_class_as_text(func, parameter, annotation, source)
             extract = _text_extract(annotation, source, alias)
         place: list[str | int] = [source.kind, alias]
         return _Parameter(parameter.name, extract, place, source.default is _LeftOut)
@@ -527,218 +515,6 @@ def _read_cookie(alias: str) -> Read:
 _READERS = {"query": _read_query, "header": _read_header, "cookie": _read_cookie}
 
 
-def _parameters(func: Callable[..., Any]) -> list[inspect.Parameter]:
-    name = _callables.name(func)
-    try:
-        parameters = inspect.signature(func).parameters.values()
-    except (TypeError, ValueError):
-        raise RegistrationError(
-            f"{name}: what it takes isn't known",
-            wrong="something that can't be called, or a built-in without a signature",
-            right="a function with typed parameters",
-        ) from None
-    for parameter in parameters:
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            slash = ", /" if parameter.kind is parameter.POSITIONAL_ONLY else ""
-            raise RegistrationError(
-                f"{name}: each parameter has to have a name to be passed by",
-                wrong=f"def {name}({parameter}{slash}): ...",
-                right=f"def {name}({parameter.name}: str): ...",
-            )
-    # What a partial has bound is its author's to say, not the client's.
-    bound = func.keywords if isinstance(func, functools.partial) else {}
-    return [_evaluated(func, p) for p in parameters if p.name not in bound]
-
-
-def _evaluated(func: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
-    """`parameter` with its annotation; the function's other annotations may stay unknown."""
-    if not isinstance(parameter.annotation, str):
-        return parameter
-    try:
-        return parameter.replace(annotation=eval(parameter.annotation, _globals(func)))
-    except Exception as exc:
-        raise RegistrationError(
-            f"{_callables.name(func)}: the annotation of {parameter.name!r} isn't known"
-            f" when the route is registered: {exc}",
-            wrong=f"{parameter}  # imported under `if TYPE_CHECKING:`, or of an enclosing function",
-            right=f"{parameter}  # which the module imports or defines",
-        ) from None
-
-
-def _globals(func: Callable[..., Any]) -> dict[str, Any]:
-    """The names that the annotations of `func` can mean."""
-    target = inspect.unwrap(_callables.target(func))
-    if inspect.isclass(target):
-        module = vars(sys.modules[target.__module__])
-        return dict(getattr(target.__init__, "__globals__", module))
-    return dict(getattr(target, "__globals__", {}))
-
-
-def _marker(
-    func: Callable[..., Any], parameter: inspect.Parameter
-) -> tuple[Any, Dependency | Source | None]:
-    """The annotation without our markers, and the marker that stands in it or is the default."""
-    annotation = str if parameter.annotation is parameter.empty else parameter.annotation
-    annotation, metadata = _unwrapped(annotation)
-    markers = [m for m in (parameter.default, *metadata) if isinstance(m, (Dependency, Source))]
-    for part in (parameter.default, *metadata, None if markers else annotation):
-        _refuse_lookalike(func, parameter, part)
-    others = [m for m in metadata if not isinstance(m, (Dependency, Source))]
-    if len(markers) > 1:
-        raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} says twice where its value comes from",
-            wrong=f"{parameter}",
-            right="one of Path, Query, Header, Cookie, Body and Depends",
-        )
-    for marker in markers:
-        if parameter.default is not parameter.empty and parameter.default is not marker:
-            _refuse_second_default(func, parameter, annotation, marker)
-    if not any(isinstance(marker, Dependency) for marker in markers):
-        _refuse_hidden_marker(func, parameter, annotation)
-    if isinstance(annotation, type) and annotation in _SPECIAL:
-        others = []  # a request is one, whatever is said of it
-    return (
-        Annotated[(annotation, *others)] if others else annotation,
-        markers[0] if markers else None,
-    )
-
-
-def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
-    """What an annotation says, through `Annotated` and names given by `type`, and its metadata."""
-    metadata: list[Any] = []
-    while True:
-        # Known by its name: typing has it since 3.12, typing_extensions one of its own.
-        if type(annotation).__name__ == "TypeAliasType":
-            annotation = annotation.__value__
-        elif get_origin(annotation) is Annotated:
-            annotation, *found = get_args(annotation)
-            metadata = [*found, *metadata]
-        else:
-            return annotation, metadata
-
-
-def _refuse_hidden_marker(
-    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
-) -> None:
-    """Refuse `Annotated[str, Depends(user)] | None`: the client would say who the user is."""
-    for part in _shapes.parts(annotation):
-        for marker in getattr(part, "__metadata__", ()):
-            if isinstance(marker, (Dependency, Source)):
-                raise RegistrationError(
-                    f"{_callables.name(func)}: {marker} within {parameter.name!r}"
-                    " would be passed over",
-                    wrong=f"{parameter}",
-                    right=f"{parameter.name}: Annotated[..., {marker}]  # around all of its type",
-                )
-
-
-_MARKERS: dict[Any, str] = {
-    marker: marker.__name__ for marker in (Path, Query, Header, Cookie, Body, Depends)
-}
-
-
-def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, part: Any) -> None:
-    """Refuse what would be passed over in silence: `Query` for `Query()`, FastAPI's `Query()`."""
-    if inspect.isfunction(part) and part in _MARKERS:
-        raise RegistrationError(
-            f"{_callables.name(func)}: {part.__name__} is to be called",
-            wrong=f"{parameter.name}: Annotated[..., {part.__name__}]",
-            right=f"{parameter.name}: Annotated[..., {part.__name__}()]",
-        )
-    kind = part if isinstance(part, type) else type(part)
-    package, name = kind.__module__.partition(".")[0], kind.__name__
-    if part is parameter.default and name == "FieldInfo":
-        raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} is no field of a pydantic model",
-            wrong=f"{parameter}",
-            right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
-        )
-    if package in ("fastapi", "starlette"):
-        ours = name in {*_MARKERS.values(), *(special.__name__ for special in _SPECIAL)}
-        raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} uses {name} of {package}",
-            wrong=f"from {package} import {name}",
-            right=f"from trioweb import {name if ours else 'Request'}",
-        )
-
-
-def _refuse_second_default(
-    func: Callable[..., Any],
-    parameter: inspect.Parameter,
-    annotation: Any,
-    marker: Dependency | Source,
-) -> None:
-    """Refuse `Annotated[int, Query(5)] = 6`."""
-    if isinstance(marker, Source) and marker.default is not REQUIRED:
-        kind = inspect.formatannotation(annotation)
-        raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} has two defaults",
-            wrong=f"{parameter}",
-            right=f"{parameter.name}: Annotated[{kind}, {marker.kind.title()}()]"
-            f" = {parameter.default!r}",
-        )
-
-
-def _refuse_depends_on_nothing(
-    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, depends: Dependency
-) -> None:
-    """Refuse `Depends()` for a built-in class, which is also what no annotation stands for."""
-    if depends.dependency is None and getattr(annotation, "__module__", "") == "builtins":
-        name = parameter.name
-        raise RegistrationError(
-            f"{_callables.name(func)}: {name!r} doesn't say on what it depends",
-            wrong=f"{parameter}",
-            right=f"{name}=Depends(get_{name}), or {name}: Annotated[SomeClass, Depends()]",
-        )
-
-
-def _refuse_unmarked(
-    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
-) -> None:
-    """Refuse what has no meaning unless a marker gives it one."""
-    name = _callables.name(func)
-    if isinstance(annotation, type) and issubclass(annotation, Response):
-        raise RegistrationError(
-            f"{name} takes a response, but responses are returned",
-            wrong=f"def {name}({parameter}): ...",
-            right="return JSONResponse(content, headers={...})",
-        )
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
-    for special in _SPECIAL.keys() & set(members):
-        raise RegistrationError(
-            f"{name}: {parameter.name!r} is there for each request, so it is never None",
-            wrong=f"{parameter}",
-            right=f"{parameter.name}: {special.__name__}",
-        )
-    if bytes in (annotation, *members):
-        raise RegistrationError(
-            f"{name}: bytes as a parameter would be a base64 string in a JSON body",
-            wrong=f"{parameter}",
-            right="await request.body(), with request: Request"
-            "  (or Annotated[bytes, Body()], where base64 is meant)",
-        )
-
-
-def _refuse_class_as_text(
-    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
-) -> None:
-    """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
-    if _shapes.kind(annotation) != "body":
-        return
-    name = parameter.name
-    is_type = isinstance(annotation, type)
-    kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
-    is_class = is_type and not issubclass(annotation, (dict, bytes))
-    raise RegistrationError(
-        f"{_callables.name(func)}: {name!r} is no text, nor a list of texts,"
-        f" as a {source.kind} gives them",
-        wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
-        right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"
-        if is_class
-        else f"a parameter for each member, such as limit: Annotated[int, {source.kind.title()}()]",
-    )
-
-
 class _LeftOut:
     """The default of what a class makes anew each time: the argument is left out."""
 
@@ -750,120 +526,11 @@ def _own_default(parameter: inspect.Parameter) -> Any:
 
 
 def _leaving_out(
-    run: Callable[[dict[str, Any], Steps], Awaitable[Any]],
-) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
+    run: Run,
+) -> Run:
     return lambda arguments, steps: run(
         {name: value for name, value in arguments.items() if value is not _LeftOut}, steps
     )
-
-
-def _run_plain(func: Callable[..., Any]) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
-    if _callables.is_async(func):
-        return lambda arguments, steps: func(**arguments)
-    return lambda arguments, steps: in_thread(functools.partial(func, **arguments), steps.grace)
-
-
-def _run_dependency(
-    func: Callable[..., Any], scope: DependencyScope
-) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
-    if checks_itself(func):
-        return _run_checking(_run_plain(func))
-    if not _is_generator(func):
-        return _run_plain(func)
-    name = _callables.name(func)
-    if _callables.is_async_generator(func):
-        manage = asynccontextmanager(func)
-        return lambda arguments, steps: steps.enter(
-            scope, _YieldsOnce(manage(**arguments), name), name
-        )
-    manage_sync = contextmanager(func)
-    return lambda arguments, steps: steps.enter(
-        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), steps.grace), name), name
-    )
-
-
-def _run_checking(
-    run: Callable[[dict[str, Any], Steps], Awaitable[Any]],
-) -> Callable[[dict[str, Any], Steps], Awaitable[Any]]:
-    """For a pydantic class: what it finds wrong with its arguments is the client's mistake."""
-
-    async def run_checking(arguments: dict[str, Any], steps: Steps) -> Any:
-        try:
-            return await run(arguments, steps)
-        except ValueError as exc:
-            if not hasattr(exc, "errors"):
-                raise
-            raise Invalid(model_problems(exc)) from None
-
-    return run_checking
-
-
-async def in_thread(call: Callable[[], Any], grace: Grace) -> Any:
-    """`call()` in a worker thread, under Trio's own limiter."""
-    return await grace.run_in_thread(call, trio.to_thread.current_default_thread_limiter())
-
-
-def _is_generator(func: Callable[..., Any]) -> bool:
-    return _callables.is_async_generator(func) or _callables.is_sync_generator(func)
-
-
-class _YieldsOnce(AbstractAsyncContextManager[Any]):
-    """A generator's context manager, which says whose generator yields never or twice."""
-
-    def __init__(self, manager: AbstractAsyncContextManager[Any], name: str) -> None:
-        self._manager = manager
-        self._name = name
-
-    async def __aenter__(self) -> Any:
-        try:
-            return await self._manager.__aenter__()
-        except RuntimeError as exc:
-            self._explain(exc)
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        try:
-            return await self._manager.__aexit__(kind, exc, traceback)
-        except RuntimeError as miscounted:
-            self._explain(miscounted)
-            raise
-
-    def _explain(self, exc: RuntimeError) -> None:
-        if str(exc).startswith(("generator didn't yield", "generator didn't stop")):
-            exc.add_note(f"dependency {self._name} has to yield exactly once")
-
-
-class _Threaded(AbstractAsyncContextManager[Any]):
-    """A synchronous context manager, entered and left in worker threads.
-
-    Both sides see the same contextvars, so that a token can be given back.
-    """
-
-    def __init__(self, manager: AbstractContextManager[Any], grace: Grace) -> None:
-        self._manager = manager
-        self._grace = grace
-
-    async def __aenter__(self) -> Any:
-        return await in_thread(self._enter, self._grace)
-
-    def _enter(self) -> Any:
-        self._context = contextvars.copy_context()
-        return self._context.run(self._manager.__enter__)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        leave = functools.partial(self._context.run, self._manager.__exit__, kind, exc, traceback)
-        # A limiter of its own: whoever leaves may be what all the threads wait for.
-        await self._grace.run_in_thread(leave, trio.CapacityLimiter(1))
 
 
 def _identity(func: Callable[..., Any]) -> object:
@@ -890,7 +557,7 @@ def _refuse_context_manager(func: Callable[..., Any]) -> None:
     """Refuse what `@asynccontextmanager` made: it would give the manager, not what is yielded."""
     target = _callables.target(func)
     made = getattr(target, "__globals__", None) is vars(contextlib)
-    if made and _is_generator(inspect.unwrap(target)):
+    if made and is_generator(inspect.unwrap(target)):
         name = _callables.name(func)
         is_async = _callables.is_async_generator(inspect.unwrap(target))
         decorator, keyword = (

@@ -3,10 +3,13 @@
     $ curl http://127.0.0.1:8000/
     {"message":"Hello from within"}
 
-Start it with `python embedded.py`: SIGINT and SIGTERM then drain the app.
+Start it with `python embedded.py`.  The first SIGINT or SIGTERM drains the app, the
+second one cancels what is left; it still has its time to clean up.
 """
 
+import logging
 import signal
+from collections.abc import AsyncIterator
 
 import trio
 from hypercorn.config import Config
@@ -14,7 +17,7 @@ from hypercorn.trio import serve
 
 from trioweb import App
 
-app = App()
+app = App(drain_timeout=20, cleanup_timeout=5)
 
 
 @app.get("/")
@@ -22,17 +25,26 @@ async def index():
     return {"message": "Hello from within"}
 
 
-async def wait_for_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
+async def obey(signals: AsyncIterator[int], drain: trio.Event, serving: trio.CancelScope) -> None:
+    async for _ in signals:
+        if drain.is_set():
+            serving.cancel()
+        drain.set()
 
 
 async def main() -> None:
     config = Config()
     config.bind = ["127.0.0.1:8000"]
-    await serve(app, config, shutdown_trigger=wait_for_signal)
+    drain = trio.Event()
+    serving = trio.CancelScope()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey, signals, drain, serving)
+            with serving:
+                await serve(app, config, shutdown_trigger=drain.wait)
+            nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)  # for the record of the shutdown
     trio.run(main)
