@@ -93,7 +93,8 @@ class Stop:
 
     @property
     def summary(self) -> str:
-        (line,) = re.findall(r"^INFO trioweb: (stopped after .*)$", self.log, re.MULTILINE)
+        pattern = r"^(?:INFO|WARNING) trioweb: (stopped after .*)$"
+        (line,) = re.findall(pattern, self.log, re.MULTILINE)
         return str(line)
 
     def event(self, what: str) -> str:

@@ -34,7 +34,9 @@ Beside = pytest.mark.parametrize("beside", [False, True])
 
 
 def messages(caplog: pytest.LogCaptureFixture, name: str = "trioweb") -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == name]
+    """What was logged, but for the report of the shutdown."""
+    found = [r.getMessage() for r in caplog.records if r.name == name]
+    return [message for message in found if not message.startswith("stopped after")]
 
 
 async def nothing() -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from trioweb._grace import Grace, ThreadAbandoned
 
 async def hold(grace: Grace, *, seconds: float = float("inf")) -> bool:
     """Whether a shelter of `grace` ended before the time was over."""
-    with trio.CancelScope() as scope, grace.shelter(scope):
+    with trio.CancelScope() as scope, grace.shelter(scope, grace.end):
         await trio.sleep(seconds)
     return scope.cancelled_caught
 

@@ -188,3 +188,82 @@ async def test_a_cancelled_server_skips_to_cancelling(
     # How many it counts depends on who hears of the cancellation first.
     [message] = messages(caplog)
     assert message.startswith("stopped after 0.0 s; tasks: 0 finished, ")
+
+
+async def test_of_very_many_only_the_first_are_named(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(drain_timeout=1)
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        for _ in range(1000):
+            tasks.start_soon(endless)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    [record] = [r for r in caplog.records if r.name == "trioweb"]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith("; and 980 more)")
+    assert len(record.getMessage()) < 2000
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("how", ["add_task", "start_soon"])
+async def test_a_shielded_task_holds_its_request_open_and_is_named_until_it_ends(
+    how: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(drain_timeout=1, cleanup_timeout=1)
+    events: list[str] = []
+
+    async def shielded() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(17)
+        events.append("task")
+
+    async def session() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await trio.sleep(0.2)  # there is time left for this, late as it is
+            events.append("session closed")
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks, _: Annotated[None, Depends(session)]) -> None:
+        getattr(tasks, how)(shielded)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert events == ["task", "session closed"]
+    named = [m for m in messages(caplog) if m.startswith("task shielded of GET / is past")]
+    assert len(named) == 3
+
+
+async def test_dependencies_that_hang_past_the_cleanup_time_share_one_overtime(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(drain_timeout=1, cleanup_timeout=1)
+
+    async def hanging() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await trio.sleep_forever()
+
+    async def late() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(2)
+
+    @app.get("/")
+    async def root(
+        tasks: BackgroundTasks,
+        a: Annotated[None, Depends(hanging)],
+        b: Annotated[None, Depends(hanging, use_cache=False)],
+    ) -> None:
+        tasks.add_task(late)
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        await client("GET", "/")
+    # Cancelled at 1, shielded to 2, which is the end of the cleanup time; then both have to 2.5.
+    assert trio.current_time() - begin == pytest.approx(2.5)

@@ -455,11 +455,13 @@ class _Run:
         await self._changed.wait()
 
     async def _wait_for_cleanup(self) -> None:
-        """Cancelled: those beside are too, and what they use stays open until they have ended."""
-        with trio.CancelScope() as scope:
+        """Cancelled: those beside are too, and what they use stays open until they have ended.
+
+        As a nursery does, it waits for one behind a shield however long that takes.
+        """
+        with trio.CancelScope(shield=True):
             while self._beside:
-                if not await self._grace.clean_up(scope, self._wait_for_change):
-                    return
+                await self._wait_for_change()
 
 
 def _end(task: BackgroundTask, state: TaskState) -> None:
@@ -470,7 +472,9 @@ def _end(task: BackgroundTask, state: TaskState) -> None:
 def _cancelled(task: BackgroundTask, where: str) -> None:
     task.request = where
     _end(task, "cancelled")
-    logger.warning("task %s of %s was cancelled", task.name, where)
+    if task._ledger is None or not task._ledger.is_closing:
+        # A shutdown may cancel very many, and says so in its report.
+        logger.warning("task %s of %s was cancelled", task.name, where)
 
 
 def _log_failure(task: BackgroundTask) -> None:

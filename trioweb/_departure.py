@@ -12,7 +12,7 @@ Rules of this module:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -22,14 +22,17 @@ from ._request import Request
 
 
 class _Watched:
-    """One handler that runs.  `listening` is open while somebody listens for its client."""
+    """One handler that runs.  `listen` is what waits for its client to leave, until it ends."""
 
-    def __init__(self, request: Request, leave: Callable[[], None]) -> None:
-        self.request = request
-        self.leave = leave
+    def __init__(self, listen: Callable[[], Awaitable[None]]) -> None:
         self.since = trio.current_time()
-        self.is_over = False
+        self.listen: Callable[[], Awaitable[None]] | None = listen
         self.listening = trio.CancelScope()
+
+    def end(self) -> None:
+        # It stays in the queue for a while, and mustn't keep its request that long.
+        self.listen = None
+        self.listening.cancel()
 
 
 class DepartureWatch:
@@ -49,7 +52,12 @@ class DepartureWatch:
 
         The listening happens in `nursery`.
         """
-        watched = _Watched(request, leave)
+
+        async def listen() -> None:
+            await request.wait_disconnected()
+            leave()
+
+        watched = _Watched(listen)
         self._young.append(watched)
         if not self._is_running:
             self._is_running = True
@@ -59,8 +67,7 @@ class DepartureWatch:
         try:
             yield
         finally:
-            watched.is_over = True
-            watched.listening.cancel()
+            watched.end()
 
     def stop(self) -> None:
         self._running.cancel()
@@ -71,8 +78,8 @@ class DepartureWatch:
                 await self._wait_for_one()
                 watched = self._young.popleft()
                 await trio.sleep_until(watched.since + _limits.DEPARTURE_GRACE)
-                if not watched.is_over:
-                    nursery.start_soon(self._listen, watched)
+                if watched.listen is not None:
+                    nursery.start_soon(self._listen, watched.listening, watched.listen)
 
     async def _wait_for_one(self) -> None:
         if not self._young:
@@ -80,7 +87,8 @@ class DepartureWatch:
             await self._changed.wait()
             self._changed = None
 
-    async def _listen(self, watched: _Watched) -> None:
-        with watched.listening:
-            await watched.request.wait_disconnected()
-            watched.leave()
+    async def _listen(
+        self, listening: trio.CancelScope, listen: Callable[[], Awaitable[None]]
+    ) -> None:
+        with listening:
+            await listen()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import Literal, TypeVar
 
 import trio
 
-from . import _errors
+from . import _errors, _limits
 from ._grace import Grace
 from ._markers import DependencyScope
 
@@ -33,7 +34,15 @@ class Steps:
 
     def __init__(self, grace: Grace) -> None:
         self.grace = grace
+        self.overtime = -math.inf
         self.exits: dict[DependencyScope, Exits] = {}
+
+    def overtime_now(self) -> float:
+        """Until when exits may take, though the cleanup time is over: the same for them all."""
+        now = trio.current_time()
+        if self.grace.end < now + _limits.EXIT_TIME and self.overtime == -math.inf:
+            self.overtime = now + _limits.EXIT_TIME
+        return self.overtime
 
     async def enter(
         self, scope: DependencyScope, manager: AbstractAsyncContextManager[T], name: str
@@ -81,7 +90,9 @@ class Exits(AsyncExitStack):
         was_cancelled = exc is not None and not _errors.is_failure(exc)
         if was_cancelled:
             self._steps.grace.begin()
-        if not await self._steps.grace.clean_up(shelter, close):
+        if not await self._steps.grace.clean_up(
+            shelter, close, at_least=self._steps.overtime_now()
+        ):
             logger.error("%s didn't close within the cleanup timeout", name)
         elif was_cancelled and swallowed:
             # The cancellation was of a scope within the manager, which is closed

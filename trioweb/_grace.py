@@ -69,12 +69,13 @@ class Grace:
             part.end_at(self.end)
 
     @contextmanager
-    def shelter(self, scope: trio.CancelScope) -> Iterator[None]:
-        """Shield `scope`, which is open, from cancellation until the end of the cleanup time.
+    def shelter(self, scope: trio.CancelScope, deadline: float) -> Iterator[None]:
+        """Shield `scope`, which is open, from cancellation until `deadline`, then cancel it.
 
-        Past that it is cancelled.
+        A cleanup time that ends earlier than is known now brings that forward.
         """
-        scope.deadline = self.end
+        # In this order: a shield that goes up looks whether the deadline has passed.
+        scope.deadline = deadline
         scope.shield = True
         self._scopes.add(scope)
         try:
@@ -89,15 +90,16 @@ class Grace:
         close: Callable[[], Awaitable[object]],
         *,
         seconds: float = math.inf,
+        at_least: float = -math.inf,
     ) -> bool:
         """Run `close` in the shelter of `scope`; whether it ended in time.
 
         `scope` has to be entered before whatever `close` closes: scopes that this
         holds open nest in it then.  The time ends after so many `seconds`, or with
-        the cleanup time.
+        the cleanup time, but not before `at_least` (on Trio's clock).
         """
-        with self.shelter(scope):
-            scope.deadline = min(scope.deadline, trio.current_time() + seconds)
+        deadline = max(min(self.end, trio.current_time() + seconds), at_least)
+        with self.shelter(scope, deadline):
             try:
                 await close()
             except BaseException as exc:
@@ -115,7 +117,11 @@ class Grace:
         """
         place = _Place(limiter)
         await limiter.acquire_on_behalf_of(place)
-        with place.released_unless_taken(), trio.CancelScope() as scope, self.shelter(scope):
+        with (
+            place.released_unless_taken(),
+            trio.CancelScope() as scope,
+            self.shelter(scope, self.end),
+        ):
             try:
                 result = await self.run_sync(call, limiter=place, abandon_on_cancel=True)
             except trio.Cancelled:

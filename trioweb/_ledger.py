@@ -71,6 +71,11 @@ class Ledger(Generic[T]):
         return self._counts["pending"]
 
     @property
+    def is_closing(self) -> bool:
+        """Whether casualties are counted, to be reported together."""
+        return self._casualties is not None
+
+    @property
     def is_idle(self) -> bool:
         return self._counts["pending"] + self._counts["running"] + self._reports == 0
 

@@ -127,7 +127,7 @@ class AppLifetime:
             if self._inline:
                 await self._cancel_inline()
             if self._closing is not None:
-                logger.info("stopped after %s", self._closing.summary())
+                self._closing.report()
 
     async def _drain(self, scope: trio.CancelScope) -> None:
         scope.deadline = trio.current_time() + self._drain_timeout
@@ -147,7 +147,7 @@ class AppLifetime:
     async def _name_offenders(self) -> None:
         """Nobody but the process can end what is behind a shield: say who it is, every so often."""
         with trio.CancelScope(shield=True):
-            await self._wait_until_ours_landed(self.grace.end)
+            await self._wait_until_ours_landed(self.grace.end + _limits.LANDING_TIME)
             while self._ours_in_flight:
                 for offender in self._offenders():
                     logger.error("%s is past the cleanup timeout: still waiting for it", offender)

@@ -22,6 +22,13 @@ CLEANUP_TIMEOUT = 5.0  # seconds
 # What ends with the cleanup time still has to land in the server's calls.
 LANDING_TIME = 0.5  # seconds
 
+# What the cleanup of tasks has left of the cleanup time may be nothing; their
+# request's dependencies have this much to close in all the same.
+EXIT_TIME = 0.5  # seconds
+
+# So many tasks that didn't finish are named in the report of a shutdown.
+MAX_NAMED_TASKS = 20
+
 # How often the log names what holds a shutdown up past the cleanup timeout.
 OFFENDER_INTERVAL = 5.0  # seconds
 

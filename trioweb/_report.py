@@ -3,15 +3,21 @@
 Rules of this module:
 
 * It counts from the begin of the shutdown; what ended before is not its matter.
-* Whoever ended otherwise than done is named, with how long it ran.
+* Whoever ended otherwise than done is named, with how long it ran; of very many
+  the first.  There is no other record of a task that a shutdown cancelled.
 """
 
 from __future__ import annotations
 
+import logging
+
 import trio
 
+from . import _limits
 from ._background import BackgroundTask
 from ._ledger import Ledger, TaskState
+
+logger = logging.getLogger("trioweb")
 
 
 class Closing:
@@ -23,7 +29,11 @@ class Closing:
         self._before = ledger.statistics()
         ledger.casualties()
 
-    def summary(self) -> str:
+    def report(self) -> None:
+        level = logging.WARNING if self._ledger.casualties() else logging.INFO
+        logger.log(level, "stopped after %s", self._summary())
+
+    def _summary(self) -> str:
         """`3.2 s: 5 tasks finished, 1 failed, …, 1 cancelled (send_mail of POST /, 12.3 s)`."""
         now = self._ledger.statistics()
         counts = {
@@ -35,8 +45,15 @@ class Closing:
         }
         seconds = trio.current_time() - self._begin
         text = ", ".join(f"{count} {how}" for how, count in counts.items())
-        names = "; ".join(map(self._describe, self._ledger.casualties()))
-        return f"{seconds:.1f} s; tasks: {text}" + (f" ({names})" if names else "")
+        return f"{seconds:.1f} s; tasks: {text}{self._names()}"
+
+    def _names(self) -> str:
+        casualties = self._ledger.casualties()
+        if not casualties:
+            return ""
+        named = "; ".join(map(self._describe, casualties[: _limits.MAX_NAMED_TASKS]))
+        more = len(casualties) - _limits.MAX_NAMED_TASKS
+        return f" ({named}; and {more} more)" if more > 0 else f" ({named})"
 
     def _describe(self, casualty: tuple[BackgroundTask, TaskState]) -> str:
         task, state = casualty
