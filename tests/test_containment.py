@@ -23,7 +23,6 @@ from trioweb import (
     StreamingResponse,
 )
 from trioweb._errors import is_failure
-from trioweb._grace import Grace
 
 from .asgi import Client, Message, running
 
@@ -175,10 +174,10 @@ async def test_a_lifespan_may_hold_a_nursery_open(
     asked = iter([{"type": "lifespan.startup"}])
 
     async def receive() -> Message:
-        for message in asked:
-            return message
-        await trio.sleep_forever()
-        raise AssertionError
+        message = next(asked, None)
+        while message is None:
+            await trio.sleep_forever()
+        return message
 
     async def send(message: Message) -> None:
         answers.append(message)
@@ -640,10 +639,10 @@ async def test_without_a_lifespan_the_limits_and_counts_are_the_apps() -> None:
 
 def test_a_generator_is_no_task() -> None:
     def gen() -> Any:
-        yield
+        yield  # pragma: no cover - never entered
 
     async def agen() -> Any:
-        yield
+        yield  # pragma: no cover - never entered
 
     for func in (gen, agen):
         with pytest.raises(TypeError, match="yields: as a task its body would never run"):
@@ -733,14 +732,17 @@ async def test_requests_leave_nothing_behind_in_memory() -> None:
             await client("GET", path)
         await wait_all_tasks_blocked()
         gc.collect()
+        assert living(app) == []
         gc.disable()
         try:
             for path in ("/inline", "/missing"):
-                for _ in range(20):
-                    await client("GET", path)
-                assert gc.collect() < 20, path  # no request leaves a cycle
+                await client("GET", path)
+                assert living(app) == [], path  # no request is a part of a cycle
         finally:
             gc.enable()
-        assert [o for o in gc.get_objects() if isinstance(o, Request)] == []
-        graces = [o for o in gc.get_objects() if isinstance(o, Grace)]
-        assert all(not grace._scopes for grace in graces)
+        assert not app._lifetime.grace._scopes
+        assert not app._lifetime.grace._parts
+
+
+def living(app: App) -> list[Request]:
+    return [o for o in gc.get_objects() if isinstance(o, Request) and o.app is app]

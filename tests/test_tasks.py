@@ -797,3 +797,23 @@ async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
         assert len(ran) == 1
         assert (await client("GET", "/stream")).text == "a"
         assert len(ran) > 2
+
+
+async def test_several_may_wait_for_one_task(autojump_clock: MockClock) -> None:
+    app = App()
+    waited: list[float] = []
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        handle = tasks.add_task(trio.sleep, 3)
+        for _ in range(2):
+            tasks.start_soon(wait_for, handle)
+
+    async def wait_for(handle: BackgroundTask) -> None:
+        await handle.wait()
+        waited.append(trio.current_time() - begin)
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        await client("GET", "/")
+    assert waited == [pytest.approx(3)] * 2

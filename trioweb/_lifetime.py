@@ -126,8 +126,8 @@ class AppLifetime:
         finally:
             if self._inline:
                 await self._cancel_inline()
-            if self._closing is not None:
-                self._closing.report()
+            assert self._closing is not None  # both ways out have begun it
+            self._closing.report()
 
     async def _drain(self, scope: trio.CancelScope) -> None:
         scope.deadline = trio.current_time() + self._drain_timeout

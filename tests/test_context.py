@@ -1,0 +1,75 @@
+"""A coroutine in a copy of the context: what goes in and out of it."""
+
+from __future__ import annotations
+
+import contextvars
+import types
+from collections.abc import Coroutine, Generator
+
+import pytest
+
+from trioweb._context import in_own_context
+
+var = contextvars.ContextVar("var", default="outside")
+
+
+@types.coroutine
+def trap(what: str) -> Generator[str, str, str]:
+    return (yield what)
+
+
+async def writes() -> str:
+    var.set("inside")
+    first = await trap("first")
+    try:
+        second = await trap("second")
+    except LookupError:
+        second = "an exception"
+    return f"{first}, {second}, {var.get()}"
+
+
+def thrown_into(driven: Coroutine[str, str, str], exc: Exception) -> str:
+    """What a coroutine returns that ends at this exception."""
+    # In a with block, the tracer of Python 3.11 loses what follows a throw.
+    done = pytest.raises(StopIteration, driven.throw, exc)  # noqa: RUF061
+    return str(done.value.value)
+
+
+def test_what_it_waits_for_goes_out_and_what_comes_goes_in() -> None:
+    driven = in_own_context(writes())
+    assert driven.send(None) == "first"
+    assert driven.send("1") == "second"
+    with pytest.raises(StopIteration) as done:
+        driven.send("2")
+    assert done.value.value == "1, 2, inside"
+    assert var.get() == "outside"
+
+
+def test_an_exception_reaches_it_where_it_waits() -> None:
+    driven = in_own_context(writes())
+    driven.send(None)
+    driven.send("1")
+    assert thrown_into(driven, LookupError()) == "1, an exception, inside"
+
+
+def test_closing_it_closes_what_it_drives() -> None:
+    closed: list[str] = []
+
+    async def waits() -> None:
+        try:
+            await trap("for ever")
+        finally:
+            closed.append(var.get())
+
+    driven = in_own_context(waits())
+    driven.send(None)
+    driven.close()
+    assert closed == ["outside"]
+
+
+def test_what_it_raises_comes_out() -> None:
+    async def fails() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        in_own_context(fails()).send(None)
