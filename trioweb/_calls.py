@@ -42,7 +42,7 @@ def run_plain(func: Callable[..., Any]) -> Run:
 def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
     if checks_itself(func):
         return _run_checking(run_plain(func))
-    if not is_generator(func):
+    if not gives_generator(func):
         return run_plain(func)
     name = _callables.name(func)
     if _callables.is_async_generator(func):
@@ -77,7 +77,7 @@ async def in_thread(call: Callable[[], Any], grace: Grace) -> Any:
     return await grace.run_in_thread(call, trio.to_thread.current_default_thread_limiter())
 
 
-def is_generator(func: Callable[..., Any]) -> bool:
+def gives_generator(func: Callable[..., Any]) -> bool:
     return _callables.is_async_generator(func) or _callables.is_sync_generator(func)
 
 

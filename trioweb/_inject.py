@@ -34,7 +34,7 @@ import trio
 
 from . import _callables, _shapes
 from ._background import BackgroundTasks
-from ._calls import Run, is_generator, run_dependency, run_plain
+from ._calls import Run, gives_generator, run_dependency, run_plain
 from ._errors import HTTPException, Invalid, Problem, RegistrationError, RequestValidationError
 from ._exits import Steps
 from ._explain import checks_itself
@@ -292,7 +292,7 @@ class _Compiler:
         closing = [self._closing[need] for need in needs if need in self._closing]
         if closing:
             self._closing[key] = min(closing, key=lambda first: LASTS[first[0]])
-        lasts = LASTS[scope] if is_generator(func) else math.inf
+        lasts = LASTS[scope] if gives_generator(func) else math.inf
         self._calls[key] = _Call(key, parameters, tuple(needs), lasts, reads_body, run)
 
     def add_dependency(
@@ -307,7 +307,7 @@ class _Compiler:
                 right="Depends(get_session)  # the function, not its result",
             )
         _refuse_context_manager(func)
-        closes = depends.scope if is_generator(func) else None
+        closes = depends.scope if gives_generator(func) else None
         key: object = (_identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
             self.add_call(key, func, run_dependency(func, depends.scope), closes or "function")
@@ -557,7 +557,7 @@ def _refuse_context_manager(func: Callable[..., Any]) -> None:
     """Refuse what `@asynccontextmanager` made: it would give the manager, not what is yielded."""
     target = _callables.target(func)
     made = getattr(target, "__globals__", None) is vars(contextlib)
-    if made and is_generator(inspect.unwrap(target)):
+    if made and gives_generator(inspect.unwrap(target)):
         name = _callables.name(func)
         is_async = _callables.is_async_generator(inspect.unwrap(target))
         decorator, keyword = (
