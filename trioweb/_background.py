@@ -334,10 +334,19 @@ class TaskRunner:
         raise TaskTimeout(f"task {task.name} took longer than {timeout:g} s")
 
     async def _call(self, task: BackgroundTask, grace: Grace) -> None:
-        if _callables.is_async(task._func):
-            await task._func(*task._args, **task._kwargs)
+        await self._call_any(task._func, task._args, task._kwargs, grace)
+
+    async def _call_any(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        grace: Grace,
+    ) -> None:
+        if _callables.is_async(func):
+            await func(*args, **kwargs)
         else:
-            call = functools.partial(task._func, *task._args, **task._kwargs)
+            call = functools.partial(func, *args, **kwargs)
             await grace.run_in_thread(call, self._threads)
 
     async def _fail(self, task: BackgroundTask, failure: BaseException, grace: Grace) -> None:
@@ -349,20 +358,11 @@ class TaskRunner:
             _log_failure(task)
         for handler in self._error_handlers:
             try:
-                await self._tell(handler, task, failure, grace)
+                await self._call_any(handler, (task, failure), {}, grace)
             except BaseException as exc:
                 # Whatever became of the handler, the failure is heard of.
                 _log_failure(task)
                 _errors.raise_rest(exc, functools.partial(_log_handler_failure, handler))
-
-    async def _tell(
-        self, handler: TaskErrorHandler, task: BackgroundTask, exc: BaseException, grace: Grace
-    ) -> None:
-        call: Callable[[], Any] = functools.partial(handler, task, exc)
-        if _callables.is_async(handler):
-            await call()
-        else:
-            await grace.run_in_thread(call, self._threads)
 
 
 class _Run:
@@ -401,15 +401,13 @@ class _Run:
                 await self._run_waiting(trio_task)
         except trio.Cancelled:
             self._grace.begin()
-            self._stop_listening()
-            self._queue.cancel(self._where)
+            self._end_list()
             await self._wait_for_cleanup()
             raise
         finally:
             # Takes effect at the next checkpoint, as above.
             trio_task.context = own_context
-            self._stop_listening()
-            self._queue.cancel(self._where)
+            self._end_list()
 
     async def _run_waiting(self, trio_task: trio.lowlevel.Task) -> None:
         while self._queue.waiting:
@@ -447,8 +445,10 @@ class _Run:
         if self._changed is not None:
             self._changed.set()
 
-    def _stop_listening(self) -> None:
+    def _end_list(self) -> None:
+        """What still waits is cancelled; what joins now isn't ours to start."""
         self._queue.start = self._queue.notice = None
+        self._queue.cancel(self._where)
 
     async def _wait_for_change(self) -> None:
         self._changed = trio.Event()

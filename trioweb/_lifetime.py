@@ -251,14 +251,12 @@ class AppLifetime:
 
     async def run_tasks(self, request: Request, grace: Grace) -> None:
         """Run the request's task list to its end, those that join meanwhile included."""
-        if request._has_tasks():
-            nursery = request._nursery or self._nursery
-            where = describe(request.scope)
-            try:
+        try:
+            if request._has_tasks():
+                nursery = request._nursery or self._nursery
+                where = describe(request.scope)
                 await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
-            finally:
-                request._end_tasks()
-        else:
+        finally:
             request._end_tasks()
 
     def _start(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
