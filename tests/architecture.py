@@ -107,12 +107,12 @@ def imports_of_other(package: str, sources: Sources, name: str) -> list[str]:
     ]
 
 
-def groups_taken_apart(sources: Sources, allowed_in: str) -> list[str]:
+def groups_taken_apart(sources: Sources, *allowed_in: str) -> list[str]:
     """Places outside `allowed_in` that look inside an exception group."""
     return [
         f"{module}:{node.lineno} takes an exception group apart"
         for module, tree in sources.items()
-        if module != allowed_in
+        if module not in allowed_in
         for node in ast.walk(tree)
         if isinstance(node, ast.TryStar)
         or (isinstance(node, ast.Attribute) and node.attr in GROUP_ATTRIBUTES)

@@ -3,6 +3,7 @@
 import contextvars
 import gc
 import threading
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -119,6 +120,26 @@ async def test_a_base_exception_is_a_failure_like_any_other(
         assert (await client("GET", "/?fail=true")).status == 500
         assert (await client("GET", "/?fail=false")).status == 200
     assert app.statistics().failed == 1
+
+
+async def test_the_log_shows_where_a_handler_failed_past_its_dependencies(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+
+    def look_up() -> None:
+        raise LookupError
+
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(nothing)]) -> None:
+        look_up()
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 500
+    [record] = caplog.records
+    assert record.exc_info
+    frames = traceback.extract_tb(record.exc_info[2])
+    assert [frame.name for frame in frames][-2:] == ["root", "look_up"]
 
 
 async def test_a_cancelled_that_belongs_to_nobody_is_contained(

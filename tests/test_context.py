@@ -52,10 +52,11 @@ def test_an_exception_reaches_it_where_it_waits() -> None:
     assert thrown_into(driven, LookupError()) == "1, an exception, inside"
 
 
-def test_closing_it_closes_what_it_drives() -> None:
+def test_closing_it_closes_what_it_drives_in_its_context() -> None:
     closed: list[str] = []
 
     async def waits() -> None:
+        var.set("inside")
         try:
             await trap("for ever")
         finally:
@@ -64,7 +65,7 @@ def test_closing_it_closes_what_it_drives() -> None:
     driven = in_own_context(waits())
     driven.send(None)
     driven.close()
-    assert closed == ["outside"]
+    assert closed == ["inside"]
 
 
 def test_what_it_raises_comes_out() -> None:

@@ -529,7 +529,7 @@ async def test_a_server_that_fails_to_send_is_logged_once(
 
     async def send(message: Message) -> None:
         await trio.lowlevel.checkpoint()
-        raise OSError("broken")
+        raise RuntimeError("broken")
 
     await app(_scope("GET", "/", []), trio.sleep_forever, send)
     assert logged(caplog) == ["GET / failed too late to be answered"]

@@ -8,7 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioweb import App, BackgroundTasks, Depends, task
+from trioweb import App, BackgroundTask, BackgroundTasks, Depends, task
+from trioweb._ledger import Ledger, TaskState
+from trioweb._report import Closing
 
 from .asgi import running
 
@@ -70,6 +72,30 @@ async def test_an_idle_app_stops_at_once_and_says_so(
     assert messages(caplog) == [
         "stopped after 0.0 s; tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
     ]
+
+
+async def test_a_skipped_task_is_nobody_to_name(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trioweb")
+    app = App()
+
+    @task(when="error")
+    async def note() -> None: ...
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(quick)
+        tasks.add_task(note)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert app.statistics().skipped == 1
+    [record] = caplog.records
+    assert record.levelname == "INFO"
+    assert record.getMessage() == (
+        "stopped after 1.0 s; tasks: 1 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
+    )
 
 
 async def test_who_is_behind_a_shield_is_named_again_and_again(
@@ -190,23 +216,47 @@ async def test_a_cancelled_server_skips_to_cancelling(
     assert message.startswith("stopped after 0.0 s; tasks: 0 finished, ")
 
 
+@pytest.mark.parametrize(
+    ("count", "ending"),
+    [
+        (20, "endless of GET /: cancelled, ran 1.0 s)"),
+        (21, "; and 1 more)"),
+        (1000, "; and 980 more)"),
+    ],
+)
 async def test_of_very_many_only_the_first_are_named(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    count: int, ending: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App(drain_timeout=1)
 
     @app.get("/")
     async def root(tasks: BackgroundTasks) -> None:
-        for _ in range(1000):
+        for _ in range(count):
             tasks.start_soon(endless)
 
     async with running(app) as client:
         await client("GET", "/")
     [record] = [r for r in caplog.records if r.name == "trioweb"]
     assert record.levelname == "WARNING"
-    assert record.getMessage().endswith("; and 980 more)")
+    assert record.getMessage().endswith(ending)
     assert len(record.getMessage()) < 2000
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "timed_out", "cancelled", "abandoned"])
+async def test_the_report_leaves_out_what_ended_before(
+    state: TaskState, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trioweb")
+    ledger: Ledger[BackgroundTask] = Ledger()
+    task = BackgroundTask(quick)
+    task._enter(ledger)
+    task._move(state)
+    Closing(ledger).report()
+    [message] = messages(caplog)
+    assert message.endswith(
+        "tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
+    )
 
 
 @pytest.mark.parametrize("how", ["add_task", "start_soon"])

@@ -408,7 +408,7 @@ async def test_a_head_that_can_not_be_sent_closes_the_iterator(
 
     async def send(message: Message) -> None:
         await trio.lowlevel.checkpoint()
-        raise OSError("broken")
+        raise RuntimeError("broken")
 
     await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
     assert (source.steps, len(source.closed)) == (0, 1)

@@ -220,33 +220,71 @@ def test_options_of_a_method_hold_for_each_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "right"),
+    ("options", "problem", "wrong", "right"),
     [
-        ({"when": "never"}, "'success', 'sent', 'error', 'always'"),
-        ({"timeout": 0}, "@task(timeout=30.0)"),
+        (
+            {"when": "never"},
+            "func: 'never' is no outcome",
+            "@task(when='never')",
+            "@task(when=...) with one of 'success', 'sent', 'error', 'always'",
+        ),
+        (
+            {"timeout": 0},
+            "func: a timeout is a number of seconds",
+            "@task(timeout=0)",
+            "@task(timeout=30.0)",
+        ),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], right: str) -> None:
+def test_options_that_make_no_sense_are_refused(
+    options: dict[str, Any], problem: str, wrong: str, right: str
+) -> None:
     async def func() -> None: ...
 
     with pytest.raises(RegistrationError) as raised:
         task(**options)(func)
-    assert right in str(raised.value)
+    assert str(raised.value) == f"{problem}\n    wrong:  {wrong}\n    right:  {right}"
 
 
 def test_a_thread_can_have_no_timeout() -> None:
     def func() -> None: ...
 
-    with pytest.raises(RegistrationError, match=r"right:  @task\(timeout=5\) on async def"):
+    with pytest.raises(RegistrationError) as raised:
         task(timeout=5)(func)
+    assert str(raised.value) == (
+        "func runs in a thread, which no timeout can end\n"
+        "    wrong:  @task(timeout=5) on def func\n"
+        "    right:  @task(timeout=5) on async def func"
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [{"attempts": 0}, {"attempts": 1.5}, {"attempts": 2, "backoff": -1}]
+    "options",
+    [
+        {"attempts": 0},
+        {"attempts": 1.5},
+        {"attempts": 2, "backoff": -1},
+        {"attempts": 2, "jitter": -0.1},
+    ],
 )
 def test_retries_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Retry"):
         Retry(**options)
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+async def test_attempts_may_be_one_or_follow_at_once(
+    attempts: int, autojump_clock: MockClock
+) -> None:
+    tries: list[float] = []
+
+    @task(retry=Retry(attempts=attempts, backoff=0, jitter=0))
+    async def broken() -> None:
+        tries.append(trio.current_time())
+        raise OSError
+
+    await ran(broken)
+    assert [t - tries[0] for t in tries] == [0] * attempts
 
 
 # when
@@ -744,15 +782,16 @@ async def test_tasks_added_from_threads_are_counted_too() -> None:
     assert app.statistics().added == app.statistics().done == 200
 
 
-async def test_a_failing_task_is_idle_only_when_its_failure_was_told(
+async def test_failing_tasks_are_idle_only_when_each_failure_was_told(
     autojump_clock: MockClock,
 ) -> None:
     app = App()
     heard: list[str] = []
+    seconds = iter([1, 2])
 
     @app.on_task_error
     async def report(task: BackgroundTask, exc: BaseException) -> None:
-        await trio.sleep(1)
+        await trio.sleep(next(seconds))
         heard.append(task.name)
 
     async def broken() -> None:
@@ -760,12 +799,13 @@ async def test_a_failing_task_is_idle_only_when_its_failure_was_told(
 
     @app.get("/")
     async def root(tasks: BackgroundTasks) -> None:
-        tasks.add_task(broken)
+        tasks.start_soon(broken)
+        tasks.start_soon(broken)
 
     async with running(app) as client:
         await client("GET", "/")
         await app._lifetime.ledger.wait_idle()
-        assert len(heard) == 1
+        assert len(heard) == 2
         await app._lifetime.ledger.wait_idle()  # returns at once now
 
 

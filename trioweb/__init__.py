@@ -3,9 +3,10 @@
 The house, from the door down.  A module imports only from floors below its own;
 a test holds the imports against this picture:
 
-   10  __init__       the door: every public name, under its public name
-    9  testing        an app in a test, in memory
-    8  _app           the app: who answers; ASGI's door
+   11  __init__       the door: every public name, under its public name
+   10  testing        an app in a test, in memory
+    9  _app           the app: who answers; ASGI's door
+    8  _settings      the limits of app and server in one
     7  _registration  Router, Route                 _debug     the page of debug=True
     6  _inject        signature -> plan -> one call
     5  _lifetime      the app's nursery, the requests in it, what ends when
@@ -20,6 +21,8 @@ a test holds the imports against this picture:
        _grace         time to clean up
     0  _errors        every exception               _ledger    which task is in which state
        _headers  _limits  _callables  _context
+
+   server/ is the other wing: an ASGI server that knows nothing of the framework.
 """
 
 from ._app import App as App
@@ -31,7 +34,6 @@ from ._errors import (
     RequestValidationError as RequestValidationError,
 )
 from ._ledger import TaskStatistics as TaskStatistics
-from ._limits import Limits as Limits
 from ._markers import (
     Body as Body,
     Cookie as Cookie,
@@ -50,7 +52,9 @@ from ._response import (
     Response as Response,
     StreamingResponse as StreamingResponse,
 )
+from ._settings import Limits as Limits
 from ._tasks import Retry as Retry, TaskTimeout as TaskTimeout, task as task
+from .server import serve as serve
 
 __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets them
     "App",
@@ -79,6 +83,7 @@ __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets th
     "ClientDisconnect",
     "RegistrationError",
     "Limits",
+    "serve",
 ]
 
 for _name in __all__:

@@ -31,11 +31,11 @@ from ._grace import Grace, RunSync
 from ._inject import Plan
 from ._ledger import TaskStatistics
 from ._lifetime import AppLifetime, Endpoint
-from ._limits import Limits
 from ._registration import H, Route, Router
-from ._request import Receive, Request, Scope, Send, State, describe
+from ._request import Message, Receive, Request, Scope, Send, State, describe
 from ._response import JSONResponse, Response
 from ._routing import Matcher, Template, below_root, origin_form
+from ._settings import Limits
 
 logger = logging.getLogger("trioweb")
 
@@ -266,13 +266,13 @@ class App(Router):
         await receive()  # lifespan.startup
         phase = "startup"
         try:
-            self._lifetime = self._next_lifetime()
+            self._lifetime = self._next_lifetime(scope.get("drain_timeout"))
             manager = self._lifespan(self)
             async with sheltered(manager, "the lifespan", self._cleanup_timeout) as yielded:
                 self._yielded = dict(yielded or {})
                 scope.get("state", {}).update(self._yielded)
                 async with self._lifetime.open():
-                    await send({"type": "lifespan.startup.complete"})
+                    await send(self._startup_complete())
                     phase = "shutdown"
                     await receive()  # lifespan.shutdown
         except BaseException as exc:
@@ -281,12 +281,21 @@ class App(Router):
             return
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _next_lifetime(self) -> AppLifetime:
+    def _startup_complete(self) -> Message:
+        """With the times that a shutdown takes: a server that reads them needn't drain itself."""
+        return {
+            "type": "lifespan.startup.complete",
+            "drain_timeout": self._lifetime.drain_timeout,
+            "cleanup_timeout": self._cleanup_timeout,
+        }
+
+    def _next_lifetime(self, drain_timeout: float | None) -> AppLifetime:
+        """`drain_timeout`: what the server was told, if it was told any."""
         if self._lifetime.is_open:
             raise RuntimeError("this app is being served already; one App has one lifespan")
-        return self._new_lifetime()
+        return self._new_lifetime(drain_timeout)
 
-    def _new_lifetime(self) -> AppLifetime:
+    def _new_lifetime(self, drain_timeout: float | None = None) -> AppLifetime:
         runner = TaskRunner(
             max_threads=self.limits.max_task_threads,
             max_running=self.limits.max_running_tasks,
@@ -294,7 +303,9 @@ class App(Router):
             error_listeners=self._task_error_listeners,
         )
         grace = Grace(self._cleanup_timeout, self._run_sync)
-        return AppLifetime(runner, grace, drain_timeout=self._drain_timeout)
+        if drain_timeout is None:
+            drain_timeout = self._drain_timeout
+        return AppLifetime(runner, grace, drain_timeout=drain_timeout)
 
 
 @dataclass(frozen=True, slots=True)

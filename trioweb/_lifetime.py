@@ -90,7 +90,7 @@ class AppLifetime:
         self.is_open = False
         self.runner = runner
         self.grace = grace
-        self._drain_timeout = drain_timeout
+        self.drain_timeout = drain_timeout
         self._in_flight = 0
         # The requests whose handlers wait in the server's calls, and those beside them.
         self._inline: dict[Request, InlineCall] = {}
@@ -130,7 +130,7 @@ class AppLifetime:
             self._closing.report()
 
     async def _drain(self, scope: trio.CancelScope) -> None:
-        scope.deadline = trio.current_time() + self._drain_timeout
+        scope.deadline = trio.current_time() + self.drain_timeout
         self.grace.end_at(scope.deadline + self.grace.seconds)
         self._begin_closing()
         while self._in_flight:

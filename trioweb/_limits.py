@@ -4,7 +4,7 @@ Rules of this module:
 
 * A number that bounds what the network or the application can make us hold or
   wait for stands here, nowhere else.
-* What users may want to change is a field of `Limits`; the rest is fixed.
+* What users may want to change is a field of `AppLimits`; the rest is fixed.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ DEPARTURE_TIME = 0.001  # seconds
 MAX_QUERY_FIELDS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one app may be made to hold, passed as `App(limits=Limits(…))`.
+@dataclass(frozen=True, kw_only=True)
+class AppLimits:
+    """What one app may be made to hold.
 
     `max_body_size`: bytes of one request's body; past it the answer is 413.  A
     route can set its own.  `max_pending_tasks`: how many tasks may wait; past it
@@ -70,7 +70,7 @@ class Limits:
     max_task_threads: int = 20
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(AppLimits):
             value = getattr(self, field.name)
             if value is None and field.default is None:
                 continue

@@ -20,7 +20,7 @@ import inspect
 import logging
 import math
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, ClassVar, Literal, cast
@@ -154,12 +154,15 @@ class Response:
 
         False when the client is known to have left before.
         """
-        await _send_head(request, send, self._head(len(self.body)))
         has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         body = self.body if has_body else b""
-        # Past the last byte servers say "disconnect" to anybody who asks.
-        is_there = not (request._wants_delivery() and await request._has_left())
-        await _send_last(request, send, body)
+        try:
+            await _send_head(request, send, self._head(len(self.body)))
+            # Past the last byte servers say "disconnect" to anybody who asks.
+            is_there = not (request._wants_delivery() and await request._has_left())
+            await _send_last(request, send, body)
+        except OSError:
+            return False
         return is_there
 
     async def close(self, request: Request) -> None:
@@ -246,13 +249,12 @@ class StreamingResponse(Response):
         """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
         has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         try:
-            await _send_head(request, send, self._head(None))
-            is_whole = await self._send_chunks(request, send) if has_body else True
+            is_whole = await _was_taken(_send_head(request, send, self._head(None)))
+            if is_whole and has_body:
+                is_whole = await self._send_chunks(request, send)
         finally:
             await self.close(request)
-        if is_whole:
-            await _send_last(request, send, b"")
-        return is_whole
+        return is_whole and await _was_taken(_send_last(request, send, b""))
 
     async def close(self, request: Request) -> None:
         async with self._chunks.closing(request._grace):
@@ -279,8 +281,11 @@ class StreamingResponse(Response):
                 async with self._chunks.closing(request._grace) as chunks:
                     async for chunk in chunks:
                         body = _as_bytes(chunk, self, "so is each piece")
-                        await send({"type": "http.response.body", "body": body, "more_body": True})
-                    is_whole = True
+                        piece = {"type": "http.response.body", "body": body, "more_body": True}
+                        if not await _was_taken(send(piece)):
+                            break
+                    else:
+                        is_whole = True
             except Exception as exc:
                 failures.append(exc)
             # The last message makes Hypercorn say "disconnect" while the client is
@@ -397,6 +402,15 @@ async def _send_head(request: Request, send: Send, head: Message) -> None:
     except trio.Cancelled:
         request._answered = False  # a send that is cancelled has sent nothing
         raise
+
+
+async def _was_taken(sending: Awaitable[None]) -> bool:
+    """False where the client has left: some servers raise OSError then (ASGI's HTTP 2.4)."""
+    try:
+        await sending
+    except OSError:
+        return False
+    return True
 
 
 async def _send_last(request: Request, send: Send, body: bytes) -> None:

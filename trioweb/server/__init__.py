@@ -1,0 +1,26 @@
+"""An ASGI server for Trio: HTTP/1.0 and 1.1 over any Trio stream.
+
+A wing of its own: it knows ASGI, and nothing of the framework.
+
+    _server      serve: listeners, connections, the lifespan, their end
+    _connection  one connection: requests in, answers out
+    _exchange    one request: ASGI's receive and send      _listeners  _lifespan
+    _parsers     h11, httptools                            _scope
+    _output      response messages -> bytes                _transport  _access
+    _strict      what no parser may be left to judge
+    _limits      _errors      _asgi
+"""
+
+from ._errors import (
+    ClientGone as ClientGone,
+    ProtocolMisuse as ProtocolMisuse,
+    StartupFailed as StartupFailed,
+)
+from ._limits import ServerLimits as ServerLimits
+from ._server import Server as Server, serve as serve
+
+__all__ = ["ClientGone", "ProtocolMisuse", "Server", "ServerLimits", "StartupFailed", "serve"]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

@@ -1,0 +1,17 @@
+"""The words of ASGI 3 that the server speaks.
+
+Source: the ASGI specification, HTTP 2.4 and Lifespan 2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+RawFields = list[tuple[bytes, bytes]]
+
+HTTP_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
+LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}

@@ -1,0 +1,305 @@
+"""One connection: requests in, one after the other, answers out in order.
+
+Rules of this module:
+
+* A request is served on the connection's own task.  When the app's call goes on after
+  its response, the connection is handed to a fresh task, and the call left behind.
+* One request is in flight at a time; what is pipelined waits in the buffer, and each
+  costs a checkpoint, so that nobody is starved.
+* No task, timer or scope is made for a request.  The connection says until when it may
+  wait in `deadline`; the server's sweep cancels what is past it.
+* Contextvars that a request has set are gone before the next one.
+* A connection that nobody can take for whole is closed: after a bad request, after a
+  response that broke off, with a body that wasn't read.  What the client still sends is
+  read away first, for a while: a reset would take the answer with it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import math
+from typing import Any
+
+import trio
+
+from . import _limits, _strict
+from ._access import AccessLog, Answer
+from ._asgi import ASGIApp
+from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
+from ._exchange import Exchange
+from ._limits import ServerLimits
+from ._output import error_response
+from ._parsers import Parse
+from ._scope import Address, ScopeMaker, TrustedPeers
+from ._strict import Head
+from ._transport import Patience, Transport, send_all
+
+logger = logging.getLogger("trioweb.server")
+
+
+class Service:
+    """What the connections of one server share."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: ServerLimits,
+        parse: Parse,
+        root_path: str,
+        trusted: TrustedPeers | None,
+        access_log: AccessLog | None,
+    ) -> None:
+        self.app = app
+        self.limits = limits
+        self.parse = parse
+        self.root_path = root_path
+        self.trusted = trusted
+        self.access_log = access_log
+        self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
+        self.connections: set[Connection] = set()
+        self.requests_in_flight = 0
+        self.draining = False
+        # Who waits for a connection to come, or for one to go.
+        self.changed = trio.Event()
+
+    def notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+class Connection:
+    """One client's connection, over any transport."""
+
+    def __init__(
+        self,
+        service: Service,
+        transport: Transport,
+        *,
+        scheme: str = "http",
+        client: Address | None = None,
+        server: Address | None = None,
+    ) -> None:
+        self.deadline = math.inf  # until when it may wait
+        self.exchange: Exchange | None = None  # while one is in flight
+        self._service = service
+        self._transport = transport
+        self._peer = "-" if client is None else f"{client[0]}:{client[1]}"
+        self._scopes = ScopeMaker(
+            scheme=scheme,
+            client=client,
+            server=server,
+            root_path=service.root_path,
+            state=service.state,
+            trusted=service.trusted,
+        )
+        self._buffer = bytearray()
+        self._requests = 0
+        self._seen: Exchange | None = None  # what was in flight when the sweep came by
+        self._waiting = trio.CancelScope()
+        self._context = contextvars.copy_context()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request of which nothing has come."""
+        return self.exchange is None and not self._buffer and not self._transport.has_data()
+
+    def expire(self) -> None:
+        """It has waited for too long, or is idle when the server ends."""
+        self._waiting.cancel()
+
+    async def run(self, exchange: Exchange | None = None) -> None:
+        """Serve requests until the connection ends.
+
+        `exchange` is one that has its response, while the app's call goes on elsewhere.
+
+        Cancellation: what is in flight is cancelled, and the connection closed.
+        """
+        service = self._service
+        mine = self._waiting = trio.CancelScope()
+        service.connections.add(self)
+        service.notify()
+        try:
+            with mine:
+                await self._serve(exchange)
+            if mine.cancelled_caught and self._buffer:
+                await self._refuse(408, "the head of the request came too slowly")
+        except ClientGone:
+            pass
+        finally:
+            if self._waiting is mine:  # not handed over
+                await self._close()
+
+    async def _close(self) -> None:
+        self._service.connections.discard(self)
+        self._service.notify()
+        exchange = self.exchange
+        broken = exchange is not None and exchange.sent > 0 and not exchange.output.complete
+        await self._transport.close(abort=broken)
+
+    async def _serve(self, exchange: Exchange | None) -> None:
+        try:
+            if exchange is not None and not await self._finish(exchange):
+                return
+            while (raw := await self._next_head()) is not None:
+                exchange = await self._answer(raw)
+                if self.exchange is not exchange:
+                    return  # it was handed over meanwhile
+                if not await self._finish(exchange):
+                    return
+        except BadRequest as exc:
+            await self._refuse(exc.status, str(exc))
+
+    async def _next_head(self) -> bytes | None:
+        """The bytes of the next head; None when the client is done."""
+        self.exchange = None
+        trio.lowlevel.current_task().context = self._context.copy()
+        if self._buffer:
+            await trio.lowlevel.checkpoint()
+        elif self._service.draining and not self._transport.has_data():
+            return None
+        limits = self._service.limits
+        seconds = limits.idle_timeout if self._requests else limits.head_timeout
+        self.deadline = trio.current_time() + seconds
+        try:
+            return await self._read_head(limits)
+        finally:
+            self.deadline = math.inf
+
+    async def _read_head(self, limits: ServerLimits) -> bytes | None:
+        buffer = self._buffer
+        scanned = 0  # bytes of a head that isn't whole yet
+        while True:
+            if _strict.skip_empty_lines(buffer):
+                scanned = 0
+            if len(buffer) > scanned:
+                raw = _strict.cut_head(buffer, scanned, limits)
+                if raw is not None:
+                    return raw
+                if not scanned:
+                    self.deadline = trio.current_time() + limits.head_timeout
+                scanned = len(buffer)
+            data = await self._transport.receive()
+            if not buffer and _strict.is_whole_head(data, limits):
+                return data
+            if not data:
+                return None
+            buffer += data
+
+    async def _answer(self, raw: bytes) -> Exchange:
+        """Have the app answer one request."""
+        service = self._service
+        _strict.check_bytes(raw)
+        head = service.parse(raw)
+        framing = _strict.check_head(head, service.limits)
+        exchange = Exchange(service, self._transport, self._buffer, head, framing)
+        self.exchange = exchange
+        self._requests += 1
+        if self._requests >= service.limits.max_connection_requests:
+            exchange.output.keep_alive = False
+        since = trio.current_time() if service.access_log is not None else 0.0
+        await self._call_app(exchange, head)
+        if service.access_log is not None:
+            self._log(service.access_log, exchange, head, since)
+        return exchange
+
+    async def _call_app(self, exchange: Exchange, head: Head) -> None:
+        service = self._service
+        if service.requests_in_flight >= service.limits.max_requests:
+            await exchange.refuse(503, "The server is busy", (b"retry-after", b"1"))
+            return
+        service.requests_in_flight += 1
+        failure: BaseException | None = None
+        try:
+            await service.app(self._scopes.make(head), exchange.receive, exchange.send)
+        except BaseException as exc:
+            failure = _failure(exc)
+        finally:
+            if self.exchange is exchange:
+                service.requests_in_flight -= 1
+        if failure is not None or not exchange.output.complete:
+            await self._account_for(exchange, head, failure)
+
+    async def _account_for(
+        self, exchange: Exchange, head: Head, failure: BaseException | None
+    ) -> None:
+        """Say what became of the app's call, to the log and, if it can be, to the client."""
+        if failure is not None and not is_departure(failure):
+            logger.error("%s failed", _describe(head), exc_info=failure)
+        elif exchange.client_left:
+            logger.debug("%s: the client left before the end of the response", _describe(head))
+        else:
+            logger.error("%s: the app returned before the end of its response", _describe(head))
+        if not exchange.output.complete:
+            await exchange.refuse(500, "Internal Server Error")
+
+    def sweep(self, now: float, nursery: trio.Nursery) -> float:
+        """Look what has run long; until when there is nothing to look at again."""
+        if self.deadline <= now:
+            self.deadline = math.inf
+            self.expire()
+        elif self.exchange is not None and self.exchange is self._seen:
+            self._hand_over(nursery)
+        self._seen = self.exchange
+        return self.deadline
+
+    def _hand_over(self, nursery: trio.Nursery) -> None:
+        """Serve on in a task of its own, if the app's call outlives its response."""
+        exchange = self.exchange
+        if exchange is not None and exchange.output.complete:
+            self.exchange = None
+            self._waiting = trio.CancelScope()
+            self._service.requests_in_flight -= 1
+            nursery.start_soon(self.run, exchange)
+
+    async def _finish(self, exchange: Exchange) -> bool:
+        """Whether the connection can go on after this exchange."""
+        await exchange.wait_landed()
+        if exchange.output.complete and exchange.output.keep_alive:
+            if not exchange.has_unread_body:
+                return True
+            with trio.move_on_after(_limits.LINGER_TIME):
+                if await exchange.skip_body():
+                    return True
+        if exchange.has_unread_body or self._buffer or not exchange.output.complete:
+            await self._linger()
+        return False
+
+    async def _refuse(self, status: int, reason: str) -> None:
+        """Answer what is no request, and be done."""
+        answer = error_response(status, reason)
+        await send_all(self._transport, answer, Patience(self._service.limits.write_timeout))
+        if self._service.access_log is not None:
+            self._service.access_log.add(
+                Answer(self._peer, b"-", b"-", b"-", status, len(answer), 0.0)
+            )
+        await self._linger()
+
+    async def _linger(self) -> None:
+        """Say that nothing more is coming, and read away what the client still sends."""
+        with trio.move_on_after(_limits.LINGER_TIME):
+            await self._transport.send_eof()
+            budget = _limits.LINGER_SIZE
+            while budget > 0 and (data := await self._transport.receive()):
+                budget -= len(data)
+
+    def _log(self, log: AccessLog, exchange: Exchange, head: Head, since: float) -> None:
+        seconds = trio.current_time() - since
+        status, size = exchange.status, exchange.sent
+        log.add(Answer(self._peer, head.method, head.target, head.version, status, size, seconds))
+
+
+def _describe(head: Head) -> str:
+    """The request for people; the strict layer leaves only visible ASCII in it."""
+    return f"{head.method.decode('ascii')} {head.target.decode('ascii')}"
+
+
+def _failure(exc: BaseException) -> BaseException:
+    """What the app raised; cancellation and Ctrl-C go on, and what came with them is logged."""
+    failure, rest = split(exc)
+    if rest is None or is_stray(rest):
+        return exc
+    if failure is not None:
+        logger.error("failed while it was cancelled", exc_info=failure)
+    raise rest

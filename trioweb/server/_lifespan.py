@@ -1,0 +1,109 @@
+"""The app's lifespan, seen from the server (ASGI, Lifespan 2.0).
+
+Rules of this module:
+
+* An app that doesn't know lifespans is served without; one that says its startup
+  failed isn't served at all.
+* The lifespan is cancelled last, when nobody uses any more what it holds: a
+  cancellation from outside reaches it only by `cancel`.
+* An app may drain by itself: it says how long that may take when it has started
+  (`drain_timeout`, `cleanup_timeout` in `lifespan.startup.complete`).  Then it is told of
+  the shutdown while its requests are still in flight.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import trio
+
+from ._asgi import LIFESPAN_VERSIONS, ASGIApp, Message, Scope
+from ._errors import StartupFailed, split
+
+logger = logging.getLogger("trioweb.server")
+
+
+class Lifespan:
+    """One run of an app's lifespan."""
+
+    def __init__(self, app: ASGIApp, drain_timeout: float | None) -> None:
+        self.state: dict[str, Any] = {}
+        self.drains = False
+        self.drain_timeout = drain_timeout
+        self.cleanup_timeout: float | None = None
+        self.ended = trio.Event()
+        self.failure: str | None = None  # why it ended before it was told to, or badly
+        self._app = app
+        self._scope = trio.CancelScope()
+        self._started = False
+        self._asked = False
+        self._stopping = trio.Event()
+        self._task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Returns when the lifespan is over; "started" is when requests may be served.
+
+        Raises StartupFailed.
+        """
+        self._task_status = task_status
+        try:
+            with self._scope:
+                await self._call()
+        finally:
+            self.ended.set()
+        if not self._started:
+            raise StartupFailed(self.failure or "the app's lifespan was cancelled")
+
+    def stop(self) -> None:
+        """Tell the app to end."""
+        self._stopping.set()
+
+    def cancel(self) -> None:
+        """Make it end now; what it cleans up takes the time that it takes."""
+        self._scope.cancel()
+
+    async def _call(self) -> None:
+        scope: Scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS.copy(), "state": self.state}
+        if self.drain_timeout is not None:
+            scope["drain_timeout"] = self.drain_timeout
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as exc:
+            failure, rest = split(exc)
+            if rest is not None:
+                raise
+            self._heed_failure(failure)
+        if not self._started and self.failure is None:
+            # It returned, or raised, without a word: it knows no lifespans.
+            self._start()
+            await self._stopping.wait()
+        elif not self._stopping.is_set():
+            self.failure = self.failure or "the app's lifespan ended while it was served"
+
+    def _heed_failure(self, failure: BaseException | None) -> None:
+        if self._started:
+            logger.error("the app's lifespan failed", exc_info=failure)
+            self.failure = self.failure or f"the app's lifespan failed: {failure!r}"
+
+    def _start(self) -> None:
+        self._started = True
+        self._scope.shield = True
+        self._task_status.started()
+
+    async def _receive(self) -> Message:
+        if not self._asked:
+            self._asked = True
+            return {"type": "lifespan.startup"}
+        await self._stopping.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "lifespan.startup.complete" and not self._started:
+            self.drains = "drain_timeout" in message
+            self.drain_timeout = message.get("drain_timeout", self.drain_timeout)
+            self.cleanup_timeout = message.get("cleanup_timeout")
+            self._start()
+        elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
+            self.failure = message.get("message") or f"the app says {kind}"

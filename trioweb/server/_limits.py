@@ -1,0 +1,105 @@
+"""The limits of the server: each one a named constant with its unit.
+
+Rules of this module:
+
+* What a client can make the server hold, read, or wait for is bounded by a number
+  that stands here, nowhere else.
+* What users may want to change is a field of `ServerLimits`; the rest is fixed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+KIB = 1024  # bytes
+MIB = 1024 * KIB  # bytes
+
+# How much one read from a connection takes at most.
+READ_SIZE = 64 * KIB  # bytes
+
+# How much of what follows a request is read while its handler watches for the client leaving.
+READ_AHEAD = 64 * KIB  # bytes
+
+# A client that moves fewer bytes than this in a second uses up the time that it has.
+MIN_RATE = 1 * KIB  # bytes a second
+
+# So much is written at once to a stream that doesn't tell how much of it has gone out.
+WRITE_SIZE = 64 * KIB  # bytes
+
+# What a client still sends after an answer that leaves some of it unread is read and thrown
+# away: closing a socket with unread data resets it, and the client may lose the answer.
+LINGER_TIME = 2.0  # seconds
+LINGER_SIZE = 1 * MIB  # bytes
+
+# What of a request's body the app left unread may be skipped for the next request's sake.
+MAX_SKIPPED_BODY = 64 * KIB  # bytes
+
+# A chunk's size is written in so many hexadecimal digits, its line in so many bytes.
+MAX_CHUNK_DIGITS = 16
+MAX_CHUNK_LINE = 4 * KIB  # bytes
+
+# The longest method; the longest in IANA's registry has 17 characters.
+MAX_METHOD_SIZE = 32  # bytes
+
+# How long a TLS handshake may take.
+HANDSHAKE_TIME = 10.0  # seconds
+
+# How often the sweep looks for what has run out of time; no limit can be shorter.
+SWEEP_INTERVAL = 0.1  # seconds
+
+# How long a shutdown waits for what is in flight, where the app says nothing else.
+DRAIN_TIMEOUT = 20.0  # seconds
+
+# What is on its way when an app has drained still has to land.
+LANDING_TIME = 0.5  # seconds
+
+# How long accepting waits when the machine has no more files for connections.
+OUT_OF_FILES_PAUSE = 0.1  # seconds
+
+# Connections that wait in the kernel to be accepted.
+BACKLOG = 2048
+
+# Lines of the access log that wait to be written.
+MAX_WAITING_LOG_LINES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLimits:
+    """What clients may make the server hold or wait for.
+
+    Sizes are in bytes, times in seconds.  `max_target_size`: past it the answer is
+    414.  `max_head_size`, `max_fields`: 431.  `head_timeout`: for a whole head, then
+    408.  `body_timeout`, `write_timeout`: how long a client that neither sends nor
+    reads at least 1 KiB a second may keep a request waiting; then 408, or the
+    connection is closed.  `idle_timeout`: between two requests.  `max_connections`:
+    past it nothing is accepted.  `max_requests`: in flight; past it 503.
+    `max_connection_requests`: the last one's answer says `Connection: close`.
+    """
+
+    max_target_size: int = 8 * KIB
+    max_head_size: int = 16 * KIB
+    max_fields: int = 100
+    head_timeout: float = 10.0
+    body_timeout: float = 15.0
+    write_timeout: float = 30.0
+    idle_timeout: float = 5.0
+    max_connections: int = 1_000
+    max_requests: int = 256
+    max_connection_requests: int = 1_000
+
+    def __post_init__(self) -> None:
+        for field in fields(ServerLimits):
+            check = _check_seconds if field.name.endswith("timeout") else _check_count
+            check(field.name, getattr(self, field.name))
+
+
+def _check_seconds(name: str, value: object) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not SWEEP_INTERVAL <= value <= math.inf:  # type: ignore[operator]
+        raise ValueError(f"Limits({name}={value!r}): needs at least {SWEEP_INTERVAL} seconds")
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"Limits({name}={value!r}): needs a whole number of at least 1")

@@ -1,0 +1,222 @@
+"""What goes out: ASGI's response messages to bytes, without any I/O.
+
+Rules of this module:
+
+* Nothing is sent before all of the head was checked: names are tokens, values have no
+  CR, LF or NUL, the status is a final one (RFC 9110, 5 and 15).
+* The framing is the server's.  A length that the app declared is held to, to the
+  byte; `transfer-encoding` is never the app's.
+* HEAD, 204 and 304 have no body, whatever the app sends (RFC 9110, 6.4.1).
+* A small response is one piece of bytes: the head waits for the first piece of body.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import time
+from collections.abc import Iterable, Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+
+from ._asgi import Message
+from ._errors import ProtocolMisuse
+
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]++: [\t -~\x80-\xff]*+\r\n)*+")
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in HTTPStatus
+    if status >= 200
+}
+_WITHOUT_BODY = (204, 304)
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Framing(enum.Enum):
+    """How a client sees where the body ends."""
+
+    NO_BODY = enum.auto()
+    LENGTH = enum.auto()
+    CHUNKED = enum.auto()
+    CLOSE = enum.auto()  # the end of the connection is the end of the body
+
+
+class Output:
+    """The response to one request: give it ASGI's messages, send the bytes it returns.
+
+    Raises ProtocolMisuse for what can't be sent; then nothing of that message may be.
+    """
+
+    started = False
+    complete = False
+    _head = b""  # until it is sent
+    _declared: int | None = None  # bytes of the body, by the app's own word
+    _framing: Framing | None = None
+    _left = 0  # bytes of the body, where its length is known
+    _may_tell_length = True
+    _trailers = False
+    _body_is_over = False
+
+    def __init__(self, method: bytes, version: bytes, *, keep_alive: bool) -> None:
+        self._version = version
+        self._has_body = method != b"HEAD"
+        self.keep_alive = keep_alive
+
+    def start(self, message: Message) -> None:
+        """`http.response.start`; it is sent with the first piece of the body."""
+        if self.started:
+            raise ProtocolMisuse("http.response.start comes once")
+        status = message["status"]
+        self._head = _status_line(status) + self._fields(message.get("headers", ()))
+        self._has_body = self._has_body and status not in _WITHOUT_BODY
+        self._may_tell_length = status != 204
+        self._trailers = bool(message.get("trailers"))
+        self.started = True
+
+    def body(self, body: bytes, *, more: bool) -> bytes:
+        """`http.response.body`."""
+        if not self.started:
+            raise ProtocolMisuse("http.response.body comes after http.response.start")
+        if self._body_is_over:
+            raise ProtocolMisuse("http.response.body came with more_body=False before")
+        if self._framing is None:
+            head = self._head + self._choose_framing(len(body), more=more)
+            content = self._content(body, more=more)
+            self._head = b""
+            return head + content
+        return self._content(body, more=more)
+
+    def trailers(self, fields: Iterable[tuple[bytes, bytes]], *, more: bool) -> bytes:
+        """`http.response.trailers`, an extension of ASGI; dropped where no chunks are sent."""
+        if not self._body_is_over or self.complete:
+            raise ProtocolMisuse(
+                "http.response.trailers comes after the whole body, and was announced"
+            )
+        self.complete = not more
+        if self._framing is not Framing.CHUNKED:
+            return b""
+        lines = _checked([_line(name, value) for name, value in fields])
+        return lines if more else lines + b"\r\n"
+
+    def _fields(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The app's fields and a date, without those that frame the message."""
+        lines = []
+        has_date = False
+        for name, value in fields:
+            name = name.lower()
+            if name in _FRAMING:
+                self._heed(name, value)
+            else:
+                lines.append(_line(name, value))
+                has_date = has_date or name == b"date"
+        return _checked(lines) + (b"" if has_date else _date())
+
+    def _heed(self, name: bytes, value: bytes) -> None:
+        """What the app says of the framing."""
+        if name == b"content-length":
+            if self._declared is not None or not value.isdigit():
+                raise ProtocolMisuse(f"content-length is one number of bytes, not {value!r}")
+            self._declared = int(value)
+        elif name == b"connection":
+            options = [option.strip() for option in value.lower().split(b",")]
+            self.keep_alive = self.keep_alive and b"close" not in options
+
+    def _choose_framing(self, size: int, *, more: bool) -> bytes:
+        """Decide where the body will end, and say so: the last fields of the head."""
+        length = self._declared
+        if not self._has_body:
+            self._framing = Framing.NO_BODY
+            # HEAD and 304 may tell the length that there would have been, 204 may not.
+            fields = b"" if length is None or not self._may_tell_length else _length(length)
+        elif length is not None or not (more or self._trailers):
+            self._framing = Framing.LENGTH
+            self._left = size if length is None else length
+            fields = _length(self._left)
+        elif self._version == b"1.1":
+            self._framing = Framing.CHUNKED
+            fields = b"transfer-encoding: chunked\r\n"
+        else:
+            self._framing = Framing.CLOSE
+            self.keep_alive = False
+            fields = b""
+        return fields + self._connection()
+
+    def _connection(self) -> bytes:
+        if not self.keep_alive:
+            return b"connection: close\r\n\r\n"
+        return b"\r\n" if self._version == b"1.1" else b"connection: keep-alive\r\n\r\n"
+
+    def _content(self, body: bytes, *, more: bool) -> bytes:
+        if self._framing is Framing.CHUNKED:
+            content = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if not more:
+                content += b"0\r\n" if self._trailers else b"0\r\n\r\n"
+        elif self._framing is Framing.NO_BODY:
+            content = b""
+        else:
+            content = body
+            self._count(len(body), more=more)
+        if not more:
+            self._body_is_over = True
+            self.complete = not self._trailers
+        return content
+
+    def _count(self, size: int, *, more: bool) -> None:
+        if self._framing is Framing.LENGTH:
+            self._left -= size
+            if self._left < 0:
+                raise ProtocolMisuse(f"the body is {-self._left} bytes longer than content-length")
+            if self._left and not more:
+                raise ProtocolMisuse(f"the body is {self._left} bytes shorter than content-length")
+
+
+def _status_line(status: object) -> bytes:
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise ProtocolMisuse(f"{status!r} is no status of a final response: 200 to 999")
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    return b"%b: %b\r\n" % (name, value)
+
+
+def _length(size: int) -> bytes:
+    return b"content-length: %d\r\n" % size
+
+
+def _checked(lines: list[bytes]) -> bytes:
+    """All lines in one, once it is sure that they are so many fields, and nothing else."""
+    block = b"".join(lines)
+    if not _FIELDS.fullmatch(block) or block.count(b"\n") != len(lines):
+        bad = next(line for line in lines if not _FIELDS.fullmatch(line) or line.count(b"\n") != 1)
+        raise ProtocolMisuse(
+            f"{bad[:-2]!r} can't be sent: a field's name is a token, "
+            "its value has no control characters (CR, LF, NUL, …)"
+        )
+    return block
+
+
+class _Clock:
+    """The date field, made anew once a second."""
+
+    second = 0
+    field = b""
+
+
+def _date() -> bytes:
+    now = int(time.time())
+    if now != _Clock.second:
+        _Clock.second = now
+        _Clock.field = b"date: %s\r\n" % formatdate(now, usegmt=True).encode()
+    return _Clock.field
+
+
+def error_response(status: int, reason: str, fields: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """A whole response of the server's own, after which the connection closes."""
+    body = reason.encode("latin-1", "replace") + b"\n"
+    output = Output(b"GET", b"1.1", keep_alive=False)
+    own = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
+    output.start({"type": "http.response.start", "status": status, "headers": own})
+    return output.body(body, more=False)

@@ -1,0 +1,96 @@
+"""The parsers: h11, and httptools where it is installed, behind one seam.
+
+Rules of this module:
+
+* The seam is one function, `Parse`: the bytes of one whole head, checked by the
+  strict layer, to a `Head`; BadRequest if the parser finds fault all the same.
+* A parser never sees a body, nor two requests: what it might carry over from one to
+  the next is thrown away with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import h11
+
+from ._asgi import RawFields
+from ._errors import BadRequest
+from ._strict import Head, check_single_length
+
+Parse = Callable[[bytes], Head]
+ParserName = Literal["auto", "h11", "httptools"]
+
+
+def parser(name: ParserName) -> Parse:
+    """The parser of that name; `auto` is httptools where it is installed, else h11."""
+    if name == "h11":
+        return parse_with_h11
+    try:
+        return HttptoolsParser()
+    except ModuleNotFoundError:
+        if name == "auto":
+            return parse_with_h11
+        raise ModuleNotFoundError(
+            "the parser httptools is not installed: pip install 'trioweb[fast]', or --http h11"
+        ) from None
+
+
+def parse_with_h11(raw: bytes) -> Head:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw))
+    connection.receive_data(raw)
+    try:
+        request = connection.next_event()
+    except h11.RemoteProtocolError as exc:
+        raise BadRequest(exc.error_status_hint, str(exc)) from None
+    assert isinstance(request, h11.Request)  # the head is whole
+    check_single_length(raw)
+    return Head(request.method, request.target, request.http_version, list(request.headers))
+
+
+class HttptoolsParser:
+    """llhttp, called with one head after the other.
+
+    What it doesn't take as HTTP has it goes to h11: methods beyond its list, and
+    what it would leave the protocol for, CONNECT and Upgrade.
+    """
+
+    def __init__(self) -> None:
+        import httptools
+
+        self._errors: Any = httptools
+        self._renew()
+
+    def _renew(self) -> None:
+        self._parser = self._errors.HttpRequestParser(self)
+
+    def __call__(self, raw: bytes) -> Head:
+        self._target = b""
+        self._fields: RawFields = []
+        self._reusable = False
+        parser = self._parser
+        try:
+            parser.feed_data(raw)
+        except (self._errors.HttpParserUpgrade, self._errors.HttpParserInvalidMethodError):
+            self._renew()
+            return parse_with_h11(raw)
+        except self._errors.HttpParserError as exc:
+            self._renew()
+            raise BadRequest(400, str(exc)) from None
+        if not self._reusable:
+            self._renew()  # it waits for a body, or for the end of the connection
+        version = parser.get_http_version().encode()
+        return Head(parser.get_method(), self._target, version, self._fields)
+
+    # What llhttp calls.
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value.strip(b" \t")))
+
+    def on_message_complete(self) -> None:
+        # Asked later it has forgotten.
+        self._reusable = self._parser.should_keep_alive()

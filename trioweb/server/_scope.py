@@ -1,0 +1,127 @@
+"""ASGI's connection scope, from a head and where it came from.
+
+Rules of this module:
+
+* The path is the target's, percent-decoded once; what a client wrote is passed on as it
+  is, never interpreted.
+* A target that is a whole URL speaks for itself: its authority takes the place of the
+  Host field (RFC 9112, 3.2.2).
+* Forwarded headers count only from peers that are trusted, and of those only what the
+  nearest untrusted hop was told (X-Forwarded-For, read from the right).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote, unquote
+
+from ._asgi import HTTP_VERSIONS, RawFields, Scope
+from ._strict import Head, absolute_target
+
+Address = tuple[str, int | None]
+_EXTENSIONS = ("http.response.trailers",)
+
+
+class TrustedPeers:
+    """Who may say for whom a request was forwarded: addresses, networks, or `*` for all.
+
+    Raises ValueError for what is neither.
+    """
+
+    def __init__(self, peers: Iterable[str]) -> None:
+        peers = list(peers)
+        self._everyone = "*" in peers
+        self._networks = [ipaddress.ip_network(peer) for peer in peers if peer != "*"]
+
+    def trusts(self, host: str) -> bool:
+        if self._everyone:
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return host == ""  # a Unix socket's: whoever may open it is as near as the proxy
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self._networks)
+
+    def client(self, forwarded: list[str]) -> str | None:
+        """The last of the hops that nobody trusted has written; the first if all are trusted."""
+        for hop in reversed(forwarded):
+            if not self.trusts(hop):
+                return hop
+        return forwarded[0] if forwarded else None
+
+
+class ScopeMaker:
+    """Makes the scopes of one connection's requests."""
+
+    __slots__ = ("_base", "_root", "_root_raw", "_state", "_trusted")
+
+    def __init__(
+        self,
+        *,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        root_path: str,
+        state: dict[str, Any],
+        trusted: TrustedPeers | None,
+    ) -> None:
+        self._base = {"scheme": scheme, "client": client, "server": server, "root_path": root_path}
+        self._root = root_path
+        self._root_raw = quote(root_path).encode()
+        self._state = state
+        # Only for those whose word counts.
+        peer = client[0] if client else ""
+        self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
+
+    def make(self, head: Head) -> Scope:
+        method, target, version, fields = head
+        if not target.startswith(b"/"):
+            target, fields = _origin_form(target, fields)
+        raw_path, _, query = target.partition(b"#")[0].partition(b"?")
+        path = raw_path.decode("ascii")
+        scope: Scope = {
+            "type": "http",
+            "asgi": HTTP_VERSIONS.copy(),
+            "http_version": version.decode("ascii"),
+            "method": method.decode("ascii"),
+            "path": self._root + (unquote(path) if "%" in path else path),
+            "raw_path": self._root_raw + raw_path,
+            "query_string": query,
+            "headers": fields,
+            "extensions": {name: {} for name in _EXTENSIONS},
+            **self._base,
+        }
+        if self._state:
+            scope["state"] = self._state.copy()
+        if self._trusted is not None:
+            self._apply_forwarded(self._trusted, scope)
+        return scope
+
+    def _apply_forwarded(self, trusted: TrustedPeers, scope: Scope) -> None:
+        hops: list[str] = []
+        scheme = ""
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":
+                hops += [hop.strip() for hop in value.decode("latin-1").split(",")]
+            elif name == b"x-forwarded-proto":
+                scheme = value.decode("latin-1").rpartition(",")[2].strip().lower()
+        if scheme in ("http", "https"):
+            scope["scheme"] = scheme
+        host = trusted.client(hops)
+        if host:
+            # The port that the proxy saw isn't told.
+            scope["client"] = (host, 0)
+
+
+def _origin_form(target: bytes, fields: RawFields) -> tuple[bytes, RawFields]:
+    """A target that is a whole URL without its authority, which becomes the Host field."""
+    url = absolute_target(target)
+    if url is None:
+        return target, fields  # "*", or CONNECT's
+    authority, rest = url
+    others = [field for field in fields if field[0] != b"host"]
+    path = rest if rest.startswith(b"/") else b"/" + rest
+    return path, [(b"host", authority), *others]

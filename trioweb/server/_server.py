@@ -1,0 +1,318 @@
+"""The server: listeners, connections, the app's lifespan, and how they end.
+
+Rules of this module:
+
+* Everything lives in the nursery of `serve`: when it has returned, nothing is left.
+* Draining is one event; cancelling is one scope.  The first lets what is in flight end,
+  the second, or the end of the drain timeout, doesn't.
+* The lifespan closes after the last request.  An app that drains by itself is told of
+  the shutdown first, and is waited for (see `_lifespan`).
+* Time limits of connections are kept by one sweep over all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+
+import trio
+
+from . import _limits
+from ._access import AccessLog
+from ._asgi import ASGIApp
+from ._connection import Connection, Service
+from ._lifespan import Lifespan
+from ._limits import ServerLimits
+from ._listeners import AnySocket, Listener, open_listeners
+from ._parsers import ParserName, parser
+from ._scope import Address, TrustedPeers
+from ._transport import SocketTransport, StreamTransport, Transport
+
+logger = logging.getLogger("trioweb.server")
+
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Server:
+    """A server that runs; `serve` makes it, and gives it to `task_status`.
+
+    `urls`: where it listens.
+    """
+
+    def __init__(self, service: Service, lifespan: Lifespan) -> None:
+        self.urls: tuple[str, ...] = ()
+        self._service = service
+        self._lifespan = lifespan
+        self._stopping = trio.Event()
+        self._ended = trio.Event()
+        self._accepting = trio.CancelScope()
+        self._opening = 0  # connections that were accepted, and aren't served yet
+
+    async def shutdown(self) -> None:
+        """Drain: accept nothing more, let requests end, then cancel; returns when it's over.
+
+        Cancellation: stops waiting, the shutdown goes on.
+        """
+        self._stopping.set()
+        await self._ended.wait()
+
+    def cancel(self) -> None:
+        """Don't drain, or no longer: cancel what is in flight."""
+        self._stopping.set()
+        self._connections.cancel_scope.cancel()
+
+    async def wait_closed(self) -> None:
+        """Returns when the server has ended."""
+        await self._ended.wait()
+
+    async def _run(
+        self,
+        listeners: list[Listener],
+        ssl_context: ssl.SSLContext | None,
+        task_status: trio.TaskStatus[Server],
+    ) -> None:
+        try:
+            async with trio.open_nursery() as outer:
+                await outer.start(self._lifespan.run)
+                self._service.state = self._lifespan.state
+                try:
+                    await self._run_connections(listeners, ssl_context, task_status)
+                except BaseException:
+                    self._lifespan.cancel()
+                    raise
+                self._lifespan.stop()
+        finally:
+            self._ended.set()
+        if self._lifespan.failure is not None:
+            raise RuntimeError(self._lifespan.failure)
+
+    async def _run_connections(
+        self,
+        listeners: list[Listener],
+        ssl_context: ssl.SSLContext | None,
+        task_status: trio.TaskStatus[Server],
+    ) -> None:
+        async with trio.open_nursery() as system:
+            async with trio.open_nursery() as self._connections:
+                system.start_soon(self._sweep)
+                system.start_soon(self._pass_on_cancellation)
+                for listener in listeners:
+                    system.start_soon(self._accept, listener, ssl_context)
+                self.urls = tuple(listener.url for listener in listeners)
+                logger.info("listening on %s", ", ".join(self.urls))
+                task_status.started(self)
+                await self._wait_for_the_end(system)
+                await self._drain(listeners, ssl_context)
+            system.cancel_scope.cancel()
+
+    async def _wait_for_the_end(self, system: trio.Nursery) -> None:
+        system.start_soon(self._stop_after_lifespan)
+        await self._stopping.wait()
+
+    async def _stop_after_lifespan(self) -> None:
+        await self._lifespan.ended.wait()
+        self._stopping.set()
+
+    async def _pass_on_cancellation(self) -> None:
+        """An app that drains by itself is cancelled together with its requests."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self._lifespan.drains:
+                self._lifespan.cancel()
+
+    async def _drain(self, listeners: list[Listener], ssl_context: ssl.SSLContext | None) -> None:
+        """Let what is in flight end, until the end of the drain timeout."""
+        lifespan = self._lifespan
+        self._accepting.cancel()
+        for listener in listeners:
+            # Who is connected already hasn't come too late.
+            self._accept_ready(listener, ssl_context)
+            listener.close()
+        self._service.draining = True
+        for connection in tuple(self._service.connections):
+            if connection.is_idle:
+                connection.expire()
+        seconds = lifespan.drain_timeout
+        if lifespan.drains:
+            lifespan.stop()
+            await lifespan.ended.wait()
+            seconds = _limits.LANDING_TIME
+        elif seconds is None:
+            seconds = _limits.DRAIN_TIMEOUT
+        self._connections.cancel_scope.deadline = trio.current_time() + seconds
+
+    async def _accept(self, listener: Listener, ssl_context: ssl.SSLContext | None) -> None:
+        service = self._service
+        with self._accepting:
+            while True:
+                while self._places_left <= 0:
+                    await service.changed.wait()
+                await trio.lowlevel.wait_readable(listener.socket)
+                try:
+                    self._accept_ready(listener, ssl_context)
+                except OSError as exc:
+                    logger.error("can't accept connections for a while: %s", exc)
+                    await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
+
+    @property
+    def _places_left(self) -> int:
+        taken = len(self._service.connections) + self._opening
+        return self._service.limits.max_connections - taken
+
+    def _accept_ready(self, listener: Listener, ssl_context: ssl.SSLContext | None) -> None:
+        """Accept all that wait.  Raises OSError when there are no more files."""
+        while self._places_left > 0:
+            try:
+                sock, address = listener.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in _OUT_OF_FILES:
+                    raise
+                continue  # this one has left already
+            self._opening += 1
+            self._connections.start_soon(self._handle, sock, address, listener, ssl_context)
+
+    async def _handle(
+        self,
+        sock: socket.socket,
+        address: object,
+        listener: Listener,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        sock.setblocking(False)
+        client: Address | None = None
+        if isinstance(address, tuple):
+            client = (address[0], address[1])
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            transport: Transport = SocketTransport(sock)
+            if ssl_context is not None:
+                transport = StreamTransport(await _encrypted(sock, ssl_context))
+        except trio.BrokenResourceError:
+            return
+        finally:
+            self._opening -= 1
+        await self._serve(transport, client, listener.address, encrypted=ssl_context is not None)
+
+    async def _serve(
+        self,
+        transport: Transport,
+        client: Address | None,
+        server: Address | None,
+        *,
+        encrypted: bool,
+    ) -> None:
+        scheme = "https" if encrypted else "http"
+        connection = Connection(
+            self._service, transport, scheme=scheme, client=client, server=server
+        )
+        try:
+            await connection.run()
+        except Exception:
+            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
+
+    async def _sweep(self) -> None:
+        """Cancel what has waited for too long, and whatever else nobody does for each request."""
+        service = self._service
+        while True:
+            if not service.connections:
+                await service.changed.wait()
+            now = trio.current_time()
+            again = now + _limits.SWEEP_INTERVAL
+            for connection in tuple(service.connections):
+                again = min(again, connection.sweep(now, self._connections))
+            if service.access_log is not None:
+                service.access_log.flush()
+            await trio.sleep_until(again)
+
+
+def _own_limits(app: ASGIApp) -> ServerLimits:
+    """An app may bring its limits, as an attribute of that name."""
+    limits = getattr(app, "limits", None)
+    return limits if isinstance(limits, ServerLimits) else ServerLimits()
+
+
+async def _encrypted(
+    sock: socket.socket, context: ssl.SSLContext
+) -> trio.SSLStream[trio.SocketStream]:
+    """The stream after its handshake.  Raises BrokenResourceError if that fails."""
+    stream = trio.SSLStream(
+        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
+        context,
+        server_side=True,
+        https_compatible=True,
+    )
+    with trio.move_on_after(_limits.HANDSHAKE_TIME):
+        try:
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+    await trio.aclose_forcefully(stream)
+    raise trio.BrokenResourceError("the TLS handshake took too long")
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    uds: str | os.PathLike[str] | None = None,
+    sockets: Iterable[AnySocket] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    limits: ServerLimits | None = None,
+    http: ParserName = "auto",
+    reuse_port: bool = False,
+    root_path: str = "",
+    forwarded_allow_ips: Iterable[str] = ("127.0.0.1", "::1"),
+    access_log: bool = False,
+    drain_timeout: float | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI 3 app that runs on Trio, until `Server.shutdown` or cancellation.
+
+    `await nursery.start(serve, app)` returns the `Server` once it listens.  It listens on
+    `host` and `port` (None: on all addresses; 0: on a port of the system's choice), or
+    on the Unix socket `uds` and the `sockets` given: bound sockets, or their file
+    descriptors, which are the server's from then on.  `limits`: those of the app, by
+    default, if it has any.  `forwarded_allow_ips`: the peers, as addresses or networks,
+    whose X-Forwarded-For and -Proto count; `*` for all.  `drain_timeout`: for how many
+    seconds a shutdown waits for what is in flight; an app that drains by itself has a
+    setting of its own, and this one overrides it.
+
+    Error handling: raises OSError if it can't listen, RuntimeError if the app's lifespan
+    fails; what a request raises is logged by `trioweb.server`.
+
+    Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
+    """
+    service = Service(
+        app,
+        limits=limits or _own_limits(app),
+        parse=parser(http),
+        root_path=root_path.rstrip("/"),
+        trusted=TrustedPeers(forwarded_allow_ips),
+        access_log=AccessLog() if access_log else None,
+    )
+    listeners = await open_listeners(
+        host=host,
+        port=port,
+        uds=uds,
+        sockets=sockets,
+        ssl_context=ssl_context,
+        reuse_port=reuse_port,
+    )
+    try:
+        server = Server(service, Lifespan(app, drain_timeout))
+        await server._run(listeners, ssl_context, task_status)
+    finally:
+        for listener in listeners:
+            listener.close()
+        if service.access_log is not None:
+            service.access_log.flush()

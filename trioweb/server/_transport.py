@@ -1,0 +1,191 @@
+"""Transports: a socket without a detour, or any Trio stream, behind one seam.
+
+Rules of this module:
+
+* A socket's bytes go out at once where the kernel takes them: no checkpoint, no
+  scope.  Whoever sends piece after piece makes a checkpoint between them.
+* The operating system's errors end here: what comes out is `ClientGone`.
+* Whoever waits for a client does it with `Patience`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import Protocol
+
+import trio
+
+from . import _limits
+from ._errors import ClientGone
+
+# Switched on, and no time to linger: closing resets.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Transport(Protocol):
+    """One connection's bytes.  Cancelling `send_some` may lose what it was given."""
+
+    async def receive(self) -> bytes:
+        """Some bytes; none when the client has closed its side."""
+        ...
+
+    def send_nowait(self, data: bytes) -> int:
+        """How many bytes were taken at once."""
+        ...
+
+    async def send_some(self, data: memoryview) -> int:
+        """Wait until at least one byte was taken; how many were."""
+        ...
+
+    def has_data(self) -> bool:
+        """Whether bytes are known to wait."""
+        ...
+
+    async def send_eof(self) -> None:
+        """Say that nothing more is coming."""
+        ...
+
+    async def close(self, *, abort: bool = False) -> None:
+        """Give the connection up.  `abort`: so that the client can't take it for a good end."""
+        ...
+
+
+class SocketTransport:
+    """A connected, non-blocking socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    async def receive(self) -> bytes:
+        # Waiting first: a client that answers our answer hasn't done so yet.
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    return self._socket.recv(_limits.READ_SIZE)
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError) as exc:
+            raise ClientGone("the client has left") from exc
+
+    def send_nowait(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise ClientGone("the client has left") from exc
+
+    async def send_some(self, data: memoryview) -> int:
+        try:
+            while True:
+                await trio.lowlevel.wait_writable(self._socket)
+                try:
+                    return self._socket.send(data)
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError) as exc:
+            raise ClientGone("the client has left") from exc
+
+    def has_data(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    async def send_eof(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as exc:
+            raise ClientGone("the client has left") from exc
+
+    async def close(self, *, abort: bool = False) -> None:
+        if abort:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+class StreamTransport:
+    """Any Trio stream: TLS, or a pair of memory streams."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(_limits.READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ClientGone("the client has left") from exc
+
+    def send_nowait(self, data: bytes) -> int:
+        return 0
+
+    async def send_some(self, data: memoryview) -> int:
+        # A stream doesn't tell how much of it went out, so it's given a little at a time.
+        piece = bytes(data[: _limits.WRITE_SIZE])
+        try:
+            await self._stream.send_all(piece)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ClientGone("the client has left") from exc
+        return len(piece)
+
+    def has_data(self) -> bool:
+        return False
+
+    async def send_eof(self) -> None:
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            try:
+                await self._stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                raise ClientGone("the client has left") from exc
+
+    async def close(self, *, abort: bool = False) -> None:
+        if abort:
+            await trio.aclose_forcefully(self._stream)
+            return
+        # TLS says goodbye first, which the client may not take.
+        saying_goodbye = trio.move_on_after(_limits.LINGER_TIME, shield=True)
+        with saying_goodbye, contextlib.suppress(trio.BrokenResourceError):
+            await self._stream.aclose()
+
+
+class Patience:
+    """How long a client may keep us waiting; what it moves buys time back, up to the whole.
+
+    So the limit holds for a client that stalls as for one that sends a byte now and
+    then: below `MIN_RATE` the time runs out.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._left = seconds
+        self._since = 0.0
+
+    def scope(self) -> trio.CancelScope:
+        """For one wait; it's cancelled when the time has run out."""
+        self._since = trio.current_time()
+        return trio.CancelScope(deadline=self._since + self._left)
+
+    def moved(self, count: int) -> None:
+        """The wait is over, and so many bytes came of it."""
+        waited = trio.current_time() - self._since
+        self._left = min(self._seconds, self._left - waited + count / _limits.MIN_RATE)
+
+
+async def send_all(transport: Transport, data: bytes, patience: Patience) -> None:
+    """Send all of it.  ClientGone when the client doesn't read it."""
+    sent = transport.send_nowait(data)
+    if sent < len(data):
+        await send_rest(transport, memoryview(data)[sent:], patience)
+
+
+async def send_rest(transport: Transport, rest: memoryview, patience: Patience) -> None:
+    while rest:
+        with patience.scope() as scope:
+            count = await transport.send_some(rest)
+        if scope.cancelled_caught:
+            raise ClientGone("the client doesn't read what it is sent")
+        patience.moved(count)
+        rest = rest[count:]
