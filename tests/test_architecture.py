@@ -13,6 +13,7 @@ from . import architecture
 FLOORS = {
     "__init__": 11,
     "testing": 10,
+    "_wire": 9,
     "_app": 9,
     "_settings": 8,
     "_debug": 7,

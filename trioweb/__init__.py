@@ -6,6 +6,7 @@ a test holds the imports against this picture:
    11  __init__       the door: every public name, under its public name
    10  testing        an app in a test, in memory
     9  _app           the app: who answers; ASGI's door
+       _wire          an app behind the server, in memory
     8  _settings      the limits of app and server in one
     7  _registration  Router, Route                 _debug     the page of debug=True
     6  _inject        signature -> plan -> one call

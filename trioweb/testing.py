@@ -46,8 +46,19 @@ from ._app import App
 from ._background import BackgroundTask
 from ._headers import Headers, checked_value, parse_cookies
 from ._request import Message, Scope
+from ._settings import Limits
+from ._wire import Wire
+from .server import ParserName
 
-__all__ = ["Client", "ClientResponse", "IncompleteResponse", "RequestOptions", "client"]
+__all__ = [
+    "Client",
+    "ClientResponse",
+    "ConnectedClient",
+    "IncompleteResponse",
+    "RequestOptions",
+    "client",
+    "connect",
+]
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Fields = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -110,10 +121,38 @@ async def client(
     `cleanup_timeout`.
     """
     c = Client(app, asgi or app, base_url, headers)
+    async with _running(app, c, threads=threads):
+        yield c
+
+
+@asynccontextmanager
+async def connect(
+    app: App,
+    *,
+    asgi: ASGIApp | None = None,
+    http: ParserName = "auto",
+    limits: Limits | None = None,
+    threads: bool = False,
+    base_url: str = "http://testserver",
+    headers: Fields = (),
+) -> AsyncIterator[ConnectedClient]:
+    """As `client`, but through the embedded server: each request is HTTP over a memory stream.
+
+    So the limits of the server hold, and bytes can be sent that no client would
+    send.  `http` is the parser, `limits` those of the app by default.
+    """
+    wire = Wire(asgi or app, limits or app.limits, http)
+    c = ConnectedClient(app, wire, base_url, headers)
+    async with _running(app, c, threads=threads):
+        yield c
+
+
+@asynccontextmanager
+async def _running(app: App, c: Client, *, threads: bool) -> AsyncIterator[None]:
     with _attached(app, c, threads=threads):
         async with _open_nursery() as nursery:
             await c._start(nursery)
-            yield c
+            yield
             await c.shutdown()
 
 
@@ -251,6 +290,18 @@ class Client:
             finally:
                 self._calls.discard(call)
                 exchange.close()
+
+
+class ConnectedClient(Client):
+    """A client of the embedded server.  Made by `connect`."""
+
+    def __init__(self, app: App, wire: Wire, base_url: str, headers: Fields) -> None:
+        super().__init__(app, wire, base_url, headers)
+        self._wire = wire
+
+    def open_stream(self) -> trio.abc.HalfCloseableStream:
+        """The client's end of a new connection, for bytes of your own."""
+        return self._wire.open_stream()
 
 
 class ClientResponse(AsyncIterator[bytes]):

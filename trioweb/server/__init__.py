@@ -17,10 +17,19 @@ from ._errors import (
     StartupFailed as StartupFailed,
 )
 from ._limits import ServerLimits as ServerLimits
+from ._parsers import ParserName as ParserName
 from ._server import Server as Server, serve as serve
 
-__all__ = ["ClientGone", "ProtocolMisuse", "Server", "ServerLimits", "StartupFailed", "serve"]
+__all__ = [
+    "ClientGone",
+    "ParserName",
+    "ProtocolMisuse",
+    "Server",
+    "ServerLimits",
+    "StartupFailed",
+    "serve",
+]
 
-for _name in __all__:
+for _name in set(__all__) - {"ParserName"}:
     globals()[_name].__module__ = __name__
 del _name

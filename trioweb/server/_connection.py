@@ -96,6 +96,7 @@ class Connection:
         )
         self._buffer = bytearray()
         self._requests = 0
+        self._late_head: bytes | None = None
         self._seen: Exchange | None = None  # what was in flight when the sweep came by
         self._waiting = trio.CancelScope()
         self._context = contextvars.copy_context()
@@ -123,7 +124,9 @@ class Connection:
         try:
             with mine:
                 await self._serve(exchange)
-            if mine.cancelled_caught and self._buffer:
+            if self._late_head is not None:
+                await self._serve_late(self._late_head)
+            elif mine.cancelled_caught and self._buffer:
                 await self._refuse(408, "the head of the request came too slowly")
         except ClientGone:
             pass
@@ -143,11 +146,25 @@ class Connection:
             if exchange is not None and not await self._finish(exchange):
                 return
             while (raw := await self._next_head()) is not None:
+                if self._waiting.cancel_called:
+                    # It came in the moment in which the waiting ended.
+                    self._late_head = raw
+                    await trio.lowlevel.checkpoint()
                 exchange = await self._answer(raw)
                 if self.exchange is not exchange:
                     return  # it was handed over meanwhile
                 if not await self._finish(exchange):
                     return
+        except BadRequest as exc:
+            await self._refuse(exc.status, str(exc))
+
+    async def _serve_late(self, raw: bytes) -> None:
+        """Serve a request whose connection was to end, out of the scope that ended it."""
+        try:
+            exchange = await self._answer(raw)
+            if self.exchange is exchange:
+                exchange.output.keep_alive = False
+                await self._finish(exchange)
         except BadRequest as exc:
             await self._refuse(exc.status, str(exc))
 

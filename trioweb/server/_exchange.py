@@ -55,6 +55,7 @@ class Exchange:
     _disconnected = False
     _reading: Patience | None = None
     _writing: Patience | None = None
+    _is_writing = False
     _listening: trio.CancelScope | None = None
     _landed: trio.Event | None = None
 
@@ -114,6 +115,8 @@ class Exchange:
         kind = message["type"]
         if self.gone:
             raise ClientGone("the client has left")
+        if self._is_writing:
+            raise ProtocolMisuse("another task is within send; messages have an order")
         if kind == "http.response.start":
             self.output.start(message)
             self.status = message["status"]
@@ -170,7 +173,9 @@ class Exchange:
     async def _write_rest(self, rest: memoryview) -> None:
         if self._writing is None:
             self._writing = Patience(self._service.limits.write_timeout)
+        self._is_writing = True
         await send_rest(self._transport, rest, self._writing)
+        self._is_writing = False
 
     async def _receive_piece(self, body: Body) -> Message:
         try:

@@ -53,7 +53,12 @@ class Lifespan:
         finally:
             self.ended.set()
         if not self._started:
-            raise StartupFailed(self.failure or "the app's lifespan was cancelled")
+            self.check()
+
+    def check(self) -> None:
+        """Raises StartupFailed, or RuntimeError, if it didn't go as it should."""
+        if self.failure is not None:
+            raise RuntimeError(self.failure) if self._started else StartupFailed(self.failure)
 
     def stop(self) -> None:
         """Tell the app to end."""

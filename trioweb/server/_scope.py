@@ -41,7 +41,8 @@ class TrustedPeers:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return host == ""  # a Unix socket's: whoever may open it is as near as the proxy
+            # A Unix socket's: whoever may open it is as near as a proxy on this machine.
+            return host == "" and bool(self._networks)
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._networks)
 

@@ -12,12 +12,13 @@ Rules of this module:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import trio
 
@@ -25,6 +26,7 @@ from . import _limits
 from ._access import AccessLog
 from ._asgi import ASGIApp
 from ._connection import Connection, Service
+from ._errors import StartupFailed
 from ._lifespan import Lifespan
 from ._limits import ServerLimits
 from ._listeners import AnySocket, Listener, open_listeners
@@ -64,6 +66,8 @@ class Server:
         """Don't drain, or no longer: cancel what is in flight."""
         self._stopping.set()
         self._connections.cancel_scope.cancel()
+        if self._lifespan.drains:
+            self._lifespan.cancel()
 
     async def wait_closed(self) -> None:
         """Returns when the server has ended."""
@@ -71,28 +75,38 @@ class Server:
 
     async def _run(
         self,
-        listeners: list[Listener],
+        listeners: Sequence[Listener],
+        ssl_context: ssl.SSLContext | None,
+        task_status: trio.TaskStatus[Server],
+    ) -> None:
+        lifespan = self._lifespan
+        try:
+            async with trio.open_nursery() as outer:
+                # What it raises would come out in a group.
+                with contextlib.suppress(StartupFailed):
+                    await outer.start(lifespan.run)
+                    self._service.state = lifespan.state
+                    await self._run_within_lifespan(listeners, ssl_context, task_status)
+        finally:
+            self._ended.set()
+        lifespan.check()
+
+    async def _run_within_lifespan(
+        self,
+        listeners: Sequence[Listener],
         ssl_context: ssl.SSLContext | None,
         task_status: trio.TaskStatus[Server],
     ) -> None:
         try:
-            async with trio.open_nursery() as outer:
-                await outer.start(self._lifespan.run)
-                self._service.state = self._lifespan.state
-                try:
-                    await self._run_connections(listeners, ssl_context, task_status)
-                except BaseException:
-                    self._lifespan.cancel()
-                    raise
-                self._lifespan.stop()
-        finally:
-            self._ended.set()
-        if self._lifespan.failure is not None:
-            raise RuntimeError(self._lifespan.failure)
+            await self._run_connections(listeners, ssl_context, task_status)
+        except BaseException:
+            self._lifespan.cancel()
+            raise
+        self._lifespan.stop()
 
     async def _run_connections(
         self,
-        listeners: list[Listener],
+        listeners: Sequence[Listener],
         ssl_context: ssl.SSLContext | None,
         task_status: trio.TaskStatus[Server],
     ) -> None:
@@ -103,7 +117,8 @@ class Server:
                 for listener in listeners:
                     system.start_soon(self._accept, listener, ssl_context)
                 self.urls = tuple(listener.url for listener in listeners)
-                logger.info("listening on %s", ", ".join(self.urls))
+                if listeners:
+                    logger.info("listening on %s", ", ".join(self.urls))
                 task_status.started(self)
                 await self._wait_for_the_end(system)
                 await self._drain(listeners, ssl_context)
@@ -125,7 +140,9 @@ class Server:
             if self._lifespan.drains:
                 self._lifespan.cancel()
 
-    async def _drain(self, listeners: list[Listener], ssl_context: ssl.SSLContext | None) -> None:
+    async def _drain(
+        self, listeners: Sequence[Listener], ssl_context: ssl.SSLContext | None
+    ) -> None:
         """Let what is in flight end, until the end of the drain timeout."""
         lifespan = self._lifespan
         self._accepting.cancel()
@@ -189,7 +206,8 @@ class Server:
         client: Address | None = None
         if isinstance(address, tuple):
             client = (address[0], address[1])
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # a client that has left already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             transport: Transport = SocketTransport(sock)
             if ssl_context is not None:
@@ -198,20 +216,32 @@ class Server:
             return
         finally:
             self._opening -= 1
-        await self._serve(transport, client, listener.address, encrypted=ssl_context is not None)
+        scheme = "http" if ssl_context is None else "https"
+        await self._serve(
+            Connection(
+                self._service, transport, scheme=scheme, client=client, server=listener.address
+            )
+        )
 
-    async def _serve(
+    def serve_stream(
         self,
-        transport: Transport,
-        client: Address | None,
-        server: Address | None,
+        stream: trio.abc.Stream,
         *,
-        encrypted: bool,
+        scheme: str = "http",
+        client: Address | None = None,
+        server: Address | None = None,
     ) -> None:
-        scheme = "https" if encrypted else "http"
+        """Take over a connection that was accepted elsewhere; the stream is the server's now.
+
+        `client` and `server` are (host, port), for ASGI's scope.
+        """
+        transport = StreamTransport(stream)
         connection = Connection(
             self._service, transport, scheme=scheme, client=client, server=server
         )
+        self._connections.start_soon(self._serve, connection)
+
+    async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
         except Exception:
@@ -221,14 +251,14 @@ class Server:
         """Cancel what has waited for too long, and whatever else nobody does for each request."""
         service = self._service
         while True:
+            if service.access_log is not None:
+                service.access_log.flush()
             if not service.connections:
                 await service.changed.wait()
             now = trio.current_time()
             again = now + _limits.SWEEP_INTERVAL
             for connection in tuple(service.connections):
                 again = min(again, connection.sweep(now, self._connections))
-            if service.access_log is not None:
-                service.access_log.flush()
             await trio.sleep_until(again)
 
 
@@ -292,14 +322,6 @@ async def serve(
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """
-    service = Service(
-        app,
-        limits=limits or _own_limits(app),
-        parse=parser(http),
-        root_path=root_path.rstrip("/"),
-        trusted=TrustedPeers(forwarded_allow_ips),
-        access_log=AccessLog() if access_log else None,
-    )
     listeners = await open_listeners(
         host=host,
         port=port,
@@ -309,10 +331,48 @@ async def serve(
         reuse_port=reuse_port,
     )
     try:
-        server = Server(service, Lifespan(app, drain_timeout))
-        await server._run(listeners, ssl_context, task_status)
+        await run_server(
+            app,
+            listeners,
+            ssl_context=ssl_context,
+            limits=limits,
+            http=http,
+            root_path=root_path,
+            forwarded_allow_ips=forwarded_allow_ips,
+            access_log=access_log,
+            drain_timeout=drain_timeout,
+            task_status=task_status,
+        )
     finally:
         for listener in listeners:
             listener.close()
+
+
+async def run_server(
+    app: ASGIApp,
+    listeners: Sequence[Listener],
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    limits: ServerLimits | None = None,
+    http: ParserName = "auto",
+    root_path: str = "",
+    forwarded_allow_ips: Iterable[str] = (),
+    access_log: bool = False,
+    drain_timeout: float | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """`serve` with listeners that are open already, or with none."""
+    service = Service(
+        app,
+        limits=limits or _own_limits(app),
+        parse=parser(http),
+        root_path=root_path.rstrip("/"),
+        trusted=TrustedPeers(forwarded_allow_ips),
+        access_log=AccessLog() if access_log else None,
+    )
+    try:
+        server = Server(service, Lifespan(app, drain_timeout))
+        await server._run(listeners, ssl_context, task_status)
+    finally:
         if service.access_log is not None:
             service.access_log.flush()

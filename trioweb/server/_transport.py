@@ -146,9 +146,8 @@ class StreamTransport:
         if abort:
             await trio.aclose_forcefully(self._stream)
             return
-        # TLS says goodbye first, which the client may not take.
-        saying_goodbye = trio.move_on_after(_limits.LINGER_TIME, shield=True)
-        with saying_goodbye, contextlib.suppress(trio.BrokenResourceError):
+        # TLS says goodbye first, which the client may not take; cancelled, it closes all the same.
+        with trio.move_on_after(_limits.LINGER_TIME), contextlib.suppress(trio.BrokenResourceError):
             await self._stream.aclose()
 
 
