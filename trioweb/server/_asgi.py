@@ -13,5 +13,4 @@ Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 RawFields = list[tuple[bytes, bytes]]
 
-HTTP_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}

@@ -119,6 +119,7 @@ class Connection:
         """
         service = self._service
         mine = self._waiting = trio.CancelScope()
+        self._task = trio.lowlevel.current_task()
         service.connections.add(self)
         service.notify()
         try:
@@ -171,7 +172,7 @@ class Connection:
     async def _next_head(self) -> bytes | None:
         """The bytes of the next head; None when the client is done."""
         self.exchange = None
-        trio.lowlevel.current_task().context = self._context.copy()
+        self._task.context = self._context.copy()
         if self._buffer:
             await trio.lowlevel.checkpoint()
         elif self._service.draining and not self._transport.has_data():
@@ -188,7 +189,7 @@ class Connection:
         buffer = self._buffer
         scanned = 0  # bytes of a head that isn't whole yet
         while True:
-            if _strict.skip_empty_lines(buffer):
+            if buffer and _strict.skip_empty_lines(buffer):
                 scanned = 0
             if len(buffer) > scanned:
                 raw = _strict.cut_head(buffer, scanned, limits)
@@ -272,14 +273,16 @@ class Connection:
 
     async def _finish(self, exchange: Exchange) -> bool:
         """Whether the connection can go on after this exchange."""
-        await exchange.wait_landed()
-        if exchange.output.complete and exchange.output.keep_alive:
+        if exchange.is_received_from:
+            await exchange.wait_landed()
+        output = exchange.output
+        if output.complete and output.keep_alive:
             if not exchange.has_unread_body:
                 return True
             with trio.move_on_after(_limits.LINGER_TIME):
                 if await exchange.skip_body():
                     return True
-        if exchange.has_unread_body or self._buffer or not exchange.output.complete:
+        if exchange.has_unread_body or self._buffer or not output.complete:
             await self._linger()
         return False
 

@@ -76,6 +76,11 @@ class Exchange:
             self._body = _body(framing, service.limits)
 
     @property
+    def is_received_from(self) -> bool:
+        """Whether a task is within `receive`."""
+        return self._landed is not None
+
+    @property
     def has_unread_body(self) -> bool:
         return self._body is not None and not self._body.over
 

@@ -66,7 +66,6 @@ class HttptoolsParser:
         self._parser = self._errors.HttpRequestParser(self)
 
     def __call__(self, raw: bytes) -> Head:
-        self._target = b""
         self._fields: RawFields = []
         self._reusable = False
         parser = self._parser
@@ -80,13 +79,11 @@ class HttptoolsParser:
             raise BadRequest(400, str(exc)) from None
         if not self._reusable:
             self._renew()  # it waits for a body, or for the end of the connection
-        version = parser.get_http_version().encode()
-        return Head(parser.get_method(), self._target, version, self._fields)
+        # The start line was checked: asking llhttp for its parts would cost three more calls.
+        method, target, rest = raw.split(b" ", 2)
+        return Head(method, target, rest[5:8], self._fields)
 
     # What llhttp calls.
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name.lower(), value.strip(b" \t")))

@@ -17,11 +17,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ._asgi import HTTP_VERSIONS, RawFields, Scope
+from ._asgi import RawFields, Scope
 from ._strict import Head, absolute_target
 
 Address = tuple[str, int | None]
-_EXTENSIONS = ("http.response.trailers",)
 
 
 class TrustedPeers:
@@ -69,7 +68,13 @@ class ScopeMaker:
         state: dict[str, Any],
         trusted: TrustedPeers | None,
     ) -> None:
-        self._base = {"scheme": scheme, "client": client, "server": server, "root_path": root_path}
+        self._base = {
+            "type": "http",
+            "scheme": scheme,
+            "client": client,
+            "server": server,
+            "root_path": root_path,
+        }
         self._root = root_path
         self._root_raw = quote(root_path).encode()
         self._state = state
@@ -81,19 +86,20 @@ class ScopeMaker:
         method, target, version, fields = head
         if not target.startswith(b"/"):
             target, fields = _origin_form(target, fields)
-        raw_path, _, query = target.partition(b"#")[0].partition(b"?")
+        if b"#" in target:
+            target = target.partition(b"#")[0]
+        raw_path, _, query = target.partition(b"?")
         path = raw_path.decode("ascii")
         scope: Scope = {
-            "type": "http",
-            "asgi": HTTP_VERSIONS.copy(),
-            "http_version": version.decode("ascii"),
+            **self._base,
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1" if version == b"1.1" else "1.0",
             "method": method.decode("ascii"),
-            "path": self._root + (unquote(path) if "%" in path else path),
+            "path": self._root + unquote(path) if "%" in path else self._root + path,
             "raw_path": self._root_raw + raw_path,
             "query_string": query,
             "headers": fields,
-            "extensions": {name: {} for name in _EXTENSIONS},
-            **self._base,
+            "extensions": {"http.response.trailers": {}},
         }
         if self._state:
             scope["state"] = self._state.copy()
