@@ -46,5 +46,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO)  # for the record of the shutdown
+    # For the record of the shutdown; Hypercorn has a handler of its own.
+    logging.getLogger("trioweb").addHandler(logging.StreamHandler())
+    logging.getLogger("trioweb").setLevel(logging.INFO)
     trio.run(main)

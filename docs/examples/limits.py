@@ -11,13 +11,21 @@ Two pages are made at once, three wait, so somebody else has to:
 
     {"detail":"Too many background tasks wait"}
 
+Every request is refused, this one too, so a proxy that asks sends the next ones elsewhere:
+
+    $ curl -i http://127.0.0.1:8000/ready
+    HTTP/1.1 503
+    retry-after: 1
+
+    {"detail":"Too many background tasks wait"}
+
 The server prints:
 
     page 5 made
 
 And is ready again:
 
-    $ curl http://127.0.0.1:8000/health
+    $ curl http://127.0.0.1:8000/ready
     {"pending":0,"running":0,"done":5}
 """
 
@@ -42,7 +50,7 @@ async def make_book(pages: int, tasks: BackgroundTasks):
     return {"pages": pages}
 
 
-@app.get("/health")
-async def health():
+@app.get("/ready")
+async def ready():
     counts = app.statistics()
     return {"pending": counts.pending, "running": counts.running, "done": counts.done}

@@ -9,7 +9,7 @@
 The server prints:
 
     the till is open
-    open_the_till of POST /orders/tea: and empty
+    order 1: open_the_till(2) failed: and empty
     thumbnails made
     the shop was called 2 times
     1 failed, 1 skipped
@@ -27,12 +27,16 @@ has another task:
     somebody wanted coal
 """
 
+from contextvars import ContextVar
+
 import trio
 
 from trioweb import App, BackgroundTask, BackgroundTasks, HTTPException, Retry, task
 
 app = App()
 calls: list[str] = []
+orders: list[str] = []
+order_number: ContextVar[int] = ContextVar("order_number")
 
 
 @task(timeout=5, retry=Retry(attempts=3, backoff=0.1, on=(OSError,)))
@@ -47,7 +51,7 @@ async def note_interest(item: str) -> None:  # a value: what the handler had ope
     print(f"somebody wanted {item}")
 
 
-async def open_the_till() -> None:
+async def open_the_till(till: int) -> None:
     print("the till is open")
     raise RuntimeError("and empty")
 
@@ -66,7 +70,8 @@ async def report(call: BackgroundTask) -> None:
 
 @app.on_task_error
 async def tell(failed: BackgroundTask, exc: BaseException) -> None:
-    print(f"{failed.name} of {failed.request}: {exc}")
+    arguments = ", ".join(map(repr, failed.args))
+    print(f"order {order_number.get()}: {failed.name}({arguments}) failed: {exc}")
 
 
 @app.post("/orders/{item}")
@@ -74,8 +79,10 @@ async def order(item: str, tasks: BackgroundTasks):
     tasks.add_task(note_interest, item)
     if item == "coal":
         raise HTTPException(404, "No coal here")
+    orders.append(item)
+    order_number.set(len(orders))  # what is added from here on sees it
     call = tasks.start_soon(call_the_shop, item)
-    tasks.add_task(open_the_till)
+    tasks.add_task(open_the_till, 2)
     tasks.add_task(make_thumbnails)
     tasks.add_task(report, call)
     return {"ordered": item}

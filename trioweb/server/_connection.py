@@ -62,7 +62,7 @@ class Service:
         self.requests_in_flight = 0
         self.draining = False
         # Who waits for a connection to come, or for one to go.
-        self.changed = trio.Event()
+        self.changed: trio.Event = trio.Event()
 
     def notify(self) -> None:
         self.changed.set()

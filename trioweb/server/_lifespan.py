@@ -29,10 +29,10 @@ class Lifespan:
 
     def __init__(self, app: ASGIApp, drain_timeout: float | None) -> None:
         self.state: dict[str, Any] = {}
-        self.drains = False
-        self.drain_timeout = drain_timeout
+        self.drains: bool = False
+        self.drain_timeout: float | None = drain_timeout
         self.cleanup_timeout: float | None = None
-        self.ended = trio.Event()
+        self.ended: trio.Event = trio.Event()
         self.failure: str | None = None  # why it ended before it was told to, or badly
         self._app = app
         self._scope = trio.CancelScope()

@@ -6,14 +6,14 @@ Rules of this module:
   strict layer, to a `Head`; BadRequest if the parser finds fault all the same.
 * A parser never sees a body, nor two requests: what it might carry over from one to
   the next is thrown away with it.
+* Either is imported when it is first used: whoever serves with the other, or not at all,
+  doesn't wait for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Literal
-
-import h11
 
 from ._asgi import RawFields
 from ._errors import BadRequest
@@ -38,6 +38,8 @@ def parser(name: ParserName) -> Parse:
 
 
 def parse_with_h11(raw: bytes) -> Head:
+    import h11
+
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw))
     connection.receive_data(raw)
     try:
