@@ -139,8 +139,7 @@ class Connection:
         self._service.connections.discard(self)
         self._service.notify()
         exchange = self.exchange
-        broken = exchange is not None and exchange.sent > 0 and not exchange.output.complete
-        await self._transport.close(abort=broken)
+        await self._transport.close(abort=exchange is not None and exchange.broken)
 
     async def _serve(self, exchange: Exchange | None) -> None:
         try:
@@ -188,6 +187,7 @@ class Connection:
     async def _read_head(self, limits: ServerLimits) -> bytes | None:
         buffer = self._buffer
         scanned = 0  # bytes of a head that isn't whole yet
+        has_begun = False
         while True:
             if buffer and _strict.skip_empty_lines(buffer):
                 scanned = 0
@@ -195,10 +195,11 @@ class Connection:
                 raw = _strict.cut_head(buffer, scanned, limits)
                 if raw is not None:
                     return raw
-                if not scanned:
+                if not has_begun:
+                    has_begun = True
                     self.deadline = trio.current_time() + limits.head_timeout
                 scanned = len(buffer)
-            data = await self._transport.receive()
+            data = await self._transport.receive(_limits.HEAD_READ_SIZE)
             if not buffer and _strict.is_whole_head(data, limits):
                 return data
             if not data:
@@ -234,6 +235,7 @@ class Connection:
         except BaseException as exc:
             failure = _failure(exc)
         finally:
+            exchange.returned = True
             if self.exchange is exchange:
                 service.requests_in_flight -= 1
         if failure is not None or not exchange.output.complete:
@@ -243,13 +245,17 @@ class Connection:
         self, exchange: Exchange, head: Head, failure: BaseException | None
     ) -> None:
         """Say what became of the app's call, to the log and, if it can be, to the client."""
-        if failure is not None and not is_departure(failure):
+        left = exchange.client_left if failure is None else is_departure(failure)
+        if failure is not None and not left:
             logger.error("%s failed", _describe(head), exc_info=failure)
-        elif exchange.client_left:
+        elif left:
             logger.debug("%s: the client left before the end of the response", _describe(head))
         else:
             logger.error("%s: the app returned before the end of its response", _describe(head))
-        if not exchange.output.complete:
+        if left:
+            exchange.gone = True
+            exchange.broken = exchange.broken or exchange.sent > 0
+        elif not exchange.output.complete:
             await exchange.refuse(500, "Internal Server Error")
 
     def sweep(self, now: float, nursery: trio.Nursery) -> float:
@@ -265,7 +271,7 @@ class Connection:
     def _hand_over(self, nursery: trio.Nursery) -> None:
         """Serve on in a task of its own, if the app's call outlives its response."""
         exchange = self.exchange
-        if exchange is not None and exchange.output.complete:
+        if exchange is not None and exchange.outlived:
             self.exchange = None
             self._waiting = trio.CancelScope()
             self._service.requests_in_flight -= 1
@@ -276,6 +282,8 @@ class Connection:
         if exchange.is_received_from:
             await exchange.wait_landed()
         output = exchange.output
+        if exchange.broken:
+            return False
         if output.complete and output.keep_alive:
             if not exchange.has_unread_body:
                 return True

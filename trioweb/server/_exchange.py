@@ -14,6 +14,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
@@ -50,6 +51,8 @@ class Exchange:
     status = 0  # of the response, once there is one
     sent = 0  # bytes of the response
     gone = False  # nothing can be sent any more
+    broken = False  # a response has begun that can't be ended
+    returned = False  # the app's call is over
     _body: Body | None = None  # where there is one
     _end_was_told = False
     _disconnected = False
@@ -89,6 +92,11 @@ class Exchange:
         """Whether the client has left, or was sent away, before the response was complete."""
         return self._disconnected and not self.output.complete
 
+    @property
+    def outlived(self) -> bool:
+        """Whether the app's call goes on after its whole response."""
+        return self.output.complete and not (self._is_writing or self.returned)
+
     async def receive(self) -> Message:
         """ASGI's `receive`: the body piece by piece, then `http.disconnect` when it's true.
 
@@ -99,7 +107,10 @@ class Exchange:
         if self._disconnected or self.output.complete:
             return {"type": _DISCONNECT}
         if self._end_was_told:
-            await self._alone(self._wait_disconnected)
+            if trio.current_effective_deadline() == -math.inf:
+                await self._alone(self._glance)
+            if not self._disconnected:
+                await self._alone(self._wait_disconnected)
             return {"type": _DISCONNECT}
         if self._body is None:
             self._end_was_told = True
@@ -141,6 +152,8 @@ class Exchange:
         if not self.sent and not self.gone:
             self.status = status
             await self._write(error_response(status, reason, fields), more=False)
+        else:
+            self.broken = True
         self.gone = self._disconnected = True
 
     async def skip_body(self) -> bool:
@@ -169,7 +182,7 @@ class Exchange:
             elif more:
                 await trio.lowlevel.checkpoint()
         except BaseException:
-            self.gone = self._disconnected = True
+            self.gone = self.broken = self._disconnected = True
             raise
         self.sent += len(data)
         if self._listening is not None and self.output.complete:
@@ -225,6 +238,12 @@ class Exchange:
                     await trio.sleep_forever()
                 await self._listen()
         self._listening = None
+
+    async def _glance(self) -> None:
+        """For who only wants to know whether the client has left, and doesn't wait."""
+        with trio.move_on_after(_limits.GLANCE_TIME, shield=True):
+            if len(self.buffer) <= _limits.READ_AHEAD:
+                await self._listen()
 
     async def _listen(self) -> None:
         try:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, fields
 KIB = 1024  # bytes
 MIB = 1024 * KIB  # bytes
 
-# How much one read from a connection takes at most.
+# How much one read takes at most; most heads are small, and so is the buffer made for them.
 READ_SIZE = 64 * KIB  # bytes
+HEAD_READ_SIZE = 16 * KIB  # bytes
 
 # How much of what follows a request is read while its handler watches for the client leaving.
 READ_AHEAD = 64 * KIB  # bytes
@@ -34,6 +35,9 @@ LINGER_SIZE = 1 * MIB  # bytes
 
 # What of a request's body the app left unread may be skipped for the next request's sake.
 MAX_SKIPPED_BODY = 64 * KIB  # bytes
+
+# How long a `receive` that is cancelled already looks whether the client has left.
+GLANCE_TIME = 0.001  # seconds
 
 # A chunk's size is written in so many hexadecimal digits, its line in so many bytes.
 MAX_CHUNK_DIGITS = 16

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from ._asgi import Message
 from ._errors import ProtocolMisuse
 
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]++: [\t -~\x80-\xff]*+\r\n)*+")
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -55,7 +56,7 @@ class Output:
     _head = b""  # until it is sent
     _declared: int | None = None  # bytes of the body, by the app's own word
     _framing: Framing | None = None
-    _left = 0  # bytes of the body, where its length is known
+    _left: int | None = None  # of them, where the client gets to see the body
     _may_tell_length = True
     _trailers = False
     _body_is_over = False
@@ -77,6 +78,7 @@ class Output:
         if status in _WITHOUT_BODY:
             self._has_body = False
             self._may_tell_length = status != 204
+        self._left = self._declared if self._has_body else None
         self._trailers = bool(message.get("trailers"))
         self.started = True
 
@@ -86,6 +88,10 @@ class Output:
             raise ProtocolMisuse("http.response.body comes after http.response.start")
         if self._body_is_over:
             raise ProtocolMisuse("http.response.body came with more_body=False before")
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise ProtocolMisuse(f"a body is bytes, not {type(body).__name__}")
+        if self._left is not None:
+            self._left = _checked_size(self._left - len(body), more=more)
         if self._framing is not None:
             return self._content(body, more=more)
         is_plain = self._has_body and not (more or self._trailers)
@@ -108,10 +114,10 @@ class Output:
             raise ProtocolMisuse(
                 "http.response.trailers comes after the whole body, and was announced"
             )
+        lines = _checked([_line(name.lower(), value) for name, value in fields])
         self.complete = not more
         if self._framing is not Framing.CHUNKED:
             return b""
-        lines = _checked([_line(name, value) for name, value in fields])
         return lines if more else lines + b"\r\n"
 
     def _choose_framing(self, size: int, *, more: bool) -> bytes:
@@ -123,8 +129,7 @@ class Output:
             fields = b"" if length is None or not self._may_tell_length else _length(length)
         elif length is not None or not (more or self._trailers):
             self._framing = Framing.LENGTH
-            self._left = size if length is None else length
-            fields = _length(self._left)
+            fields = _length(size if length is None else length)
         elif self._version == b"1.1":
             self._framing = Framing.CHUNKED
             fields = b"transfer-encoding: chunked\r\n"
@@ -148,19 +153,18 @@ class Output:
             content = b""
         else:
             content = body
-            self._count(len(body), more=more)
         if not more:
             self._body_is_over = True
             self.complete = not self._trailers
         return content
 
-    def _count(self, size: int, *, more: bool) -> None:
-        if self._framing is Framing.LENGTH:
-            self._left -= size
-            if self._left < 0:
-                raise ProtocolMisuse(f"the body is {-self._left} bytes longer than content-length")
-            if self._left and not more:
-                raise ProtocolMisuse(f"the body is {self._left} bytes shorter than content-length")
+
+def _checked_size(left: int, *, more: bool) -> int:
+    if left < 0:
+        raise ProtocolMisuse(f"the body is {-left} bytes longer than content-length")
+    if left and not more:
+        raise ProtocolMisuse(f"the body is {left} bytes shorter than content-length")
+    return left
 
 
 class _Fields(NamedTuple):
@@ -173,8 +177,9 @@ class _Fields(NamedTuple):
 
 
 def _fields(fields: Iterable[tuple[bytes, bytes]]) -> _Fields:
+    fields = tuple(fields)
     try:
-        return _rendered(tuple(fields))
+        return _rendered(fields)
     except TypeError:  # each may be a list, which has no hash
         return _rendered(tuple((bytes(name), bytes(value)) for name, value in fields))
 
@@ -215,6 +220,8 @@ def _status_line(status: Any) -> bytes:
 
 
 def _line(name: bytes, value: bytes) -> bytes:
+    if not _NAME.fullmatch(name):
+        raise ProtocolMisuse(f"{name!r} can't be sent: a field's name is a token")
     return b"%b: %b\r\n" % (name, value)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ._asgi import RawFields
 from ._errors import BadRequest
-from ._strict import Head, check_single_length
+from ._strict import Head, check_raw_framing
 
 Parse = Callable[[bytes], Head]
 ParserName = Literal["auto", "h11", "httptools"]
@@ -40,6 +40,7 @@ def parser(name: ParserName) -> Parse:
 def parse_with_h11(raw: bytes) -> Head:
     import h11
 
+    check_raw_framing(raw)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw))
     connection.receive_data(raw)
     try:
@@ -47,15 +48,14 @@ def parse_with_h11(raw: bytes) -> Head:
     except h11.RemoteProtocolError as exc:
         raise BadRequest(exc.error_status_hint, str(exc)) from None
     assert isinstance(request, h11.Request)  # the head is whole
-    check_single_length(raw)
     return Head(request.method, request.target, request.http_version, list(request.headers))
 
 
 class HttptoolsParser:
     """llhttp, called with one head after the other.
 
-    What it doesn't take as HTTP has it goes to h11: methods beyond its list, and
-    what it would leave the protocol for, CONNECT and Upgrade.
+    What it doesn't take goes to h11, whose word counts: methods beyond its list, what it
+    would leave the protocol for, CONNECT and Upgrade, and whatever else it finds fault with.
     """
 
     def __init__(self) -> None:
@@ -73,12 +73,9 @@ class HttptoolsParser:
         parser = self._parser
         try:
             parser.feed_data(raw)
-        except (self._errors.HttpParserUpgrade, self._errors.HttpParserInvalidMethodError):
+        except (self._errors.HttpParserUpgrade, self._errors.HttpParserError):
             self._renew()
             return parse_with_h11(raw)
-        except self._errors.HttpParserError as exc:
-            self._renew()
-            raise BadRequest(400, str(exc)) from None
         if not self._reusable:
             self._renew()  # it waits for a body, or for the end of the connection
         # The start line was checked: asking llhttp for its parts would cost three more calls.

@@ -29,7 +29,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 # RFC 9110, 5.5: visible characters, space, tab, and obs-text; no control characters.
 _FIELD = rb"(?:%s++:[\t -~\x80-\xff]*+\r\n)" % _TOKEN
 # Methods are tokens, but no registered one has lower case letters; "get" is no GET.
-_METHOD = rb"[!$%%&'*+\-.^_`|~0-9A-Z]{1,%d}" % _limits.MAX_METHOD_SIZE
+_METHOD = rb"[!#$%%&'*+\-.^_`|~0-9A-Z]{1,%d}" % _limits.MAX_METHOD_SIZE
 _START_LINE = rb"(?P<method>%s) (?P<target>[!-~]++) HTTP/(?P<version>[0-9]\.[0-9])\r\n" % _METHOD
 
 _HEAD = re.compile(rb"%s%s*+\r\n" % (_START_LINE, _FIELD))
@@ -37,7 +37,7 @@ _START = re.compile(_START_LINE)
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
 _TRAILER = re.compile(_FIELD)
 
-_RAW_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*+([^\r]*?)[ \t]*+(?=\r)", re.I)
+_RAW_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding):([^\r]*+)", re.I)
 
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 _EXTENSION = rb"[ \t]*+;[ \t]*+%s++(?:[ \t]*+=[ \t]*+(?:%s++|%s))?" % (_TOKEN, _TOKEN, _QUOTED)
@@ -147,11 +147,18 @@ def check_bytes(head: bytes) -> None:
         raise BadRequest(505, "the version is neither HTTP/1.0 nor HTTP/1.1")
 
 
-def check_single_length(raw: bytes) -> None:
-    """For a parser that makes one field of equal ones, and one number of a list."""
-    lengths = _RAW_LENGTH.findall(raw)
+def check_raw_framing(raw: bytes) -> None:
+    """For a parser that mends what says how long the body is, or judges it in its own way."""
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in _RAW_FRAMING.findall(raw):
+        (lengths if len(name) == len(b"content-length") else codings).append(value.strip(b" \t"))
     if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
         raise BadRequest(400, "malformed content-length")
+    if codings:
+        is_old = raw.partition(b"\r")[0].endswith(b"1.0")
+        length = lengths[0] if lengths else None
+        _check_coding(b",".join(codings), length, b"1.0" if is_old else b"1.1")
 
 
 def check_head(head: Head, limits: ServerLimits) -> Framing:
@@ -164,7 +171,7 @@ def check_head(head: Head, limits: ServerLimits) -> Framing:
         _check_target(head)
     found = _meaningful(head.fields)
     _check_host(found.get(b"host"), head.version)
-    if head.version == b"1.1" and len(found) == 1:
+    if head.version == b"1.1" and len(found) == 1 and head.method != b"CONNECT":
         return _PLAIN  # a Host, and nothing else that means something here
     return _framing(found, head)
 
@@ -289,6 +296,7 @@ class ChunkedBody:
         self._limits = limits
         self._left = 0  # bytes of the current chunk
         self._step = self._take_size
+        self._scanned = 0  # bytes of a line that isn't whole yet
         self._extensions = 0  # bytes of them so far
         self._trailers = 0  # bytes of them so far
         self._trailer_fields = 0
@@ -303,7 +311,7 @@ class ChunkedBody:
     # False when it needs more than there is.
 
     def _take_size(self, buffer: bytearray, pieces: list[bytes]) -> bool:
-        line = _cut_line(buffer, _limits.MAX_CHUNK_LINE)
+        line = self._cut_line(buffer, _limits.MAX_CHUNK_LINE)
         if line is None:
             return False
         match = _CHUNK.fullmatch(line)
@@ -338,7 +346,7 @@ class ChunkedBody:
         return True
 
     def _take_trailer(self, buffer: bytearray, pieces: list[bytes]) -> bool:
-        line = _cut_line(buffer, self._limits.max_head_size - self._trailers)
+        line = self._cut_line(buffer, self._limits.max_head_size - self._trailers)
         if line is None:
             return False
         if line == b"\r\n":
@@ -357,16 +365,17 @@ class ChunkedBody:
         if self._trailer_fields > self._limits.max_fields:
             raise BadRequest(431, "the request has too many trailers")
 
-
-def _cut_line(buffer: bytearray, limit: int) -> bytes | None:
-    """Take a line with its CRLF off the front; None while its end is missing."""
-    end = buffer.find(b"\n", 0, limit)
-    if end < 0:
-        if len(buffer) >= limit:
-            raise BadRequest(431, "a chunk's line or the trailers are too long")
-        return None
-    line = bytes(buffer[: end + 1])
-    if not line.endswith(b"\r\n"):
-        raise BadRequest(400, "a bare line feed in the framing of the body")
-    del buffer[: end + 1]
-    return line
+    def _cut_line(self, buffer: bytearray, limit: int) -> bytes | None:
+        """Take a line with its CRLF off the front; None while its end is missing."""
+        end = buffer.find(b"\n", self._scanned, limit)
+        if end < 0:
+            if len(buffer) >= limit:
+                raise BadRequest(431, "a chunk's line or the trailers are too long")
+            self._scanned = len(buffer)
+            return None
+        self._scanned = 0
+        line = bytes(buffer[: end + 1])
+        if not line.endswith(b"\r\n"):
+            raise BadRequest(400, "a bare line feed in the framing of the body")
+        del buffer[: end + 1]
+        return line

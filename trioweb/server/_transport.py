@@ -27,8 +27,8 @@ _RESET = struct.pack("ii", 1, 0)
 class Transport(Protocol):
     """One connection's bytes.  Cancelling `send_some` may lose what it was given."""
 
-    async def receive(self) -> bytes:
-        """Some bytes; none when the client has closed its side."""
+    async def receive(self, size: int = _limits.READ_SIZE) -> bytes:
+        """Some bytes, at most so many; none when the client has closed its side."""
         ...
 
     def send_nowait(self, data: bytes) -> int:
@@ -58,13 +58,13 @@ class SocketTransport:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
 
-    async def receive(self) -> bytes:
+    async def receive(self, size: int = _limits.READ_SIZE) -> bytes:
         # Waiting first: a client that answers our answer hasn't done so yet.
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._socket)
                 try:
-                    return self._socket.recv(_limits.READ_SIZE)
+                    return self._socket.recv(size)
                 except BlockingIOError:
                     continue
         except (OSError, trio.ClosedResourceError) as exc:
@@ -114,9 +114,9 @@ class StreamTransport:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
 
-    async def receive(self) -> bytes:
+    async def receive(self, size: int = _limits.READ_SIZE) -> bytes:
         try:
-            return bytes(await self._stream.receive_some(_limits.READ_SIZE))
+            return bytes(await self._stream.receive_some(size))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ClientGone("the client has left") from exc
 

@@ -1,0 +1,213 @@
+"""What the tests of the server share: an app behind the real server, and its clients.
+
+Rules of this module:
+
+* The server is the real one on a pair of memory streams, with its sweep and its drain;
+  all that is ours is how many bytes one of its reads gives (`cut`).
+* A client reads with h11: it takes nothing for HTTP that isn't.
+* A bug of the server's is a failed test, never only a line of a log.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import h11
+import pytest
+import trio
+import trio.testing
+
+from trioweb.server import Server
+from trioweb.server._asgi import ASGIApp
+from trioweb.server._server import run_server
+
+ParserName = Literal["h11", "httptools"]
+PARSERS: tuple[ParserName, ...] = ("h11", "httptools")
+EachParser = pytest.mark.parametrize("http", PARSERS)
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Response:
+    """A whole final response, and the status of each informational one before it."""
+
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    informational: tuple[int, ...] = ()
+
+    def __getitem__(self, name: bytes) -> list[bytes]:
+        """The values of the fields of that name."""
+        return [value for key, value in self.fields if key == name]
+
+
+class Client:
+    """A client's end of a connection."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.stream = stream
+        self._unread = b""
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def response(self, method: str = "GET") -> Response:
+        """The next response, to a request of that method.  Raises h11's error for what is none."""
+        parser = h11.Connection(h11.CLIENT)
+        parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+        parser.send(h11.EndOfMessage())
+        if self._unread:
+            parser.receive_data(self._unread)
+        events: list[h11.Event] = []
+        while not isinstance(event := parser.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                parser.receive_data(bytes(await self.stream.receive_some()))
+            else:
+                assert not isinstance(event, type)
+                events.append(event)
+        self._unread = parser.trailing_data[0]
+        return _response(events, event)
+
+    async def ask(self, data: bytes, method: str = "GET") -> Response:
+        await self.send(data)
+        return await self.response(method)
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        received = self._unread
+        async for data in self.stream:
+            received += data
+        return received
+
+    async def leave(self) -> None:
+        await self.stream.aclose()
+
+
+def _response(events: list[h11.Event], end: h11.EndOfMessage) -> Response:
+    informational = [event for event in events if isinstance(event, h11.InformationalResponse)]
+    [head] = [event for event in events if isinstance(event, h11.Response)]
+    return Response(
+        head.status_code,
+        list(head.headers),
+        b"".join(event.data for event in events if isinstance(event, h11.Data)),
+        list(end.headers),
+        tuple(event.status_code for event in informational),
+    )
+
+
+class Running:
+    """A server that runs."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def connect(self, sizes: Iterable[int] = (), **options: Any) -> Client:
+        """A new connection.  The server's reads give as many bytes as `sizes` say, then all."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.take_over(cut(theirs, iter(sizes)), **options)
+        return Client(ours)
+
+    def connect_lockstep(self) -> Client:
+        """A new connection that holds nothing: what is sent waits until it is read."""
+        ours, theirs = trio.testing.lockstep_stream_pair()
+        self.take_over(theirs)
+        return Client(ours)
+
+    def take_over(self, stream: trio.abc.Stream, **options: Any) -> None:
+        self.server.serve_stream(stream, **options)
+
+    @property
+    def in_flight(self) -> int:
+        return self.server._service.requests_in_flight
+
+
+def cut(stream: Any, sizes: Iterator[int]) -> trio.abc.HalfCloseableStream:
+    return trio.StapledStream(stream.send_stream, _Cut(stream.receive_stream, sizes))
+
+
+class _Cut(trio.abc.ReceiveStream):
+    def __init__(self, stream: trio.abc.ReceiveStream, sizes: Iterator[int]) -> None:
+        self._stream = stream
+        self._sizes = sizes
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self._stream.receive_some(next(self._sizes, max_bytes)))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[Running]:
+    """The app behind a server; leaving it shuts the server down, and waits for that."""
+    with without_bugs():
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(run_server, app, (), **options))
+            yield Running(server)
+            await server.shutdown()
+
+
+@contextmanager
+def without_bugs() -> Iterator[None]:
+    """What the server takes for a bug of its own fails the test."""
+    found = _Bugs(logging.CRITICAL)
+    logger = logging.getLogger("trioweb.server")
+    logger.addHandler(found)
+    try:
+        yield
+    finally:
+        logger.removeHandler(found)
+    assert found.records == [], found.records
+
+
+class _Bugs(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(self.format(record))
+
+
+def http_app(handle: ASGIApp) -> ASGIApp:
+    """An app that knows no lifespans."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await handle(scope, receive, send)
+
+    return app
+
+
+@http_app
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers 200 with the request's body, for every method and path."""
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        more = message["more_body"]
+    await respond(send, body)
+
+
+async def respond(send: Any, body: bytes = b"", *, status: int = 200) -> None:
+    """A whole response."""
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+def statuses(answer: bytes) -> list[int]:
+    """Of the final responses in what a server has sent."""
+    found = [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", answer)]
+    return [status for status in found if status >= 200]
