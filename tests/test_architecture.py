@@ -11,8 +11,18 @@ from . import architecture
 
 # Imports go to a strictly lower floor.
 FLOORS = {
-    "__init__": 11,
+    "__init__": 15,
+    "__main__": 15,
+    "_cli": 14,
+    "_reload": 13,
+    "_workers": 13,
+    "_processes": 12,
+    "_run": 11,
+    "_routes": 11,
     "testing": 10,
+    "_importing": 10,
+    "_options": 10,
+    "_survivors": 10,
     "_wire": 9,
     "_app": 9,
     "_settings": 8,
@@ -34,6 +44,8 @@ FLOORS = {
     "_markers": 1,
     "_routing": 1,
     "_tasks": 1,
+    "_ending": 1,
+    "_logs": 1,
     "_explain": 1,
     "_callables": 0,
     "_context": 0,

@@ -3,8 +3,14 @@
 The house, from the door down.  A module imports only from floors below its own;
 a test holds the imports against this picture:
 
-   11  __init__       the door: every public name, under its public name
-   10  testing        an app in a test, in memory
+   15  __init__       the door: every public name, under its public name
+       __main__       the door for a shell
+   14  _cli           run, dev, routes: arguments -> what is done
+   13  _workers       many processes on one socket  _reload    one, anew at each change
+   12  _processes     a worker process, seen from its supervisor
+   11  _run           one process that serves       _routes    the table of routes
+   10  testing        an app in a test, in memory   _importing main:app -> the app
+       _options       what a command takes          _survivors who still runs at the end
     9  _app           the app: who answers; ASGI's door
        _wire          an app behind the server, in memory
     8  _settings      the limits of app and server in one
@@ -19,7 +25,8 @@ a test holds the imports against this picture:
        _exits         what is open, how it is left
     1  _routing       path -> route                 _explain   why a body doesn't fit
        _markers       what an author writes: Query  _tasks     what an author writes: @task
-       _grace         time to clean up
+       _grace         time to clean up              _ending    how a process is told to end
+       _logs          how the command line logs
     0  _errors        every exception               _ledger    which task is in which state
        _headers  _limits  _callables  _context
 

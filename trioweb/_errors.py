@@ -3,8 +3,9 @@
 Rules of this module:
 
 * An exception's base says whose fault it is.  `RegistrationError`: the author
-  of the application, found before the first request.  `HTTPException`: whoever
-  the handler says.  `RequestValidationError`, `ClientDisconnect`: the peer.
+  of the application, found before the first request.  `CommandError`: whoever
+  typed a command.  `HTTPException`: whoever the handler says.
+  `RequestValidationError`, `ClientDisconnect`: the peer.
 * `trio.Cancelled` and `KeyboardInterrupt` are never an error of a request or a
   task: whoever catches widely asks `is_failure` first and lets the rest pass.
 * A group is never flattened silently.  `select` takes one exception out of it
@@ -13,12 +14,14 @@ Rules of this module:
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypedDict
 
 import trio
+from trio.lowlevel import current_task, in_trio_task
 
 
 class Problem(TypedDict):
@@ -41,6 +44,18 @@ class RegistrationError(TypeError):
 
     def __init__(self, problem: str, *, wrong: str, right: str) -> None:
         super().__init__(f"{problem}\n    wrong:  {wrong}\n    right:  {right}")
+
+
+class CommandError(Exception):
+    """A command can't be carried out as it was typed, or as the environment completes it.
+
+    The text is for whoever typed it; where there is a right line, it is shown below
+    the wrong one.
+    """
+
+    def __init__(self, problem: str, *, wrong: str = "", right: str = "") -> None:
+        lines = f"\n    wrong:  {wrong}\n    right:  {right}" if right else ""
+        super().__init__(problem + lines)
 
 
 class HTTPException(Exception):
@@ -129,6 +144,31 @@ def split_failures(
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(lambda leaf: not isinstance(leaf, BaseExceptionGroup) and is_failure(leaf))
     return None, exc
+
+
+def strays_as_failure(exc: BaseException, task: trio.lowlevel.Task | None = None) -> BaseException:
+    """`exc`; what only looks like a cancellation, or a coroutine's closing, as a failure.
+
+    A `Cancelled` that somebody kept and raises again, while nothing is cancelled
+    here, would end whatever it meets on its way out.  So would a GeneratorExit, which
+    is only told from a real one if `task`, which runs the caller, is known.
+    """
+    _, rest = split_failures(exc)
+    strays = (trio.Cancelled,) if task is None else (trio.Cancelled, GeneratorExit)
+    if rest is None or not is_only(rest, strays):
+        return exc
+    if task is not None and not (in_trio_task() and current_task() is task):
+        return exc  # the coroutine is being closed
+    if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(rest)) and is_cancelled_now():
+        return exc
+    failure = RuntimeError(f"{describe(rest)}: raised where nothing is cancelled or closed")
+    failure.__cause__ = exc
+    return failure
+
+
+def is_cancelled_now() -> bool:
+    """Whether the current task's next checkpoint raises Cancelled."""
+    return trio.current_effective_deadline() == -math.inf
 
 
 def raise_rest(exc: BaseException, report: Callable[[BaseException], None]) -> None:

@@ -74,6 +74,20 @@ class _Parameter:
     extract: Extract
     place: list[str | int] = field(default_factory=list)
     may_be_left_out: bool = False
+    annotation: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One value that a call takes out of a request.
+
+    `alias` is its name there; that of a whole body is empty.
+    """
+
+    name: str
+    source: str
+    alias: str
+    annotation: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,7 @@ class Plan:
         inline: bool,
         needs_nursery: bool,
         waits: bool,
+        takes_tasks: bool,
         cancel_on_disconnect: bool,
         embeds_body: bool,
         status_code: int,
@@ -144,12 +159,23 @@ class Plan:
         self.inline = inline
         self.needs_nursery = needs_nursery
         self.waits = waits
+        self.takes_tasks = takes_tasks
         self.cancel_on_disconnect = cancel_on_disconnect
         self._calls = calls
         self._handler = calls[-1]
         self._embeds_body = embeds_body
         self._status_code = status_code
         self.timeout = timeout
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What the handler and its dependencies take, in the order in which they are called."""
+        parameters = [parameter for call in self._calls for parameter in call.parameters]
+        return [
+            Input(p.name, str(p.place[0]), "".join(map(str, p.place[1:])), p.annotation)
+            for p in parameters
+            if p.place
+        ]
 
     async def __call__(self, request: Request, steps: Steps) -> Response:
         values: Values = {}
@@ -220,7 +246,8 @@ def compile_plan(
 
     `dependencies` are called before the handler, and their values dropped;
     `timeout` is in seconds.  `cancel_on_disconnect`: whether it ends with its
-    client's stay.  Raises RegistrationError.
+    client's stay; a `def` doesn't, as its thread would go on with what was closed.
+    Raises RegistrationError.
     """
     _refuse_generator(handler)
     if timeout is not None:
@@ -230,7 +257,9 @@ def compile_plan(
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
     compiler.add_call("handler", handler, run_plain(handler), "function")
     return compiler.plan(
-        status_code=status_code, timeout=timeout, cancel_on_disconnect=cancel_on_disconnect
+        status_code=status_code,
+        timeout=timeout,
+        cancel_on_disconnect=cancel_on_disconnect and _callables.is_async(handler),
     )
 
 
@@ -247,6 +276,7 @@ class _Compiler:
         self._inline = True
         self._needs_nursery = False
         self._waits = False
+        self._takes_tasks = False
 
     def plan(self, *, status_code: int, timeout: float | None, cancel_on_disconnect: bool) -> Plan:
         embeds = any(p.source.embed for p in self._body) or len({p.alias for p in self._body}) > 1
@@ -257,6 +287,7 @@ class _Compiler:
             inline=self._inline and not self._needs_nursery,
             needs_nursery=self._needs_nursery,
             waits=self._waits,
+            takes_tasks=self._takes_tasks,
             cancel_on_disconnect=cancel_on_disconnect and self._waits,
             embeds_body=embeds,
             status_code=status_code,
@@ -342,6 +373,7 @@ class _Compiler:
             return _Parameter(name, lambda request, values: values.get(key))
         if marker is None and isinstance(annotation, type) and annotation in _SPECIAL:
             self._needs_nursery = self._needs_nursery or annotation is trio.Nursery
+            self._takes_tasks = self._takes_tasks or annotation is BackgroundTasks
             return _Parameter(name, _SPECIAL[annotation])
         if marker is None:
             refuse_unmarked(func, parameter, annotation)
@@ -369,7 +401,7 @@ class _Compiler:
         if source.kind == "header" and source.convert_underscores and source.alias is None:
             alias = alias.replace("_", "-")
         if source.kind == "body":
-            waiting = _Parameter(parameter.name, _never)
+            waiting = _Parameter(parameter.name, _never, annotation=annotation)
             decode = _shapes.body_decoder(annotation, source.meta)
             waiting.may_be_left_out = source.default is _LeftOut
             self._body.append(_BodyParameter(waiting, decode, source, alias))
@@ -380,7 +412,8 @@ class _Compiler:
             refuse_class_as_text(func, parameter, annotation, source)
             extract = _text_extract(annotation, source, alias)
         place: list[str | int] = [source.kind, alias]
-        return _Parameter(parameter.name, extract, place, source.default is _LeftOut)
+        may_be_left_out = source.default is _LeftOut
+        return _Parameter(parameter.name, extract, place, may_be_left_out, annotation)
 
     def _kind(self, name: str, annotation: Any) -> Literal["path", "query", "body"]:
         if name in self._converters:

@@ -75,6 +75,8 @@ class Route:
             timeout=self.timeout,
             cancel_on_disconnect=is_cancelled,
         )
+        if self.cancel_on_disconnect:
+            _refuse_cancelled_thread(self.handler)
         return template, plan
 
 
@@ -90,6 +92,11 @@ class Router:
         self._dependencies = checked_dependencies(dependencies)
         self._routes: list[Route] = []
         self._included = False
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """What is registered, in that order; an app's includes that of its routers."""
+        return tuple(self._routes)
 
     def route(
         self,
@@ -110,9 +117,10 @@ class Router:
         (seconds) cancels the handler and answers 503; `max_body_size` (bytes)
         goes before the app's limit; `cancel_on_disconnect` cancels the handler when
         its client leaves, by default where all methods are safe (GET, HEAD,
-        OPTIONS).  Raises RegistrationError.
+        OPTIONS) and the handler is an `async def`.  Raises RegistrationError.
         """
         _check_numbers(status_code, timeout, max_body_size)
+        _check_flag(cancel_on_disconnect)
         route = Route(
             path=self._prefix + _checked_path(path),
             methods=_checked_methods(methods),
@@ -236,6 +244,25 @@ def _check_numbers(status_code: Any, timeout: Any, max_body_size: Any) -> None:
             "max_body_size is a number of bytes",
             wrong=f"max_body_size={max_body_size!r}",
             right="max_body_size=10 * 1024 * 1024",
+        )
+
+
+def _check_flag(cancel_on_disconnect: Any) -> None:
+    if cancel_on_disconnect not in (None, True, False):
+        raise RegistrationError(
+            "cancel_on_disconnect is True or False",
+            wrong=f"cancel_on_disconnect={cancel_on_disconnect!r}",
+            right="cancel_on_disconnect=True",
+        )
+
+
+def _refuse_cancelled_thread(handler: Callable[..., Any]) -> None:
+    if not _callables.is_async(handler):
+        name = _callables.name(handler)
+        raise RegistrationError(
+            f"{name} runs in a thread, which can't be cancelled when its client leaves",
+            wrong=f"cancel_on_disconnect=True on def {name}",
+            right=f"cancel_on_disconnect=True on async def {name}",
         )
 
 

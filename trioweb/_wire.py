@@ -17,7 +17,7 @@ import h11
 import trio
 import trio.testing
 
-from .server import Server, StartupFailed
+from .server import LifespanFailed, Server, StartupFailed
 from .server._asgi import ASGIApp, Message
 from .server._limits import READ_SIZE, ServerLimits
 from .server._parsers import ParserName
@@ -64,7 +64,7 @@ class Wire:
             )
         except StartupFailed:
             raise
-        except RuntimeError as exc:
+        except LifespanFailed as exc:
             self._failure = str(exc)
 
     def open_stream(self) -> trio.abc.HalfCloseableStream:

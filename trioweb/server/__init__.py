@@ -13,6 +13,7 @@ A wing of its own: it knows ASGI, and nothing of the framework.
 
 from ._errors import (
     ClientGone as ClientGone,
+    LifespanFailed as LifespanFailed,
     ProtocolMisuse as ProtocolMisuse,
     StartupFailed as StartupFailed,
 )
@@ -22,6 +23,7 @@ from ._server import Server as Server, serve as serve
 
 __all__ = [
     "ClientGone",
+    "LifespanFailed",
     "ParserName",
     "ProtocolMisuse",
     "Server",

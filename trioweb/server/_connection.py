@@ -60,7 +60,8 @@ class Service:
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
         self.connections: set[Connection] = set()
         self.requests_in_flight = 0
-        self.draining = False
+        self.stopping = False  # nothing is accepted any more
+        self.draining = False  # nor is a connection used again
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
 
@@ -105,6 +106,11 @@ class Connection:
     def is_idle(self) -> bool:
         """Whether it waits for a request of which nothing has come."""
         return self.exchange is None and not self._buffer and not self._transport.has_data()
+
+    @property
+    def is_about_to_ask(self) -> bool:
+        """Whether a request may be on its way that nobody has seen."""
+        return self.exchange is None and (self._requests == 0 or not self.is_idle)
 
     def expire(self) -> None:
         """It has waited for too long, or is idle when the server ends."""
@@ -215,6 +221,8 @@ class Connection:
         exchange = Exchange(service, self._transport, self._buffer, head, framing)
         self.exchange = exchange
         self._requests += 1
+        if service.stopping:
+            service.notify()
         if self._requests >= service.limits.max_connection_requests:
             exchange.output.keep_alive = False
         since = trio.current_time() if service.access_log is not None else 0.0

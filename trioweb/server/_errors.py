@@ -34,8 +34,12 @@ class ProtocolMisuse(RuntimeError):
     """The app broke ASGI: a message out of order, or one that can't be sent as HTTP."""
 
 
-class StartupFailed(RuntimeError):
-    """The app's lifespan didn't start; the message is the app's."""
+class LifespanFailed(RuntimeError):
+    """The app's lifespan ended before it was told to, or badly; the message is the app's."""
+
+
+class StartupFailed(LifespanFailed):
+    """The app's lifespan didn't start."""
 
 
 def split(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from ._asgi import LIFESPAN_VERSIONS, ASGIApp, Message, Scope
-from ._errors import StartupFailed, split
+from ._errors import LifespanFailed, StartupFailed, split
 
 logger = logging.getLogger("trioweb.server")
 
@@ -56,9 +56,9 @@ class Lifespan:
             self.check()
 
     def check(self) -> None:
-        """Raises StartupFailed, or RuntimeError, if it didn't go as it should."""
+        """Raises StartupFailed, or LifespanFailed, if it didn't go as it should."""
         if self.failure is not None:
-            raise RuntimeError(self.failure) if self._started else StartupFailed(self.failure)
+            raise LifespanFailed(self.failure) if self._started else StartupFailed(self.failure)
 
     def stop(self) -> None:
         """Tell the app to end."""

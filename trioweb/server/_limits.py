@@ -55,8 +55,11 @@ SWEEP_INTERVAL = 0.1  # seconds
 # How long a shutdown waits for what is in flight, where the app says nothing else.
 DRAIN_TIMEOUT = 20.0  # seconds
 
+# Before an app drains, whoever has just connected has so long to send a request.
+HEADWAY = 0.05  # seconds
+
 # What is on its way when an app has drained still has to land.
-LANDING_TIME = 0.5  # seconds
+LANDING_TIME = 0.2  # seconds
 
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds

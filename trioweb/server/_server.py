@@ -45,13 +45,22 @@ class Server:
     `urls`: where it listens.
     """
 
-    def __init__(self, service: Service, lifespan: Lifespan) -> None:
+    def __init__(
+        self,
+        service: Service,
+        lifespan: Lifespan,
+        listeners: Sequence[Listener],
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
         self.urls: tuple[str, ...] = ()
         self._service = service
         self._lifespan = lifespan
+        self._listeners = listeners
+        self._ssl_context = ssl_context
         self._stopping = trio.Event()
         self._ended = trio.Event()
         self._accepting = trio.CancelScope()
+        self._accepting_ended = trio.Event()
         self._opening = 0  # connections that were accepted, and aren't served yet
 
     async def shutdown(self) -> None:
@@ -73,60 +82,54 @@ class Server:
         """Returns when the server has ended."""
         await self._ended.wait()
 
-    async def _run(
-        self,
-        listeners: Sequence[Listener],
-        ssl_context: ssl.SSLContext | None,
-        task_status: trio.TaskStatus[Server],
-    ) -> None:
+    @property
+    def drain_timeout(self) -> float:
+        """For how many seconds `shutdown` waits for what is in flight."""
+        seconds = self._lifespan.drain_timeout
+        return _limits.DRAIN_TIMEOUT if seconds is None else seconds
+
+    @property
+    def cleanup_timeout(self) -> float | None:
+        """For how many seconds the app cleans up then; None where it doesn't say."""
+        return self._lifespan.cleanup_timeout
+
+    async def _run(self, task_status: trio.TaskStatus[Server]) -> None:
         lifespan = self._lifespan
         try:
             async with trio.open_nursery() as outer:
-                # What it raises would come out in a group.
+                # What `run` raises at the start would come out in a group.
                 with contextlib.suppress(StartupFailed):
-                    await outer.start(lifespan.run)
-                    self._service.state = lifespan.state
-                    await self._run_within_lifespan(listeners, ssl_context, task_status)
+                    await self._run_within_lifespan(outer, task_status)
         finally:
             self._ended.set()
         lifespan.check()
 
     async def _run_within_lifespan(
-        self,
-        listeners: Sequence[Listener],
-        ssl_context: ssl.SSLContext | None,
-        task_status: trio.TaskStatus[Server],
+        self, outer: trio.Nursery, task_status: trio.TaskStatus[Server]
     ) -> None:
         try:
-            await self._run_connections(listeners, ssl_context, task_status)
+            await outer.start(self._lifespan.run)
+            self._service.state = self._lifespan.state
+            await self._run_connections(task_status)
         except BaseException:
             self._lifespan.cancel()
             raise
         self._lifespan.stop()
 
-    async def _run_connections(
-        self,
-        listeners: Sequence[Listener],
-        ssl_context: ssl.SSLContext | None,
-        task_status: trio.TaskStatus[Server],
-    ) -> None:
+    async def _run_connections(self, task_status: trio.TaskStatus[Server]) -> None:
         async with trio.open_nursery() as system:
             async with trio.open_nursery() as self._connections:
                 system.start_soon(self._sweep)
                 system.start_soon(self._pass_on_cancellation)
-                for listener in listeners:
-                    system.start_soon(self._accept, listener, ssl_context)
-                self.urls = tuple(listener.url for listener in listeners)
-                if listeners:
+                system.start_soon(self._stop_after_lifespan)
+                system.start_soon(self._accept)
+                self.urls = tuple(listener.url for listener in self._listeners)
+                if self.urls:
                     logger.info("listening on %s", ", ".join(self.urls))
                 task_status.started(self)
-                await self._wait_for_the_end(system)
-                await self._drain(listeners, ssl_context)
+                await self._stopping.wait()
+                await self._drain()
             system.cancel_scope.cancel()
-
-    async def _wait_for_the_end(self, system: trio.Nursery) -> None:
-        system.start_soon(self._stop_after_lifespan)
-        await self._stopping.wait()
 
     async def _stop_after_lifespan(self) -> None:
         await self._lifespan.ended.wait()
@@ -140,48 +143,62 @@ class Server:
             if self._lifespan.drains:
                 self._lifespan.cancel()
 
-    async def _drain(
-        self, listeners: Sequence[Listener], ssl_context: ssl.SSLContext | None
-    ) -> None:
+    async def _drain(self) -> None:
         """Let what is in flight end, until the end of the drain timeout."""
-        lifespan = self._lifespan
-        self._accepting.cancel()
-        for listener in listeners:
-            # Who is connected already hasn't come too late.
-            self._accept_ready(listener, ssl_context)
-            listener.close()
+        await self._stop_accepting()
+        await self._wait_for_heads()
         self._service.draining = True
         for connection in tuple(self._service.connections):
             if connection.is_idle:
                 connection.expire()
-        seconds = lifespan.drain_timeout
-        if lifespan.drains:
-            lifespan.stop()
-            await lifespan.ended.wait()
+        seconds = self.drain_timeout
+        if self._lifespan.drains:
+            self._lifespan.stop()
+            await self._lifespan.ended.wait()
             seconds = _limits.LANDING_TIME
-        elif seconds is None:
-            seconds = _limits.DRAIN_TIMEOUT
         self._connections.cancel_scope.deadline = trio.current_time() + seconds
 
-    async def _accept(self, listener: Listener, ssl_context: ssl.SSLContext | None) -> None:
+    async def _stop_accepting(self) -> None:
+        """Who is connected already hasn't come too late."""
+        self._accepting.cancel()
+        await self._accepting_ended.wait()
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):  # no more files: the others have to try again
+                self._accept_ready(listener)
+            listener.close()
+
+    async def _wait_for_heads(self) -> None:
+        """An app that drains by itself refuses what it hasn't seen by then."""
         service = self._service
+        service.stopping = True
+        with trio.move_on_after(_limits.HEADWAY):
+            while self._opening or any(c.is_about_to_ask for c in service.connections):
+                await service.changed.wait()
+
+    async def _accept(self) -> None:
         with self._accepting:
-            while True:
-                while self._places_left <= 0:
-                    await service.changed.wait()
-                await trio.lowlevel.wait_readable(listener.socket)
-                try:
-                    self._accept_ready(listener, ssl_context)
-                except OSError as exc:
-                    logger.error("can't accept connections for a while: %s", exc)
-                    await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept_from, listener)
+        self._accepting_ended.set()
+
+    async def _accept_from(self, listener: Listener) -> None:
+        while True:
+            while self._places_left <= 0:
+                await self._service.changed.wait()
+            await trio.lowlevel.wait_readable(listener.socket)
+            try:
+                self._accept_ready(listener)
+            except OSError as exc:
+                logger.error("can't accept connections for a while: %s", exc)
+                await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
 
     @property
     def _places_left(self) -> int:
         taken = len(self._service.connections) + self._opening
         return self._service.limits.max_connections - taken
 
-    def _accept_ready(self, listener: Listener, ssl_context: ssl.SSLContext | None) -> None:
+    def _accept_ready(self, listener: Listener) -> None:
         """Accept all that wait.  Raises OSError when there are no more files."""
         while self._places_left > 0:
             try:
@@ -193,15 +210,9 @@ class Server:
                     raise
                 continue  # this one has left already
             self._opening += 1
-            self._connections.start_soon(self._handle, sock, address, listener, ssl_context)
+            self._connections.start_soon(self._handle, sock, address, listener)
 
-    async def _handle(
-        self,
-        sock: socket.socket,
-        address: object,
-        listener: Listener,
-        ssl_context: ssl.SSLContext | None,
-    ) -> None:
+    async def _handle(self, sock: socket.socket, address: object, listener: Listener) -> None:
         sock.setblocking(False)
         client: Address | None = None
         if isinstance(address, tuple):
@@ -210,13 +221,14 @@ class Server:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             transport: Transport = SocketTransport(sock)
-            if ssl_context is not None:
-                transport = StreamTransport(await _encrypted(sock, ssl_context))
+            if self._ssl_context is not None:
+                transport = StreamTransport(await _encrypted(sock, self._ssl_context))
         except trio.BrokenResourceError:
             return
         finally:
             self._opening -= 1
-        scheme = "http" if ssl_context is None else "https"
+            self._service.notify()
+        scheme = "http" if self._ssl_context is None else "https"
         await self._serve(
             Connection(
                 self._service, transport, scheme=scheme, client=client, server=listener.address
@@ -317,7 +329,7 @@ async def serve(
     seconds a shutdown waits for what is in flight; an app that drains by itself has a
     setting of its own, and this one overrides it.
 
-    Error handling: raises OSError if it can't listen, RuntimeError if the app's lifespan
+    Error handling: raises OSError if it can't listen, LifespanFailed if the app's lifespan
     fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
@@ -371,8 +383,8 @@ async def run_server(
         access_log=AccessLog() if access_log else None,
     )
     try:
-        server = Server(service, Lifespan(app, drain_timeout))
-        await server._run(listeners, ssl_context, task_status)
+        server = Server(service, Lifespan(app, drain_timeout), listeners, ssl_context)
+        await server._run(task_status)
     finally:
         if service.access_log is not None:
             service.access_log.flush()
