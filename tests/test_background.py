@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import logging
@@ -13,9 +14,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioweb import BackgroundTask, BackgroundTasks
+from trioweb import BackgroundTask, BackgroundTasks, Retry, task
 from trioweb._background import TaskRunner
 from trioweb._grace import Grace
+from trioweb._ledger import Ledger
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -60,6 +62,7 @@ async def test_a_task_knows_its_state_and_its_times(autojump_clock: MockClock) -
     handle = tasks.add_task(task)
     assert repr(handle) == "<BackgroundTask 'task' pending>"
     assert (handle.name, handle.started_at, handle.ended_at) == ("task", None, None)
+    assert (handle.request, handle.exception) == (None, None)
     begin = trio.current_time()
     await run(tasks)
     assert seen == ["running"]
@@ -265,6 +268,22 @@ async def test_a_def_runs_in_a_thread_and_an_async_def_does_not() -> None:
     assert threads[1] == threading.get_ident()
 
 
+@pytest.mark.parametrize("where", ["in a thread", "in place"])
+async def test_a_task_is_given_all_its_arguments(where: str) -> None:
+    given: list[tuple[int, int, int]] = []
+
+    def in_thread(a: int, *, b: int, c: int = 0) -> None:
+        given.append((a, b, c))
+
+    async def in_place(a: int, *, b: int, c: int = 0) -> None:
+        given.append((a, b, c))
+
+    tasks = BackgroundTasks()
+    tasks.add_task(in_thread if where == "in a thread" else in_place, 1, b=2, c=3)
+    await run(tasks)
+    assert given == [(1, 2, 3)]
+
+
 class Mailer:
     def __init__(self, sent: list[str]) -> None:
         self._sent = sent
@@ -403,7 +422,7 @@ async def test_a_thread_that_takes_longer_is_abandoned_by_name(
     release.set()
     assert (task.state, rest.state) == ("abandoned", "cancelled")
     assert [level for level, _ in records(caplog)] == ["ERROR", "WARNING"]
-    assert "hold of GET /: its thread didn't end in time" in records(caplog)[0][1]
+    assert records(caplog)[0][1] == "task hold of GET /: its thread didn't end in time, abandoned"
 
 
 async def test_ten_thousand_tasks_run(caplog: pytest.LogCaptureFixture) -> None:
@@ -419,3 +438,266 @@ async def test_ten_thousand_tasks_run(caplog: pytest.LogCaptureFixture) -> None:
         tasks.add_task(one)
     await run(tasks)
     assert count == 10_000
+
+
+async def uncooperative(seconds: float) -> None:
+    """Takes so long behind a shield once it is cancelled."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+
+
+async def fails_in_cleanup() -> None:
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("disk full")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child)
+        nursery.start_soon(trio.sleep_forever)
+
+
+async def test_the_list_waits_for_those_beside_it_though_a_group_ends_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes out of the task is a group: of its own failure and of the cancellation."""
+    runner = TaskRunner(max_threads=1)
+    tasks = BackgroundTasks()
+    beside = tasks.start_soon(uncooperative, 2)
+    failed = tasks.add_task(fails_in_cleanup)
+    states: list[str] = []
+    with trio.move_on_after(1):
+        async with trio.open_nursery() as nursery:
+            try:
+                await runner.run(tasks, "GET /", Grace(5), nursery)
+            finally:
+                states.extend([beside.state, failed.state])
+    assert states == ["cancelled", "failed"]
+
+
+async def test_ctrl_c_in_a_list_ends_those_beside_it_first(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = TaskRunner(max_threads=1)
+    tasks = BackgroundTasks()
+    beside = tasks.start_soon(uncooperative, 2)
+    tasks.add_task(trio.sleep, 1)
+    tasks.add_task(fail, KeyboardInterrupt())
+    begin = trio.current_time()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            try:
+                await runner.run(tasks, "GET /", Grace(5), nursery)
+            finally:
+                assert beside.state == "cancelled"
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await main()
+    assert raised.group_contains(KeyboardInterrupt)
+    assert trio.current_time() - begin == pytest.approx(3)
+
+
+async def test_a_task_whose_coroutine_is_closed_is_cancelled_and_nobody_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As the garbage collector closes it, on some other task, after a crash."""
+    told: list[BackgroundTask] = []
+    runner = TaskRunner(max_threads=1, error_listeners=[lambda task, exc: told.append(task)])
+    task = BackgroundTask(trio.sleep_forever)
+    running = runner.run_one(task, "GET /", Grace(5))
+    running.send(None)
+
+    async def close() -> None:
+        running.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(close)
+    assert (task.state, told) == ("cancelled", [])
+
+
+async def test_an_abandoned_thread_is_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release, running = threading.Event(), trio.Event()
+
+    @task(retry=Retry(attempts=3, backoff=0))
+    def hold() -> None:
+        trio.from_thread.run_sync(running.set)
+        release.wait()
+
+    tasks = BackgroundTasks()
+    grace = Grace(5)
+    handle = tasks.add_task(hold)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(functools.partial(run, tasks, grace=grace))
+        await running.wait()
+        nursery.cancel_scope.cancel()
+        grace.end_at(trio.current_time())
+    release.set()
+    assert handle.state == "abandoned"
+    name = handle.name
+    assert records(caplog) == [
+        ("ERROR", f"task {name} of GET /: its thread didn't end in time, abandoned")
+    ]
+
+
+async def test_those_beside_the_list_run_for_their_outcomes_only() -> None:
+    @task(when="error")
+    async def note() -> None: ...
+
+    async def add() -> None:
+        handles.append(tasks.start_soon(note))
+        handles.append(tasks.start_soon(trio.lowlevel.checkpoint))
+
+    tasks = BackgroundTasks()
+    handles = [tasks.start_soon(note), tasks.start_soon(add)]
+    await run(tasks)
+    assert [handle.state for handle in handles] == ["skipped", "done", "skipped", "done"]
+
+
+# Adding from threads
+
+
+class _SlowLedger(Ledger[BackgroundTask]):
+    """While a task is entered, another thread does something, as far as it comes."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self.thread = threading.Thread(target=meanwhile)
+
+    def enter(self, task: BackgroundTask) -> None:
+        super().enter(task)
+        self.thread.start()
+        self.thread.join(timeout=0.05)
+
+
+@pytest.mark.parametrize("how", ["add_task", "start_soon"])
+async def test_what_is_added_as_its_list_ends_is_counted(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = BackgroundTasks()
+    token = trio.lowlevel.current_trio_token()
+
+    def end() -> None:
+        close = functools.partial(tasks._queue.cancel, "GET /", close=True)
+        trio.from_thread.run_sync(close, trio_token=token)
+
+    ledger = _SlowLedger(end)
+    tasks._queue.ledger = ledger
+    handle = await trio.to_thread.run_sync(getattr(tasks, how), trio.sleep_forever)
+    await trio.to_thread.run_sync(ledger.thread.join)
+    assert handle.state == "cancelled"
+    assert ledger.statistics().pending == 0
+
+
+async def test_a_thread_that_adds_for_ever_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    handles: list[BackgroundTask] = []
+    tasks = BackgroundTasks()
+    runner = TaskRunner(max_threads=1)
+    tasks._queue.ledger = runner.ledger
+    has_begun = threading.Event()
+
+    def add() -> None:
+        with contextlib.suppress(RuntimeError):
+            while True:
+                handles.append(tasks.add_task(trio.lowlevel.checkpoint))
+                handles.append(tasks.start_soon(trio.lowlevel.checkpoint))
+                has_begun.set()
+
+    thread = threading.Thread(target=add)
+    async with trio.open_nursery() as nursery:
+        tasks.add_task(trio.lowlevel.checkpoint)
+        thread.start()
+        has_begun.wait()
+        with trio.move_on_after(0.01):
+            await runner.run(tasks, "GET /", Grace(5), nursery)
+        tasks._queue.cancel("GET /", close=True)
+        await trio.to_thread.run_sync(thread.join)
+    assert {handle.state for handle in handles} <= {"done", "cancelled"}
+    assert runner.ledger.statistics().pending == 0
+    assert runner.ledger.statistics().added == len(handles) + 1
+
+
+async def test_what_a_thread_adds_to_a_list_that_became_part_of_another_runs() -> None:
+    done: list[str] = []
+    brought, own = BackgroundTasks(), BackgroundTasks()
+    added_to = brought._queue  # as a thread has it that is just within add_task
+    own._adopt(brought)
+    added_to.add(BackgroundTask(done.append, "late"))
+    brought.start_soon(done.append, "beside")
+    assert (len(own), len(brought)) == (2, 2)
+    await run(own)
+    assert sorted(done) == ["beside", "late"]
+
+
+def test_a_list_whose_request_is_over_takes_over_no_tasks() -> None:
+    over, brought, empty = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
+    over._queue.cancel("GET /", close=True)
+    task = brought.add_task(print)
+    with pytest.raises(RuntimeError, match="the request is over"):
+        over._adopt(brought)
+    assert (len(brought), task.state) == (1, "pending")
+    over._adopt(empty)
+    with pytest.raises(RuntimeError, match="the request it is for is over"):
+        empty.add_task(print)
+
+
+async def test_a_thread_may_wait_for_what_it_starts_beside_its_list() -> None:
+    tasks = BackgroundTasks()
+    states: list[str] = []
+
+    def start_and_wait() -> None:
+        handle = tasks.start_soon(trio.lowlevel.checkpoint)
+        trio.from_thread.run(handle.wait)
+        states.append(handle.state)
+
+    tasks.add_task(start_and_wait)
+    with trio.fail_after(5):
+        await run(tasks)
+    assert states == ["done"]
+
+
+async def test_what_another_run_of_trio_adds_comes_in_from_outside() -> None:
+    done: list[str] = []
+    tasks = BackgroundTasks()
+
+    async def add() -> None:
+        tasks.start_soon(done.append, "beside")
+        tasks.add_task(done.append, "in the list")
+
+    async def in_its_own_run() -> None:
+        await trio.to_thread.run_sync(trio.run, add)
+
+    tasks.start_soon(in_its_own_run)
+    await run(tasks)
+    assert sorted(done) == ["beside", "in the list"]
+
+
+async def test_one_that_joins_as_its_list_ends_is_cancelled_not_started() -> None:
+    """The list was told of it while it ended: what reacts to that comes too late."""
+    tasks = BackgroundTasks()
+    handles: list[BackgroundTask] = []
+
+    async def add_from_thread() -> None:
+        token = trio.lowlevel.current_trio_token()
+
+        def add() -> None:
+            handles.append(tasks.start_soon(trio.sleep_forever))
+            token.run_sync_soon(scope.cancel)
+
+        await trio.to_thread.run_sync(add)
+        await trio.sleep_forever()
+
+    tasks.add_task(add_from_thread)
+    with trio.CancelScope() as scope:
+        await run(tasks)
+    assert [handle.state for handle in handles] == ["cancelled"]
+    assert not len(tasks)

@@ -25,7 +25,7 @@ from trioweb import (
 )
 from trioweb._errors import is_failure
 
-from .asgi import Client, Message, running
+from .asgi import Client, Exchange, Message, _scope, running
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -122,6 +122,27 @@ async def test_a_base_exception_is_a_failure_like_any_other(
     assert app.statistics().failed == 1
 
 
+async def test_a_base_exception_after_the_response_takes_no_tasks_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+
+    async def session() -> AsyncIterator[None]:
+        yield
+        raise Panic
+
+    @app.get("/")
+    async def root(
+        tasks: BackgroundTasks, _: Annotated[None, Depends(session, scope="response")]
+    ) -> None:
+        tasks.add_task(trio.lowlevel.checkpoint)
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 200
+    assert app.statistics().done == 1
+    assert messages(caplog) == ["GET / failed too late to be answered"]
+
+
 async def test_the_log_shows_where_a_handler_failed_past_its_dependencies(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -142,31 +163,145 @@ async def test_the_log_shows_where_a_handler_failed_past_its_dependencies(
     assert [frame.name for frame in frames][-2:] == ["root", "look_up"]
 
 
-async def test_a_cancelled_that_belongs_to_nobody_is_contained(
-    caplog: pytest.LogCaptureFixture,
+async def raise_kept() -> None:
+    """What a cache of outcomes does: somebody else's cancellation is raised once more."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.sleep(1)
+        except trio.Cancelled as exc:
+            kept = exc
+            raise
+    raise kept
+
+
+async def raise_generator_exit() -> None:
+    raise GeneratorExit
+
+
+async def raise_kept_in_a_group() -> None:
+    try:
+        await raise_kept()
+    except trio.Cancelled as exc:
+        raise BaseExceptionGroup("both", [exc, OSError()]) from None
+
+
+Strays = pytest.mark.parametrize("stray", [raise_kept, raise_generator_exit, raise_kept_in_a_group])
+
+
+@Strays
+@pytest.mark.parametrize("how", ["add_task", "start_soon"])
+async def test_a_task_that_raises_what_ends_others_has_failed(
+    stray: Any, how: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App()
-    kept: list[trio.Cancelled] = []
-
-    async def raise_kept() -> None:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            try:
-                await trio.sleep(1)
-            except trio.Cancelled as exc:
-                kept.append(exc)
-                raise
-        raise kept[0]
+    handles: list[BackgroundTask] = []
 
     @app.get("/")
     async def root(tasks: BackgroundTasks) -> None:
-        tasks.add_task(raise_kept)
+        handles.append(getattr(tasks, how)(stray))
+        handles.append(tasks.add_task(trio.sleep, 1))
+
+    @app.get("/other")
+    async def other(tasks: BackgroundTasks) -> None:
+        tasks.add_task(trio.sleep, 3)
+
+    async with running(app) as client:
+        await client("GET", "/other")
+        await client("GET", "/")
+        await trio.sleep(2)
+        assert app.statistics().running == 1
+    assert [handle.state for handle in handles] == ["failed", "done"]
+    assert app.statistics().done == 2
+    assert isinstance(handles[0].exception, RuntimeError)
+    assert str(handles[0].exception).endswith("raised where nothing is cancelled or closed")
+    assert messages(caplog, "trioweb.tasks") == [f"task {stray.__name__} of GET / failed"]
+
+
+@Strays
+async def test_a_handler_that_raises_what_ends_others_has_failed(
+    stray: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(nothing)]) -> None:
+        await stray()
+
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 500
+    assert messages(caplog) == ["GET / failed"]
+
+
+@Beside
+async def test_an_exception_handler_that_raises_a_kept_cancelled_has_failed(
+    beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    @app.exception_handler(LookupError)
+    async def handle(request: Request, exc: LookupError) -> None:
+        await raise_kept()
+
+    async def root() -> None:
+        raise LookupError
+
+    async def root_beside(_: Annotated[None, Depends(nothing)]) -> None:
+        raise LookupError
+
+    app.get("/")(root_beside if beside else root)
+    async with running(app) as client:
+        assert (await client("GET", "/")).status == 500
+    assert messages(caplog) == ["GET / failed"]
+
+
+async def test_an_error_handler_that_raises_what_ends_others_has_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+
+    @app.on_task_error
+    async def report(task: BackgroundTask, exc: BaseException) -> None:
+        raise GeneratorExit
+
+    async def broken() -> None:
+        raise OSError
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.start_soon(broken)
+        tasks.add_task(broken)
+        tasks.add_task(trio.lowlevel.checkpoint)
 
     async with running(app) as client:
         await client("GET", "/")
-        await wait_all_tasks_blocked()
-        assert (await client("GET", "/")).status == 200
-    assert messages(caplog) == ["a Cancelled that belongs to no open scope was raised"] * 2
+    assert (app.statistics().failed, app.statistics().done) == (2, 1)
+    told = ["task broken of GET / failed", "on_task_error handler report failed"]
+    assert sorted(messages(caplog, "trioweb.tasks")) == sorted(told * 2)
+
+
+async def test_a_bug_of_ours_in_a_task_beside_the_list_is_contained(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App()
+
+    def buggy(task: BackgroundTask, exc: BaseException) -> None:
+        raise AssertionError
+
+    app._task_error_listeners.append(buggy)
+
+    async def broken() -> None:
+        raise OSError
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.start_soon(broken)
+        tasks.add_task(trio.lowlevel.checkpoint)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert app.statistics().done == 1
+    assert messages(caplog, "trioweb.tasks") == ["a bug in trioweb, please report it"]
 
 
 @pytest.mark.parametrize("ending", ["child fails", "server is cancelled", "scope fires"])
@@ -313,7 +448,7 @@ async def test_inline_handlers_are_cancelled_at_the_end_of_the_drain(
 ) -> None:
     """One that shields itself is waited for, then named; nothing waits for it for ever."""
     events: list[str] = []
-    statuses: list[int] = []
+    answers: list[tuple[int, Any]] = []
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
@@ -337,7 +472,8 @@ async def test_inline_handlers_are_cancelled_at_the_end_of_the_drain(
             begin = trio.current_time()
 
             async def ask(path: str) -> None:
-                statuses.append((await client("GET", path)).status)
+                exchange = await client("GET", path)
+                answers.append((exchange.status, exchange.json()))
 
             for path in ("/0", "/1", "/100"):
                 nursery.start_soon(ask, path)
@@ -349,9 +485,9 @@ async def test_inline_handlers_are_cancelled_at_the_end_of_the_drain(
         "lifespan closed",
         "handler with 100 s of cleanup",
     ]
-    assert statuses == [503, 503, 503]
+    assert answers == [(503, {"detail": "The server is shutting down"})] * 3
     assert messages(caplog) == ["the server still runs GET /100, past the end of the app"]
-    assert app.statistics().skipped == 3
+    assert (app.statistics().skipped, app.statistics().cancelled) == (2, 1)
 
 
 @Beside
@@ -413,6 +549,37 @@ async def test_a_plain_exception_handler_is_abandoned_when_the_call_is_cancelled
     release.set()
 
 
+async def test_a_plain_exception_handler_has_the_cleanup_time_when_the_call_is_cancelled() -> None:
+    app = App()
+    release, entered = threading.Event(), trio.Event()
+    done: list[str] = []
+
+    @app.exception_handler(LookupError)
+    def handle(request: Request, exc: LookupError) -> JSONResponse:
+        trio.from_thread.run_sync(entered.set)
+        release.wait()
+        request.tasks.add_task(done.append, "told")
+        return JSONResponse({})
+
+    @app.get("/")
+    async def root(nursery: trio.Nursery) -> None:
+        raise LookupError
+
+    async with running(app) as client, trio.open_nursery() as nursery:
+        with trio.CancelScope() as call:
+
+            async def cancel() -> None:
+                await entered.wait()
+                call.cancel()
+                await wait_all_tasks_blocked()
+                release.set()
+
+            nursery.start_soon(cancel)
+            await client("GET", "/")
+    assert call.cancelled_caught
+    assert done == ["told"]
+
+
 async def test_no_answer_is_made_for_a_call_that_is_gone(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -463,11 +630,65 @@ async def test_a_handler_that_has_returned_keeps_its_tasks_though_its_call_is_ca
         tasks.add_task(task)
         return "ok"
 
-    async with running(app) as client:
+    exchange = Exchange([b""])
+    async with running(app):
         with trio.move_on_after(1) as scope:
-            await client("GET", "/")
+            await app(_scope("GET", "/", []), exchange.receive, exchange.send)
         assert scope.cancelled_caught
     assert events == ["committed", "task"]
+    assert exchange.sent == []  # there is nobody to answer
+
+
+async def test_a_dependency_that_hangs_though_its_call_is_cancelled_has_the_cleanup_time(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(cleanup_timeout=3)
+    ended: list[float] = []
+
+    async def hanging() -> AsyncIterator[None]:
+        yield
+        await trio.sleep_forever()
+
+    async def task() -> None:
+        ended.append(trio.current_time() - begin)
+
+    @app.get("/")
+    async def root(
+        tasks: BackgroundTasks, _: Annotated[None, Depends(hanging, scope="function")]
+    ) -> None:
+        tasks.add_task(task)
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        with trio.move_on_after(1):
+            await client("GET", "/")
+        await trio.sleep(60)
+    assert ended == [pytest.approx(4)]
+    assert len(messages(caplog)) == 1
+
+
+async def test_a_commit_that_fails_skips_the_tasks_though_its_call_is_cancelled(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+    handles: list[BackgroundTask] = []
+
+    async def commit() -> AsyncIterator[None]:
+        yield
+        await trio.sleep(2)
+        raise OSError("disk full")
+
+    @app.get("/")
+    async def root(
+        tasks: BackgroundTasks, _: Annotated[None, Depends(commit, scope="function")]
+    ) -> None:
+        handles.append(tasks.add_task(trio.lowlevel.checkpoint))
+
+    async with running(app) as client:
+        with trio.move_on_after(1):
+            await client("GET", "/")
+    assert [handle.state for handle in handles] == ["skipped"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_past_the_cleanup_time_only_the_cancellation_is_swallowed(
@@ -630,7 +851,10 @@ async def test_a_nursery_that_its_handler_cancels_gives_a_500(
 
     async with running(app) as client:
         assert (await client("GET", "/")).status == 500
-    assert messages(caplog) == ["GET / failed"]
+    [record] = caplog.records
+    assert record.getMessage() == "GET / failed"
+    assert record.exc_info
+    assert str(record.exc_info[1]).startswith("the request's nursery was cancelled before")
 
 
 async def test_without_a_lifespan_the_limits_and_counts_are_the_apps() -> None:
@@ -666,7 +890,8 @@ def test_a_generator_is_no_task() -> None:
         yield  # pragma: no cover - never entered
 
     for func in (gen, agen):
-        with pytest.raises(TypeError, match="yields: as a task its body would never run"):
+        says = f"^{func.__name__} yields: as a task its body would never run"
+        with pytest.raises(TypeError, match=says):
             BackgroundTasks().add_task(func)
 
 
@@ -767,3 +992,49 @@ async def test_requests_leave_nothing_behind_in_memory() -> None:
 
 def living(app: App) -> list[Request]:
     return [o for o in gc.get_objects() if isinstance(o, Request) and o.app is app]
+
+
+# Contextvars: one answer, one context
+
+
+@Beside
+@pytest.mark.parametrize("path", ["error", "stream", "json"])
+async def test_the_whole_answer_has_one_context_and_leaves_nothing_in_the_servers(
+    beside: bool, path: str
+) -> None:
+    app = App()
+
+    class Oops(Exception): ...
+
+    async def identify() -> None:
+        user.set("alice")
+
+    async def identify_beside() -> AsyncIterator[None]:
+        user.set("alice")
+        yield
+
+    @app.exception_handler(Oops)
+    async def handle(request: Request, exc: Oops) -> str:
+        await trio.lowlevel.checkpoint()
+        seen = user.get()
+        user.set("the exception handler's")
+        return seen
+
+    async def chunks() -> AsyncIterator[str]:
+        yield f'"{user.get()}"'
+        user.set("the stream's")
+
+    @app.get("/{path}")
+    async def root(
+        path: str, _: Annotated[None, Depends(identify_beside if beside else identify)]
+    ) -> Any:
+        if path == "error":
+            raise Oops
+        return StreamingResponse(chunks()) if path == "stream" else user.get()
+
+    user.set("the server's")
+    async with running(app) as client:
+        assert (await client("GET", f"/{path}")).json() == "alice"
+        assert user.get() == "the server's"
+        await trio.lowlevel.checkpoint()
+        assert user.get() == "the server's"

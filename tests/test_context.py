@@ -74,3 +74,13 @@ def test_what_it_raises_comes_out() -> None:
 
     with pytest.raises(KeyError):
         in_own_context(fails()).send(None)
+
+
+def test_one_that_never_waits_gives_its_value_at_once() -> None:
+    async def writes_only() -> str:
+        var.set("inside")
+        return var.get()
+
+    with pytest.raises(StopIteration) as done:
+        in_own_context(writes_only()).send(None)
+    assert (done.value.value, var.get()) == ("inside", "outside")

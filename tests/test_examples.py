@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
+
+from trioweb.testing import client
 
 from .asgi import running
 from .examples import Shown, check_example, check_request, read_steps
@@ -28,6 +32,70 @@ async def test_streaming_example_takes_a_client_that_leaves(
         ticks = await client("GET", "/ticks", leaves_after=1)
     assert ticks.body == b"data: 2\n\n"
     assert caplog.records == []
+
+
+# --- outbox.py: what its page says beyond the request that it shows.
+
+
+@pytest.fixture
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The example's names, in a folder of its own, with two rows that an earlier run left."""
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(EXAMPLES / "outbox.py"))
+    earlier = names["Outbox"]("outbox.db")
+    assert [earlier.add("tea"), earlier.add("milk")] == [1, 2]
+    earlier.close()
+    return names
+
+
+def rows_left(outbox: dict[str, Any]) -> list[tuple[int, str]]:
+    later = outbox["Outbox"]("outbox.db")
+    left: list[tuple[int, str]] = later.left()
+    later.close()
+    return left
+
+
+async def test_the_outbox_works_on_what_an_earlier_run_left(
+    outbox: dict[str, Any], autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with client(outbox["app"]) as c:
+        response = await c.post("/orders/bread")
+        assert response.json() == {"order": 3}
+        await trio.sleep(1)
+        assert c.app.statistics().added == 1  # the rows are no tasks
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "shipped bread",
+        "shipped milk",
+        "shipped tea",
+    ]
+    assert rows_left(outbox) == []
+
+
+async def test_a_row_of_the_outbox_that_fails_ends_neither_the_others_nor_the_server(
+    outbox: dict[str, Any], autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    send_parcel = outbox["send_parcel"]
+
+    async def no_tea(item: str) -> None:
+        if item == "tea":
+            raise OSError("no van")
+        await send_parcel(item)
+
+    outbox["ship"].__globals__["send_parcel"] = no_tea
+    async with client(outbox["app"]) as c:
+        await trio.sleep(1)
+        assert (await c.post("/orders/bread")).status_code == 202
+    assert rows_left(outbox) == [(1, "tea")]
+    assert caplog.messages == ["order 1 isn't shipped, the next start tries again"]
+
+
+async def test_a_shutdown_cancels_the_work_on_the_outbox_and_keeps_its_rows(
+    outbox: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    async with client(outbox["app"]):
+        await trio.sleep(0.15)
+    assert trio.current_time() == 0.15
+    assert rows_left(outbox) == [(2, "milk")]
 
 
 # --- The checker itself: what it reads, and that it can say no.

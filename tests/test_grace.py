@@ -29,6 +29,16 @@ async def test_a_shelter_holds_off_cancellation_until_the_end(autojump_clock: Mo
     assert trio.current_time() == pytest.approx(begin + 3)
 
 
+async def test_what_left_its_shelter_is_left_alone(autojump_clock: MockClock) -> None:
+    grace = Grace(3)
+    with trio.CancelScope() as scope:
+        with grace.shelter(scope, grace.end):
+            pass
+        grace.begin()
+        await trio.sleep(60)
+    assert not scope.cancelled_caught
+
+
 async def test_an_end_reaches_open_shelters_and_those_of_parts(autojump_clock: MockClock) -> None:
     whole = Grace(5)
     part = whole.part()

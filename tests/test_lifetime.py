@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
 import pytest
 import trio
-from trio.testing import MockClock, Sequencer
+from trio.testing import MockClock, Sequencer, wait_all_tasks_blocked
 
 from trioweb import (
     App,
@@ -20,9 +20,12 @@ from trioweb import (
     JSONResponse,
     Request,
     StreamingResponse,
+    task,
+    testing,
 )
+from trioweb._tasks import WHENS
 
-from .asgi import Client, running
+from .asgi import Client, Exchange, Message, _scope, running
 
 
 def messages(caplog: pytest.LogCaptureFixture, name: str = "trioweb") -> list[str]:
@@ -621,6 +624,27 @@ async def test_ctrl_c_in_a_handler_goes_through() -> None:
     assert raised.group_contains(KeyboardInterrupt)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+async def test_ctrl_c_in_a_task_goes_through(
+    beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    async def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(interrupt)
+
+    async def root_beside(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
+        await root(tasks)
+
+    app.get("/")(root_beside if beside else root)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        await Client(app)("GET", "/")
+    assert raised.group_contains(KeyboardInterrupt)
+
+
 async def test_a_bug_of_ours_takes_no_other_request_with_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -643,6 +667,8 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
         assert (await client("GET", "/")).status == 200
     assert done == ["task"]
     assert messages(caplog) == ["a bug in trioweb, please report it"]
+    assert caplog.records[0].exc_info
+    assert caplog.records[0].exc_info[0] is ZeroDivisionError
 
 
 @pytest.mark.parametrize("scope", ["function", "response", "request"])
@@ -683,18 +709,24 @@ async def test_a_handler_that_outlasts_its_timeout_is_too_slow_all_the_same(
     autojump_clock: MockClock,
 ) -> None:
     app = App()
+    seen: list[type[BaseException]] = []
 
-    async def session() -> AsyncIterator[None]:
-        yield
+    async def commit() -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException as exc:
+            seen.append(type(exc))
+            raise
 
     @app.get("/", timeout=1)
-    async def root(_: Annotated[None, Depends(session)]) -> str:
+    async def root(_: Annotated[None, Depends(commit, scope="function")]) -> str:
         with trio.CancelScope(shield=True):
             await trio.sleep(2)
         return "late"
 
     async with running(app) as client:
         assert (await client("GET", "/")).status == 503
+    assert seen == [trio.Cancelled]  # nothing is committed
 
 
 async def test_tasks_after_a_timeout_have_all_their_time(mock_clock: MockClock) -> None:
@@ -729,3 +761,314 @@ async def test_tasks_after_a_timeout_have_all_their_time(mock_clock: MockClock) 
         await trio.testing.wait_all_tasks_blocked()
         release.set()
     assert [handle.state for handle in handles] == ["done"]
+
+
+async def test_an_exception_handler_after_a_timeout_has_all_its_time(
+    mock_clock: MockClock,
+) -> None:
+    app = App(cleanup_timeout=5)
+    release, started = threading.Event(), trio.Event()
+    statuses: list[int] = []
+
+    async def session() -> AsyncIterator[None]:
+        yield
+
+    @app.get("/", timeout=1)
+    async def root(_: Annotated[None, Depends(session)]) -> None:
+        await trio.sleep_forever()
+
+    @app.exception_handler(HTTPException)
+    def handle(request: Request, exc: HTTPException) -> JSONResponse:
+        trio.from_thread.run_sync(started.set)
+        release.wait()
+        return JSONResponse({}, exc.status_code)
+
+    async with running(app) as client, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            statuses.append((await client("GET", "/")).status)
+
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(1)
+        await started.wait()
+        mock_clock.jump(6)
+        await trio.testing.wait_all_tasks_blocked()
+        release.set()
+    assert statuses == [503]
+
+
+async def test_tasks_after_a_cancelled_call_have_all_their_time(mock_clock: MockClock) -> None:
+    """The cleanup time of what the call cut short is not that of the tasks."""
+    app = App(cleanup_timeout=5)
+    release, started = threading.Event(), trio.Event()
+    committing, committed = trio.Event(), trio.Event()
+    handles: list[BackgroundTask] = []
+
+    async def commit() -> AsyncIterator[None]:
+        yield
+        committing.set()
+        await committed.wait()
+
+    def task() -> None:
+        trio.from_thread.run_sync(started.set)
+        release.wait()
+
+    @app.get("/")
+    async def root(
+        tasks: BackgroundTasks, _: Annotated[None, Depends(commit, scope="function")]
+    ) -> None:
+        handles.append(tasks.add_task(task))
+
+    async with running(app) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client, "GET", "/")
+            await committing.wait()
+            nursery.cancel_scope.cancel()
+            committed.set()
+        await started.wait()
+        mock_clock.jump(6)
+        await trio.testing.wait_all_tasks_blocked()
+        release.set()
+    assert [handle.state for handle in handles] == ["done"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("exits_fail", [False, True])
+async def test_tasks_for_failures_run_after_a_cancelled_call(
+    beside: bool, exits_fail: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The handler failed, though there is nobody to answer."""
+    app = App()
+    handles: list[BackgroundTask] = []
+
+    async def failing() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            if exits_fail:
+                raise OSError("disk full")
+
+    @task(when="always")
+    async def always() -> None:
+        await trio.sleep(1)
+
+    @task(when="error")
+    async def error() -> None:
+        await trio.sleep(1)
+
+    async def success() -> None: ...
+
+    async def root(tasks: BackgroundTasks) -> None:
+        handles.extend(tasks.add_task(function) for function in (always, error, success))
+        await trio.sleep_forever()
+
+    async def root_beside(tasks: BackgroundTasks, _: Annotated[None, Depends(failing)]) -> None:
+        await root(tasks)
+
+    app.get("/")(root_beside if beside else root)
+    async with running(app) as client:
+        with trio.move_on_after(1):
+            await client("GET", "/")
+    assert [handle.state for handle in handles] == ["done", "done", "skipped"]
+    late = [r.getMessage() for r in caplog.records]
+    assert late == (["GET / failed too late to be answered"] if beside and exits_fail else [])
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_a_call_that_is_cancelled_while_it_sends_has_neither_failed_nor_sent(
+    beside: bool, autojump_clock: MockClock
+) -> None:
+    app = App()
+    handles: dict[str, BackgroundTask] = {}
+    functions: dict[str, Any] = {}
+    for when in WHENS:
+
+        @task(when=when)
+        async def note() -> None: ...
+
+        functions[when] = note
+
+    async def root(tasks: BackgroundTasks) -> str:
+        handles.update({when: tasks.add_task(note) for when, note in functions.items()})
+        return "ok"
+
+    async def root_beside(tasks: BackgroundTasks, nursery: trio.Nursery) -> str:
+        return await root(tasks)
+
+    async def send(message: Message) -> None:
+        await trio.sleep_forever()
+
+    app.get("/")(root_beside if beside else root)
+    exchange = Exchange([b""])
+    async with running(app):
+        with trio.move_on_after(1):
+            await app(_scope("GET", "/", []), exchange.receive, send)
+    states = {when: handle.state for when, handle in handles.items()}
+    assert states == {"success": "done", "sent": "skipped", "error": "skipped", "always": "done"}
+
+
+@pytest.mark.parametrize("uses_it_up", ["in cleanup", "behind a shield"])
+async def test_each_dependency_closes_though_the_tasks_used_up_the_cleanup_time(
+    uses_it_up: str, autojump_clock: MockClock
+) -> None:
+    app = App(drain_timeout=1, cleanup_timeout=2)
+    closed: list[str] = []
+
+    def session() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            closed.append("def")
+
+    async def async_session() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            closed.append("async def")
+
+    async def long() -> None:
+        try:
+            if uses_it_up == "in cleanup":
+                await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(4)
+
+    @app.post("/")
+    async def root(
+        tasks: BackgroundTasks,
+        a: Annotated[None, Depends(session)],
+        b: Annotated[None, Depends(async_session)],
+    ) -> None:
+        tasks.add_task(long)
+
+    async with testing.client(app) as c:
+        await c.post("/")
+        await wait_all_tasks_blocked()
+    assert closed == ["async def", "def"]
+
+
+async def test_a_def_dependency_closes_after_tasks_that_took_longer_than_a_cancelled_call_had(
+    autojump_clock: MockClock,
+) -> None:
+    """The time to clean up that a cancelled call had isn't that of what follows it."""
+    app = App(cleanup_timeout=1)
+    app._run_sync = in_place
+    closed: list[str] = []
+
+    def session() -> Iterator[None]:
+        yield
+        closed.append("session")
+
+    async def commit() -> AsyncIterator[None]:
+        yield
+        await trio.sleep(0.5)
+
+    @app.post("/")
+    async def root(
+        tasks: BackgroundTasks,
+        a: Annotated[None, Depends(session)],
+        b: Annotated[None, Depends(commit, scope="function")],
+    ) -> None:
+        tasks.add_task(trio.sleep, 10)
+
+    async with running(app) as client:
+        with trio.move_on_after(0.1):
+            await client("POST", "/")
+    assert closed == ["session"]
+
+
+async def in_place(call: Callable[[], Any], **options: Any) -> Any:
+    """For `trio.to_thread.run_sync`, as virtual time waits for no thread."""
+    await trio.lowlevel.checkpoint()
+    return call()
+
+
+async def test_one_lifespan_is_one_from_the_begin_of_its_startup(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        events.append("opens")
+        await trio.sleep(1)
+        yield
+        await trio.sleep(1)
+        events.append("closes")
+
+    app = App(lifespan=lifespan)
+    answers: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan"}
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(app, {"type": "lifespan"}, receive, send)
+            await trio.sleep(0.6)
+    refused = "lifespan.startup.failed"
+    completed = ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    types = [message["type"] for message in answers]
+    assert types == [refused, completed[0], refused, refused, completed[1]]
+    assert events == ["opens", "closes"]
+
+
+async def test_a_def_dependency_begins_to_close_though_others_left_no_time(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(drain_timeout=1, cleanup_timeout=1)
+    closed: list[str] = []
+    both_closed = threading.Event()
+
+    def session(name: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            closed.append(name)
+            if len(closed) == 2:
+                both_closed.set()
+
+    async def hanging() -> AsyncIterator[None]:
+        yield
+        await trio.sleep_forever()
+
+    @app.post("/{name}")
+    async def root(
+        name: str,
+        a: Annotated[None, Depends(session)],
+        b: Annotated[None, Depends(session, use_cache=False)],
+        c: Annotated[None, Depends(hanging)],
+    ) -> None: ...
+
+    async with running(app) as client:
+        assert (await client("POST", "/x")).status == 200
+    # Virtual time may be over before the threads are.
+    assert both_closed.wait(5)
+    assert "dependency hanging didn't close within the cleanup timeout" in caplog.text
+
+
+async def test_a_lifespan_that_is_cancelled_while_it_closes_has_the_cleanup_time(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        yield
+        await trio.sleep(20)  # may take as long as it likes, unless it is cancelled
+        events.append("half closed")
+        await trio.sleep_forever()
+
+    events: list[str] = []
+    app = App(lifespan=lifespan, cleanup_timeout=3)
+    begin = trio.current_time()
+    with trio.move_on_after(30) as scope:
+        async with running(app):
+            pass
+    assert scope.cancelled_caught
+    assert trio.current_time() - begin == pytest.approx(33)
+    assert events == ["half closed"]
+    assert "the lifespan didn't close within the cleanup timeout" in caplog.text

@@ -26,6 +26,7 @@ import trio
 
 from trioweb import (
     App,
+    BackgroundTask,
     BackgroundTasks,
     Body,
     Cookie,
@@ -427,6 +428,17 @@ def test_response_parameter(kind: Any) -> None:
     assert right == "return JSONResponse(content, headers={...})"
 
 
+@pytest.mark.parametrize("kind", [BackgroundTask, BackgroundTask | None])
+def test_task_parameter(kind: Any) -> None:
+    def handler(x: Any) -> None: ...
+
+    handler.__annotations__["x"] = kind
+    problem, wrong, right = refusal_of(handler)
+    assert problem == "handler takes a task, but what a request has is a list of them"
+    assert wrong.startswith("x: ")
+    assert right == "x: BackgroundTasks"
+
+
 def test_annotation_that_is_not_known_yet() -> None:
     def unknown(x: "Unknown") -> None: ...  # type: ignore[name-defined] # noqa: F821
     def no_attribute(x: "trio.Unknown") -> None: ...  # type: ignore[name-defined]
@@ -685,6 +697,36 @@ def test_timeout_on_a_function_that_runs_in_a_thread() -> None:
     )
 
 
+def test_a_thread_is_not_cancelled_with_its_client() -> None:
+    def handler() -> None: ...
+
+    assert refusal_of(handler, "/", cancel_on_disconnect=True) == (
+        "handler runs in a thread, which can't be cancelled when its client leaves",
+        "cancel_on_disconnect=True on def handler",
+        "cancel_on_disconnect=True on async def handler",
+    )
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_a_thread_goes_on_without_its_client(value: bool | None) -> None:
+    def handler() -> None: ...
+
+    app = App()
+    app.get("/", cancel_on_disconnect=value)(handler)
+    assert app.url_for("handler") == "/"
+
+
+@pytest.mark.parametrize("value", ["yes", 2, []])
+def test_a_flag_that_is_neither_true_nor_false(value: Any) -> None:
+    with refused() as refusal:
+        App().get("/", cancel_on_disconnect=value)
+    assert lines(refusal) == (
+        "cancel_on_disconnect is True or False",
+        f"cancel_on_disconnect={value!r}",
+        "cancel_on_disconnect=True",
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -871,7 +913,7 @@ async def test_head_is_answered_by_get_without_the_body() -> None:
     assert (head.status, head.body) == (200, b"")
     assert head.raw_headers == got.raw_headers
     assert head.headers["content-length"] == str(len(got.body)) == "7"
-    assert done == ["GET", "HEAD"]
+    assert sorted(done) == ["GET", "HEAD"]  # each in a thread of its own
 
 
 async def test_own_head_goes_before_that_of_get() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trioweb import (
     App,
@@ -27,6 +27,7 @@ from trioweb import (
     TaskTimeout,
     task,
 )
+from trioweb.testing import client
 
 from .asgi import running
 
@@ -183,8 +184,11 @@ async def test_a_task_is_cancelled_while_it_waits_for_its_next_attempt(
     app = App(drain_timeout=5)
     handles: list[BackgroundTask] = []
 
+    attempts: list[float] = []
+
     @task(retry=Retry(attempts=2, backoff=3600))
     async def broken() -> None:
+        attempts.append(trio.current_time())
         raise OSError
 
     @app.get("/")
@@ -193,7 +197,11 @@ async def test_a_task_is_cancelled_while_it_waits_for_its_next_attempt(
 
     async with running(app) as client:
         await client("GET", "/")
+        await wait_all_tasks_blocked()
+        assert len(attempts) == 1
     assert [handle.state for handle in handles] == ["cancelled"]
+    assert [handle.started_at for handle in handles] == attempts
+    assert trio.current_time() - attempts[0] == pytest.approx(5)
 
 
 async def test_a_decorated_function_is_callable_as_before() -> None:
@@ -287,6 +295,32 @@ async def test_attempts_may_be_one_or_follow_at_once(
     assert [t - tries[0] for t in tries] == [0] * attempts
 
 
+def test_very_many_attempts_have_a_delay() -> None:
+    """The ten-thousandth doubling is no number that a float could hold."""
+    retry = Retry(attempts=20_000, backoff=0.5, random=lambda: 0.0)
+    delays = [retry.delay(failures) for failures in (1, 2, 50, 60, 61, 62, 10_000)]
+    assert delays == [0.5, 1, 0.5 * 2**49, 0.5 * 2**59, *[0.5 * 2**60] * 3]
+
+
+async def test_a_task_that_returns_past_its_timeout_is_done(autojump_clock: MockClock) -> None:
+    """It took too long, but a retry would do twice what it has done."""
+    attempts: list[int] = []
+
+    @task(timeout=1, retry=Retry(attempts=3))
+    async def stubborn() -> None:
+        attempts.append(1)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+
+    [handle] = await ran(stubborn)
+    assert (handle.state, len(attempts)) == ("done", 1)
+
+
+def test_unless_told_otherwise_a_retry_waits_a_second_and_up_to_a_tenth_of_it() -> None:
+    assert Retry(attempts=2, random=lambda: 0.0).delay(1) == pytest.approx(1.0)
+    assert Retry(attempts=2, random=lambda: 1.0).delay(1) == pytest.approx(1.1)
+
+
 # when
 
 
@@ -335,6 +369,36 @@ async def test_when_the_handler_returned(autojump_clock: MockClock) -> None:
         return "ok"
 
     assert await outcome(handler) == states("success", "sent", "always")
+
+
+async def no_chunks() -> AsyncIterator[str]:
+    return
+    yield  # pragma: no cover - makes it a generator
+
+
+async def one_chunk() -> AsyncIterator[str]:
+    yield "a"
+
+
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize(("method", "chunks"), [("GET", no_chunks), ("HEAD", one_chunk)])
+async def test_when_the_client_left_before_a_stream_without_a_body(
+    method: str, chunks: Callable[[], AsyncIterator[str]], stays: bool, autojump_clock: MockClock
+) -> None:
+    app = App()
+    handles: list[BackgroundTask] = []
+
+    @task(when="sent")
+    async def sent() -> None: ...
+
+    @app.route("/", methods=["GET", "HEAD"])
+    async def root(tasks: BackgroundTasks) -> Response:
+        handles.append(tasks.add_task(sent))
+        return StreamingResponse(chunks())
+
+    async with running(app) as client:
+        await client(method, "/", leaves_after=9 if stays else 0)
+    assert [handle.state for handle in handles] == ["done" if stays else "skipped"]
 
 
 @pytest.mark.parametrize("exc", [HTTPException(409), LookupError(), ValueError()])
@@ -498,6 +562,48 @@ async def test_the_list_goes_on_with_what_those_beside_it_add(autojump_clock: Mo
     assert events == ["added late"]
 
 
+async def test_the_list_goes_on_at_once_with_what_a_thread_beside_it_adds() -> None:
+    app = App()
+    ran, seen = threading.Event(), list[bool]()
+
+    def beside(tasks: BackgroundTasks) -> None:
+        tasks.add_task(ran.set)
+        seen.append(ran.wait(timeout=5))
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.start_soon(beside, tasks)
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert seen == [True]
+
+
+async def test_what_waits_is_cancelled_at_once_while_one_beside_it_cleans_up(
+    autojump_clock: MockClock,
+) -> None:
+    app = App(drain_timeout=1)
+    handles: list[BackgroundTask] = []
+    states: list[str] = []
+
+    async def work() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+            states.extend(handle.state for handle in handles)
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.start_soon(work)
+        handles.extend(tasks.add_task(trio.sleep_forever) for _ in range(2))
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert states == ["cancelled", "cancelled"]
+
+
 async def test_what_runs_beside_the_list_finds_its_dependencies_open_even_when_cancelled(
     autojump_clock: MockClock,
 ) -> None:
@@ -532,6 +638,7 @@ async def test_a_failing_child_cancels_what_runs_beside_the_list(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App()
+    handles: list[BackgroundTask] = []
 
     async def child() -> None:
         await trio.sleep(1)
@@ -540,15 +647,49 @@ async def test_a_failing_child_cancels_what_runs_beside_the_list(
     @app.get("/")
     async def root(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
         nursery.start_soon(child)
-        tasks.start_soon(trio.sleep_forever)
-        tasks.add_task(trio.sleep_forever)
-        tasks.add_task(trio.sleep_forever)
+        handles.append(tasks.start_soon(trio.sleep_forever))
+        handles.append(tasks.add_task(trio.sleep_forever))
+        handles.append(tasks.add_task(trio.sleep_forever))
+
+    async with running(app) as client:
+        begin = trio.current_time()
+        await client("GET", "/")
+        await trio.sleep(0.5)
+        assert [handle.state for handle in handles] == ["running", "running", "pending"]
+        await trio.sleep(1)
+        assert app.tasks() == []
+    assert [handle.state for handle in handles] == ["cancelled"] * 3
+    assert [handle.started_at for handle in handles] == [begin, begin, None]
+    assert [handle.ended_at for handle in handles] == [pytest.approx(begin + 1)] * 3
+
+
+@pytest.mark.parametrize("add", [BackgroundTasks.add_task, BackgroundTasks.start_soon])
+async def test_a_thread_has_the_cleanup_time_when_a_child_fails(
+    add: Callable[[BackgroundTasks, Callable[[], None]], BackgroundTask],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = App(cleanup_timeout=0.01)
+    release, entered = threading.Event(), trio.Event()
+    handles: list[BackgroundTask] = []
+
+    def hold() -> None:
+        trio.from_thread.run_sync(entered.set)
+        release.wait(timeout=5)
+
+    async def child() -> None:
+        await entered.wait()
+        raise OSError
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
+        nursery.start_soon(child)
+        handles.append(add(tasks, hold))
 
     async with running(app) as client:
         await client("GET", "/")
-        await trio.sleep(2)
-        assert app.statistics().cancelled == 3
-        assert app.tasks() == []
+        await handles[0].wait()
+    release.set()
+    assert handles[0].state == "abandoned"
 
 
 # Handles
@@ -564,7 +705,8 @@ async def test_wait_returns_in_whatever_state(autojump_clock: MockClock) -> None
     handles = await ran(broken, skipped, trio.lowlevel.checkpoint)
     assert [handle.state for handle in handles] == ["failed", "skipped", "done"]
     for handle in handles:
-        await handle.wait()  # again
+        with assert_checkpoints():
+            await handle.wait()  # again
 
 
 async def test_a_handle_names_its_request() -> None:
@@ -673,8 +815,101 @@ async def test_a_failure_is_heard_of_even_when_its_handler_is_cancelled(
 
     async with running(app) as client:
         await client("GET", "/")
-    assert len(messages(caplog)) == 1
+        await wait_all_tasks_blocked()
+        begin = trio.current_time()
+    assert trio.current_time() - begin == pytest.approx(1 + 5)
+    told = ["task broken of GET / failed", "on_task_error handler report failed"]
+    assert messages(caplog) == told
     assert app.statistics().failed == 1
+
+
+async def test_who_fails_while_it_is_cancelled_is_told_of_within_the_cleanup_time(
+    autojump_clock: MockClock,
+) -> None:
+    app = App(drain_timeout=1, cleanup_timeout=3)
+    heard: list[tuple[str, str, float]] = []
+
+    @app.on_task_error
+    async def report(task: BackgroundTask, exc: BaseException) -> None:
+        await trio.sleep(1)  # as long as a message takes
+        heard.append(("async", task.name, trio.current_time() - begin))
+
+    @app.on_task_error
+    def report_in_thread(task: BackgroundTask, exc: BaseException) -> None:
+        heard.append(("thread", task.name, 0))
+
+    async def broken() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("disk full")
+
+    async def group() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(broken)
+            await trio.sleep_forever()
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(broken)
+        tasks.start_soon(group)
+
+    async with client(app) as c:
+        await c.get("/")
+        await wait_all_tasks_blocked()
+        begin = trio.current_time()
+    assert trio.current_time() - begin == pytest.approx(2)
+    assert sorted(heard) == [
+        ("async", "broken", pytest.approx(2)),
+        ("async", "group", pytest.approx(2)),
+        ("thread", "broken", 0),
+        ("thread", "group", 0),
+    ]
+    assert app.statistics().failed == 2
+
+
+async def test_telling_is_bounded_when_only_the_request_is_cancelled(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(cleanup_timeout=3, drain_timeout=100)
+
+    @app.on_task_error
+    async def report(task: BackgroundTask, exc: BaseException) -> None:
+        await trio.sleep_forever()
+
+    async def broken() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("disk full")
+
+    async def child() -> None:
+        await trio.sleep(1)
+        raise LookupError
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
+        tasks.add_task(broken)
+        nursery.start_soon(child)
+
+    async with running(app) as c:
+        begin = trio.current_time()
+        await c("GET", "/")
+    assert trio.current_time() - begin == pytest.approx(4)
+    assert messages(caplog) == [
+        "task broken of GET / failed",
+        "on_task_error handler report failed",
+    ]
+
+
+def test_a_task_says_what_it_calls() -> None:
+    task = BackgroundTasks().add_task(print, "a", end="")
+    assert (task.func, task.args, dict(task.kwargs)) == (print, ("a",), {"end": ""})
+    writable: Any = task
+    with pytest.raises(AttributeError):
+        writable.args = ()
+    with pytest.raises(TypeError):
+        writable.kwargs["end"] = "b"
 
 
 def test_an_error_handler_is_a_function() -> None:

@@ -6,7 +6,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -200,6 +200,31 @@ async def test_one_body_only() -> None:
             await c.post("/", json=1, content=b"1")
 
 
+@pytest.mark.parametrize(
+    ("option", "right"),
+    [
+        ("data", "content=, as in content=urlencode({...}) with its content-type, or json="),
+        ("jsn", "json="),
+        ("header", "headers="),
+        ("follow_redirects", 'await c.get(response.headers["location"])'),
+        ("timeout", "with trio.fail_after(5): await c.get(...)"),
+        (
+            "verify",
+            "some of params, headers, cookies, json, content, disconnect_after",
+        ),
+    ],
+)
+async def test_an_option_that_does_not_exist(option: str, right: str) -> None:
+    options: Any = {option: 1}
+    async with client(echo()) as c:
+        with pytest.raises(TypeError) as raised:
+            await c.post("/", **options)
+    assert str(raised.value) == (
+        f"a request has no option {option!r}\n"
+        f"    wrong:  await c.post(..., {option}=...)\n    right:  {right}"
+    )
+
+
 async def test_a_request_without_body_declares_none() -> None:
     async with client(echo()) as c:
         assert (await c.get("/")).json()["headers"] == [["host", "testserver"]]
@@ -391,6 +416,24 @@ async def test_one_app_has_one_client() -> None:
             async with client(app):
                 raise AssertionError("not reached")  # pragma: no cover
         assert (await c.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["client", "connect"])
+def test_a_client_is_there_within_async_with_only(name: str) -> None:
+    given: Any = getattr(testing, name)(App())
+    right = f"    right:  async with {name}(app) as c: ..."
+    with pytest.raises(TypeError) as raised:
+        ExitStack().enter_context(given)
+    assert str(raised.value).splitlines()[1:] == [
+        f"    wrong:  with {name}(app) as c: ...",
+        right,
+    ]
+    with pytest.raises(AttributeError) as missing:
+        given.get("/")
+    assert str(missing.value).splitlines()[1:] == [
+        f"    wrong:  c = {name}(app), then c.get",
+        right,
+    ]
 
 
 async def test_two_apps_at_once() -> None:

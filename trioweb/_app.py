@@ -14,8 +14,8 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -90,6 +90,7 @@ class App(Router):
         self._run_sync: RunSync = trio.to_thread.run_sync
         self._yielded: dict[str, Any] = {}
         self._lifetime = self._new_lifetime()
+        self._has_lifespan = False  # from before its startup until it has closed
 
     @property
     def draining(self) -> trio.Event:
@@ -130,7 +131,8 @@ class App(Router):
     def on_task_error(self, handler: H) -> H:
         """Register `(task, exc)` to hear of tasks that fail, in place of the log.
 
-        It runs where the task ran, before the next one of its list.
+        It runs where the task ran, before the next one of its list.  A cancellation
+        leaves it the cleanup time, so it hears of tasks that fail as they are cancelled.
         """
         if not callable(handler):
             raise RegistrationError(
@@ -182,7 +184,7 @@ class App(Router):
             return
         # The tasks of all such calls share the limits and the ledger of the app.
         grace = Grace(self._cleanup_timeout, self._run_sync)
-        lifetime = AppLifetime(lifetime.runner, grace, drain_timeout=math.inf)
+        lifetime = AppLifetime(lifetime.runner, grace, drain_timeout=math.inf, reports=False)
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
 
@@ -230,6 +232,7 @@ class App(Router):
             response.hand_over_tasks(request)
             return response
         except BaseException as broken:
+            broken = _errors.strays_as_failure(broken)
             _errors.raise_rest(broken, log)
             return self._server_error(request, broken)
 
@@ -266,15 +269,15 @@ class App(Router):
         await receive()  # lifespan.startup
         phase = "startup"
         try:
-            self._lifetime = self._next_lifetime(scope.get("drain_timeout"))
-            manager = self._lifespan(self)
-            async with sheltered(manager, "the lifespan", self._cleanup_timeout) as yielded:
-                self._yielded = dict(yielded or {})
-                scope.get("state", {}).update(self._yielded)
-                async with self._lifetime.open():
-                    await send(self._startup_complete())
-                    phase = "shutdown"
-                    await receive()  # lifespan.shutdown
+            with self._next_lifetime(scope.get("drain_timeout")) as lifetime:
+                manager = self._lifespan(self)
+                async with sheltered(manager, "the lifespan", self._cleanup_timeout) as yielded:
+                    self._yielded = dict(yielded or {})
+                    scope.get("state", {}).update(self._yielded)
+                    async with lifetime.open():
+                        await send(self._startup_complete())
+                        phase = "shutdown"
+                        await receive()  # lifespan.shutdown
         except BaseException as exc:
             _errors.raise_rest(exc, functools.partial(_log_lifespan_failure, phase))
             await send({"type": f"lifespan.{phase}.failed", "message": _errors.describe(exc)})
@@ -289,11 +292,17 @@ class App(Router):
             "cleanup_timeout": self._cleanup_timeout,
         }
 
-    def _next_lifetime(self, drain_timeout: float | None) -> AppLifetime:
+    @contextmanager
+    def _next_lifetime(self, drain_timeout: float | None) -> Iterator[AppLifetime]:
         """`drain_timeout`: what the server was told, if it was told any."""
-        if self._lifetime.is_open:
+        if self._has_lifespan:
             raise RuntimeError("this app is being served already; one App has one lifespan")
-        return self._new_lifetime(drain_timeout)
+        self._has_lifespan = True
+        self._lifetime = lifetime = self._new_lifetime(drain_timeout)
+        try:
+            yield lifetime
+        finally:
+            self._has_lifespan = False
 
     def _new_lifetime(self, drain_timeout: float | None = None) -> AppLifetime:
         runner = TaskRunner(

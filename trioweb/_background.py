@@ -8,7 +8,9 @@ Rules of this module:
   others go on; cancellation ends the list and goes on outwards, after the tasks
   that never ran were counted as cancelled.
 * Whatever was added to a list runs or is counted: a list whose request is over
-  refuses new tasks aloud.
+  refuses new tasks aloud.  Threads add too: adding is one step, and so is closing.
+* What tells of a failure is told whatever becomes of the list: it is sheltered as
+  cleanup is.
 * A task sees contextvars as they were when it was added.  Its list gives the Trio
   task that runs it that context before a checkpoint: Trio resumes a task in
   whatever context it holds then, and this spares a task spawned for each.
@@ -22,8 +24,10 @@ import contextvars
 import functools
 import inspect
 import logging
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence, Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
@@ -35,7 +39,8 @@ from ._tasks import TaskTimeout, When, options_of
 
 logger = logging.getLogger("trioweb.tasks")
 
-_ABANDONED = "task %s of %s: its thread didn't end in time, abandoned"
+# Of all lists, as two may become one: what is done under it takes a microsecond.
+_adding = threading.RLock()
 
 P = ParamSpec("P")
 PosArgs = TypeVarTuple("PosArgs")
@@ -52,7 +57,7 @@ class BackgroundTask:
     `failed`, `timed_out`, `cancelled`, `abandoned` (a thread that didn't end in
     time) and `skipped` (not for this outcome of the request); `started_at` and
     `ended_at` are on Trio's clock, in seconds; `exception` is what ended a task
-    that failed or timed out.
+    that failed or timed out; `func`, `args` and `kwargs` are the call.
     """
 
     __slots__ = (
@@ -93,6 +98,18 @@ class BackgroundTask:
         self.started_at: float | None = None
         self.ended_at: float | None = None
         self.exception: BaseException | None = None
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        return self._func
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        return self._args
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        return MappingProxyType(self._kwargs)
 
     async def wait(self) -> None:
         """Returns when the task has ended, in whichever state.
@@ -161,11 +178,11 @@ class BackgroundTasks:
             self._queue.add(other)
         elif other._queue is not self._queue:
             self._queue.join(other._queue)
-            other._queue = self._queue
+            other._queue = self._queue  # or its length would be nought
 
     def __len__(self) -> int:
         """How many tasks wait for their turn."""
-        return len(self._queue.waiting)
+        return len(self._queue.waiting) + len(self._queue.beside)
 
 
 class _Queue:
@@ -173,61 +190,73 @@ class _Queue:
 
     def __init__(self) -> None:
         self.waiting: deque[BackgroundTask] = deque()
+        # Those that start as soon as the list runs.
+        self.beside: deque[BackgroundTask] = deque()
         self.ledger: Ledger[BackgroundTask] | None = None
         self.closed = False
-        # Set while the list runs: the first takes a task that is to start at once,
-        # the second hears of one that waits.
-        self.start: Callable[[BackgroundTask], None] | None = None
-        self.notice: Callable[[], None] | None = None
+        # Closed, because this list became a part of that one.
+        self.joined: _Queue | None = None
+        # Set while the list runs: told of a task that joined.
+        self.notice: Callable[[BackgroundTask], None] | None = None
 
     def add(self, task: BackgroundTask) -> None:
-        if self.closed:
-            raise RuntimeError(f"can't add task {task.name!r}: the request it is for is over")
-        if task._queued:
-            raise RuntimeError(f"{task!r} is in a list already: a task runs once")
-        task._queued = True
-        self._enter(task)
+        with _adding:
+            queue = self
+            while queue.joined is not None:
+                queue = queue.joined
+            if queue.closed:
+                raise RuntimeError(f"can't add task {task.name!r}: the request it is for is over")
+            if task._queued:
+                raise RuntimeError(f"{task!r} is in a list already: a task runs once")
+            task._queued = True
+            queue._enter(task)
 
     def join(self, other: _Queue) -> None:
-        if other.ledger is not None:
-            raise RuntimeError("this BackgroundTasks belongs to another request")
-        while other.waiting:
-            self._enter(other.waiting.popleft())
+        """Take over what waits in `other`, and what is added to it later."""
+        with _adding:
+            if other.ledger is not None:
+                raise RuntimeError("this BackgroundTasks belongs to another request")
+            if self.closed and (other.waiting or other.beside):
+                raise RuntimeError("can't add these BackgroundTasks: the request is over")
+            other.joined = self
+            for task in other._taken():
+                self._enter(task)
 
     def _enter(self, task: BackgroundTask) -> None:
         if self.ledger is not None:
             task._enter(self.ledger)
-        # From a worker thread nothing can be started: the list does so at its next turn.
-        if task._beside and self.start is not None and trio.lowlevel.in_trio_run():
-            self.start(task)
-            return
-        self.waiting.append(task)
+        (self.beside if task._beside else self.waiting).append(task)
         if self.notice is not None:
-            self.notice()
+            self.notice(task)
+
+    def _taken(self) -> list[BackgroundTask]:
+        tasks = [*self.beside, *self.waiting]
+        self.beside.clear()
+        self.waiting.clear()
+        return tasks
 
     def has(self, when: When) -> bool:
-        return any(task._options.when == when for task in self.waiting)
+        with _adding:
+            return any(task._options.when == when for task in (*self.beside, *self.waiting))
 
     def keep(self, outcomes: AbstractSet[When]) -> None:
         """Skip those that aren't for these outcomes."""
-        waiting = list(self.waiting)
-        self.waiting.clear()
-        for task in waiting:
-            if task._options.when in outcomes:
-                self.waiting.append(task)
-            else:
+        with _adding:
+            tasks = self._taken()
+            for task in tasks:
+                if task._options.when in outcomes:
+                    (self.beside if task._beside else self.waiting).append(task)
+        for task in tasks:
+            if task._options.when not in outcomes:
                 _end(task, "skipped")
 
-    def take_beside(self) -> list[BackgroundTask]:
-        """Those that don't wait for the ones before them."""
-        waiting = list(self.waiting)
-        self.waiting = deque(task for task in waiting if not task._beside)
-        return [task for task in waiting if task._beside]
-
-    def cancel(self, where: str) -> None:
-        """The request was cancelled before these could run."""
-        while self.waiting:
-            _cancelled(self.waiting.popleft(), where)
+    def cancel(self, where: str, *, close: bool = False) -> None:
+        """The request was cancelled before these could run; `close`: it is over."""
+        with _adding:
+            self.closed = self.closed or close
+            tasks = self._taken()
+        for task in tasks:
+            _cancelled(task, where)
 
 
 class TaskRunner:
@@ -266,6 +295,7 @@ class TaskRunner:
     async def run_one(self, task: BackgroundTask, where: str, grace: Grace) -> None:
         """One task to its end state; raises nothing but cancellation and Ctrl-C."""
         task.request = where
+        trio_task = trio.lowlevel.current_task()
         try:
             await trio.lowlevel.checkpoint()
             if self._places is None:
@@ -279,11 +309,13 @@ class TaskRunner:
                 "task %s of %s: its thread didn't end in time, abandoned", task.name, where
             )
         except BaseException as exc:
-            failure, rest = _errors.split_failures(exc)
+            failure, rest = _errors.split_failures(_errors.strays_as_failure(exc, trio_task))
+            if rest is not None or _errors.is_cancelled_now():
+                grace.begin()
             if failure is None:
                 _cancelled(task, where)
             else:
-                with self.ledger.reporting():
+                with self.ledger.reporting(task):
                     await self._fail(task, failure, grace)
             if rest is not None:
                 raise rest from None
@@ -302,7 +334,8 @@ class TaskRunner:
                 await self._attempt_afresh(task, grace)
                 return
             except Exception as exc:
-                if not _errors.is_only(exc, retry.on):
+                # A thread that was abandoned still runs.
+                if isinstance(exc, ThreadAbandoned) or not _errors.is_only(exc, retry.on):
                     raise
                 delay = retry.delay(failures)
                 logger.info(
@@ -330,6 +363,7 @@ class TaskRunner:
             return
         with trio.move_on_after(timeout):
             await self._call(task, grace)
+            # In time or not, what it does is done: a retry would do it twice.
             return
         raise TaskTimeout(f"task {task.name} took longer than {timeout:g} s")
 
@@ -357,12 +391,27 @@ class TaskRunner:
         if not self._error_handlers:
             _log_failure(task)
         for handler in self._error_handlers:
-            try:
-                await self._call_any(handler, (task, failure), {}, grace)
-            except BaseException as exc:
-                # Whatever became of the handler, the failure is heard of.
-                _log_failure(task)
-                _errors.raise_rest(exc, functools.partial(_log_handler_failure, handler))
+            await self._tell(handler, task, failure, grace)
+
+    async def _tell(
+        self,
+        handler: TaskErrorHandler,
+        task: BackgroundTask,
+        failure: BaseException,
+        grace: Grace,
+    ) -> None:
+        trio_task = trio.lowlevel.current_task()
+        call = functools.partial(self._call_any, handler, (task, failure), {}, grace)
+        try:
+            with trio.CancelScope() as scope:
+                is_told = await grace.clean_up(scope, call)
+            if not is_told:
+                raise trio.TooSlowError(f"{_callables.name(handler)} took the whole cleanup time")
+        except BaseException as exc:
+            # Whatever became of the handler, the failure is heard of.
+            _log_failure(task)
+            report = functools.partial(_log_handler_failure, handler)
+            _errors.raise_rest(_errors.strays_as_failure(exc, trio_task), report)
 
 
 class _Run:
@@ -384,24 +433,26 @@ class _Run:
         self._nursery = nursery
         self._outcomes = outcomes
         self._beside = 0
+        self._ended = False
         self._token = trio.lowlevel.current_trio_token()
         self._changed: trio.Event | None = None  # made while the list waits for those beside it
 
     async def run(self) -> None:
         trio_task = trio.lowlevel.current_task()
         own_context = trio_task.context
-        self._queue.start = self._start_beside
         self._queue.notice = self._notice
-        for task in self._queue.take_beside():
-            self._start_beside(task)
         try:
+            self._start_those_beside()
             await self._run_waiting(trio_task)
-            while self._beside:
+            while self._beside or self._queue.beside:
                 await self._wait_for_change()
                 await self._run_waiting(trio_task)
-        except trio.Cancelled:
+        except BaseException as exc:
             self._grace.begin()
             self._end_list()
+            if not _errors.is_only(exc, (trio.Cancelled,)):
+                # It ends the nursery too, but only once it has come that far.
+                self._nursery.cancel_scope.cancel()
             await self._wait_for_cleanup()
             raise
         finally:
@@ -414,32 +465,38 @@ class _Run:
             task = self._queue.waiting.popleft()
             if task._options.when not in self._outcomes:
                 _end(task, "skipped")
-            elif task._beside:
-                self._start_beside(task)
             else:
                 trio_task.context = task._context
                 await self._runner.run_one(task, self._where, self._grace)
 
-    def _start_beside(self, task: BackgroundTask) -> None:
-        if task._options.when not in self._outcomes:
-            _end(task, "skipped")
-            return
-        self._beside += 1
-        task._context.run(self._nursery.start_soon, self._run_beside, task)
+    def _start_those_beside(self) -> None:
+        while self._queue.beside and not self._ended:
+            task = self._queue.beside.popleft()
+            if task._options.when not in self._outcomes:
+                _end(task, "skipped")
+                continue
+            self._beside += 1
+            task._context.run(self._nursery.start_soon, self._run_beside, task)
+        self._set_changed()
 
     async def _run_beside(self, task: BackgroundTask) -> None:
         try:
             await self._runner.run_one(task, self._where, self._grace)
+        except BaseException as exc:
+            # The nursery may be the app's, which one task mustn't end.
+            _errors.raise_rest(exc, _log_internal_error)
         finally:
             self._beside -= 1
             self._set_changed()
 
-    def _notice(self) -> None:
-        """A task joined, while the list may only wait for those beside it."""
-        if trio.lowlevel.in_trio_run():
-            self._set_changed()
+    def _notice(self, task: BackgroundTask) -> None:
+        """A task joined: one to start at once, or while the list may only wait for such."""
+        react = self._start_those_beside if task._beside else self._set_changed
+        in_trio_run, current_token = trio.lowlevel.in_trio_run, trio.lowlevel.current_trio_token
+        if in_trio_run() and current_token() is self._token:
+            react()
         else:
-            self._token.run_sync_soon(self._set_changed)
+            self._token.run_sync_soon(react)
 
     def _set_changed(self) -> None:
         if self._changed is not None:
@@ -447,7 +504,8 @@ class _Run:
 
     def _end_list(self) -> None:
         """What still waits is cancelled; what joins now isn't ours to start."""
-        self._queue.start = self._queue.notice = None
+        self._ended = True
+        self._queue.notice = None
         self._queue.cancel(self._where)
 
     async def _wait_for_change(self) -> None:
@@ -480,6 +538,10 @@ def _cancelled(task: BackgroundTask, where: str) -> None:
 def _log_failure(task: BackgroundTask) -> None:
     how = "timed out" if task.state == "timed_out" else "failed"
     logger.error("task %s of %s %s", task.name, task.request, how, exc_info=task.exception)
+
+
+def _log_internal_error(failure: BaseException) -> None:
+    logger.critical("a bug in trioweb, please report it", exc_info=failure)
 
 
 def _log_handler_failure(handler: TaskErrorHandler, failure: BaseException) -> None:

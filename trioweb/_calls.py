@@ -4,7 +4,7 @@ Rules of this module:
 
 * `def` runs in a worker thread, `async def` in place.
 * A generator is entered and left as a context manager, on the request's own task;
-  it has to yield exactly once.
+  it has to yield exactly once.  A `def` one is left by a thread, whatever the time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
         )
     manage_sync = contextmanager(func)
     return lambda arguments, steps: steps.enter(
-        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), steps.grace), name), name
+        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), steps), name), name
     )
 
 
@@ -118,12 +118,12 @@ class _Threaded(AbstractAsyncContextManager[Any]):
     Both sides see the same contextvars, so that a token can be given back.
     """
 
-    def __init__(self, manager: AbstractContextManager[Any], grace: Grace) -> None:
+    def __init__(self, manager: AbstractContextManager[Any], steps: Steps) -> None:
         self._manager = manager
-        self._grace = grace
+        self._steps = steps
 
     async def __aenter__(self) -> Any:
-        return await in_thread(self._enter, self._grace)
+        return await in_thread(self._enter, self._steps.grace)
 
     def _enter(self) -> Any:
         self._context = contextvars.copy_context()
@@ -136,5 +136,4 @@ class _Threaded(AbstractAsyncContextManager[Any]):
         traceback: TracebackType | None,
     ) -> None:
         leave = functools.partial(self._context.run, self._manager.__exit__, kind, exc, traceback)
-        # A limiter of its own: whoever leaves may be what all the threads wait for.
-        await self._grace.run_in_thread(leave, trio.CapacityLimiter(1))
+        await self._steps.grace.close_in_thread(leave)

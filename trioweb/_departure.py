@@ -5,34 +5,59 @@ Rules of this module:
 * A handler that is quick costs an entry in a queue: nobody listens for its
   client's departure.  One task for the whole app looks at the queue's head, and
   starts to listen for those that have run for `DEPARTURE_GRACE`.
+* Who listens fails for itself: what the server's `receive` raises is logged, and
+  whoever reads the body has it too.
 * Only the handler is watched: past the last byte of a response servers say
   "disconnect" to anybody who asks.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import trio
 
-from . import _limits
+from . import _errors, _limits
 from ._request import Request
+
+logger = logging.getLogger("trioweb")
 
 
 class _Watched:
-    """One handler that runs.  `listen` is what waits for its client to leave, until it ends."""
+    """One handler that runs, for as long as this is entered."""
 
-    def __init__(self, listen: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, request: Request, leave: Callable[[], None]) -> None:
         self.since = trio.current_time()
-        self.listen: Callable[[], Awaitable[None]] | None = listen
-        self.listening = trio.CancelScope()
+        # Both until the handler has ended: this stays in the queue for a while, and
+        # mustn't keep its request that long.
+        self.request: Request | None = request
+        self.leave: Callable[[], None] | None = leave
+        self.listening: trio.CancelScope | None = None
 
-    def end(self) -> None:
-        # It stays in the queue for a while, and mustn't keep its request that long.
-        self.listen = None
-        self.listening.cancel()
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.request = self.leave = None
+        if self.listening is not None:
+            self.listening.cancel()
+
+    async def listen(self) -> None:
+        """Call `leave` if the client leaves before the handler has ended."""
+        if self.request is None:
+            return
+        try:
+            with trio.CancelScope() as self.listening:
+                await self.request.wait_disconnected()
+            # Both may happen at once; a handler that has returned stays as it is.
+            if self.leave is not None:
+                self.leave()
+        except BaseException as exc:
+            # Whoever reads the body has it from the server too; nobody else is concerned.
+            _errors.raise_rest(_errors.strays_as_failure(exc), _log_failure)
 
 
 class DepartureWatch:
@@ -44,30 +69,21 @@ class DepartureWatch:
         self._is_running = False
         self._running = trio.CancelScope()
 
-    @contextmanager
     def over(
         self, request: Request, nursery: trio.Nursery, leave: Callable[[], None]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Call `leave` when the request's client leaves within this block.
 
         The listening happens in `nursery`.
         """
-
-        async def listen() -> None:
-            await request.wait_disconnected()
-            leave()
-
-        watched = _Watched(listen)
+        watched = _Watched(request, leave)
         self._young.append(watched)
         if not self._is_running:
             self._is_running = True
             nursery.start_soon(self._run, nursery)
         elif self._changed is not None:
             self._changed.set()
-        try:
-            yield
-        finally:
-            watched.end()
+        return watched
 
     def stop(self) -> None:
         self._running.cancel()
@@ -78,8 +94,8 @@ class DepartureWatch:
                 await self._wait_for_one()
                 watched = self._young.popleft()
                 await trio.sleep_until(watched.since + _limits.DEPARTURE_GRACE)
-                if watched.listen is not None:
-                    nursery.start_soon(self._listen, watched.listening, watched.listen)
+                if watched.leave is not None:
+                    nursery.start_soon(watched.listen)
 
     async def _wait_for_one(self) -> None:
         if not self._young:
@@ -87,8 +103,6 @@ class DepartureWatch:
             await self._changed.wait()
             self._changed = None
 
-    async def _listen(
-        self, listening: trio.CancelScope, listen: Callable[[], Awaitable[None]]
-    ) -> None:
-        with listening:
-            await listen()
+
+def _log_failure(failure: BaseException) -> None:
+    logger.error("the server's receive failed: its client isn't watched", exc_info=failure)

@@ -106,6 +106,27 @@ class Exits(AsyncExitStack):
 async def sheltered(
     manager: AbstractAsyncContextManager[T], name: str, seconds: float
 ) -> AsyncIterator[T]:
-    """`async with manager`; left by cancellation, its exit has so many `seconds`."""
-    async with Exits(Steps(Grace(seconds)), "request") as exits:
-        yield await exits.enter(manager, name)
+    """`async with manager`; once it is cancelled, its exit has so many `seconds`."""
+    steps = Steps(Grace(seconds))
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            async with Exits(steps, "request") as exits:
+                value = await exits.enter(manager, name)
+                try:
+                    yield value
+                finally:
+                    # The exit itself hears of no cancellation: it is sheltered.
+                    nursery.start_soon(_begin_when_cancelled, steps.grace)
+        except BaseException as exc:
+            failure = exc  # goes on outside the nursery, where it would come in a group
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _begin_when_cancelled(grace: Grace) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        grace.begin()

@@ -8,7 +8,8 @@ Rules of this module:
   that open later.
 * A `Grace` can be a part of another one: what ends the whole ends the part.
 * A thread can't be cancelled.  It is cleanup from the moment it starts: it has
-  until then to end, and is abandoned after that.
+  until then to end, and is abandoned after that.  One that closes something begins
+  even when there is no time left: what it does is done, though nobody waits.
 """
 
 from __future__ import annotations
@@ -128,6 +129,30 @@ class Grace:
                 # Nobody but the end of the cleanup time reaches through the shield.
                 raise ThreadAbandoned("a thread ran longer than the time for cleanup") from None
         return cast(T, result)
+
+    async def close_in_thread(self, close: Callable[[], object]) -> None:
+        """`close()` in a worker thread, which begins even when there is no time left.
+
+        Cancellation: the thread is abandoned.  Whoever calls this shelters it.
+        """
+        with trio.CancelScope(shield=True) as scope:
+            await self.run_sync(close, limiter=_Begin(scope), abandon_on_cancel=True)
+
+
+class _Begin:
+    """In a limiter's place: lowers the shield when all that is left is to start the thread.
+
+    It limits nothing: whoever closes something may be what all the threads wait for.
+    """
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        self._scope.shield = False
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        pass
 
 
 class _Place:

@@ -60,10 +60,11 @@ class Ledger(Generic[T]):
     def __init__(self) -> None:
         self._counts: dict[TaskState, int] = dict.fromkeys(STATES, 0)
         self._running: dict[T, None] = {}
-        # While the app drains: who ends otherwise than done.
+        # Those that failed, while somebody is told of it.
+        self._reported: dict[T, None] = {}
+        # While a shutdown is reported on: who ends otherwise than done.
         self._casualties: list[tuple[T, TaskState]] | None = None
-        self._lock = threading.Lock()
-        self._reports = 0
+        self._lock = threading.RLock()
         self._idle: trio.Event | None = None  # made when somebody waits
 
     @property
@@ -72,12 +73,12 @@ class Ledger(Generic[T]):
 
     @property
     def is_closing(self) -> bool:
-        """Whether casualties are counted, to be reported together."""
+        """Whether casualties are noted, to be reported together."""
         return self._casualties is not None
 
     @property
     def is_idle(self) -> bool:
-        return self._counts["pending"] + self._counts["running"] + self._reports == 0
+        return self._counts["pending"] + self._counts["running"] + len(self._reported) == 0
 
     async def wait_idle(self) -> None:
         """Returns when no task waits or runs, or is reported.  Call it on Trio's thread."""
@@ -87,13 +88,13 @@ class Ledger(Generic[T]):
             await self._idle.wait()
 
     @contextmanager
-    def reporting(self) -> Iterator[None]:
-        """A failure is being told of: that is a part of its task, for whoever waits."""
-        self._reports += 1
+    def reporting(self, task: T) -> Iterator[None]:
+        """A task's failure is being told of: that is a part of it, for whoever waits."""
+        self._reported[task] = None
         try:
             yield
         finally:
-            self._reports -= 1
+            del self._reported[task]
             self._notice_idle()
 
     def _notice_idle(self) -> None:
@@ -117,11 +118,14 @@ class Ledger(Generic[T]):
                 self._casualties.append((task, new))
             self._notice_idle()
 
-    def casualties(self) -> list[tuple[T, TaskState]]:
-        """Who has ended otherwise than done since this was first asked, and how."""
+    def keep_casualties(self, casualties: list[tuple[T, TaskState]] | None) -> None:
+        """From now on, note there who ends otherwise than done, and how; None: nowhere."""
         with self._lock:
-            self._casualties = self._casualties or []
-            return list(self._casualties)
+            self._casualties = casualties
+
+    def reported(self) -> list[T]:
+        """The tasks that have failed and whose failure is being told of."""
+        return list(self._reported)
 
     def running(self) -> list[T]:
         """The tasks that run, those that began first in front."""

@@ -10,15 +10,17 @@ Rules of this module:
 * An error leaves the steps before the response as an exception leaves nested
   `with` blocks: through every dependency, the nursery last.  Then it becomes a
   response.  After the response it is logged, once, and what is left goes on.
-* An endpoint that is `inline` has nothing to leave: it runs in the server's
+* An endpoint that is `inline` has nothing to leave: it is answered in the server's
   call, and only its tasks, if it added any, get a task in the app's nursery.
   The steps are the same; nobody can tell but by the clock.
-* Its contextvars are its own all the same: it runs in a copy of the context.
+* Its contextvars are its own all the same: the whole answer, with what answers
+  for its failure, runs in a copy of the context.
 * One request mustn't take the others with it: what comes out of a request's task
   is contained, unless the app itself is being cancelled.
 * Shutdown is one deadline for draining and one, in `Grace`, for cleaning up.
-* An inline handler that still runs then is the server's to cancel: ASGI has it
-  end all requests before the lifespan.  It is waited for, and named.
+* An inline answer is no child of the app's nursery, but it is cancelled with those
+  that are, has the same time to clean up, and the app ends after it.  Past that time
+  it is the server's: nothing waits for it, it is named, its tasks are cancelled.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ import enum
 import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
 )
 from typing import Any, Protocol, TypeVar
@@ -83,26 +86,37 @@ class Endpoint(Protocol):
 
 
 class AppLifetime:
-    """The app's nursery, from the start of its lifespan to the end of its last task."""
+    """The app's nursery, from the start of its lifespan to the end of its last task.
 
-    def __init__(self, runner: TaskRunner, grace: Grace, *, drain_timeout: float) -> None:
+    `reports`: whether its end is a shutdown, of which the log is told.
+    """
+
+    def __init__(
+        self, runner: TaskRunner, grace: Grace, *, drain_timeout: float, reports: bool = True
+    ) -> None:
         self.draining = trio.Event()
         self.is_open = False
         self.runner = runner
         self.grace = grace
         self.drain_timeout = drain_timeout
-        self._in_flight = 0
-        # The requests whose handlers wait in the server's calls, and those beside them.
-        self._inline: dict[Request, InlineCall] = {}
-        self._beside: set[Request] = set()
-        self._closing: Closing | None = None
         self.departures = DepartureWatch()
-        self._landed: trio.Event | None = None  # made while somebody waits for one to land
+        self._reports = reports
+        # How many tasks run in our nursery, and calls that wait for one of them.
+        self._ours = 0
+        self._beside: set[Request] = set()
+        # What is answered in the server's calls; where it can be cancelled, by what.
+        self._inline: dict[Request, InlineCall | None] = {}
         self._inline_steps = Steps(grace)
+        self._closing: Closing | None = None
+        self._landed: trio.Event | None = None  # made while somebody waits for one to land
 
     @property
     def ledger(self) -> Ledger[BackgroundTask]:
         return self.runner.ledger
+
+    @property
+    def _in_flight(self) -> int:
+        return self._ours + len(self._inline)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -116,20 +130,19 @@ class AppLifetime:
                 self.is_open = True
                 try:
                     yield
-                    await self._drain(self._nursery.cancel_scope)
+                    await self._drain()
                 except BaseException:
-                    self._begin_closing()
-                    self.grace.begin()
+                    self.is_open = False
+                    await self._cancel_what_is_left()
                     raise
                 finally:
                     self.is_open = False
         finally:
-            if self._inline:
-                await self._cancel_inline()
-            assert self._closing is not None  # both ways out have begun it
-            self._closing.report()
+            if self._closing is not None:
+                self._closing.report()
 
-    async def _drain(self, scope: trio.CancelScope) -> None:
+    async def _drain(self) -> None:
+        scope = self._nursery.cancel_scope
         scope.deadline = trio.current_time() + self.drain_timeout
         self.grace.end_at(scope.deadline + self.grace.seconds)
         self._begin_closing()
@@ -138,47 +151,52 @@ class AppLifetime:
         self.departures.stop()
 
     def _begin_closing(self) -> None:
-        if self._closing is None:
+        if not self.draining.is_set():
             self.draining.set()
-            self._closing = Closing(self.ledger)
-            if self._ours_in_flight:
-                self._nursery.start_soon(self._name_offenders)
+            if self._reports:
+                self._closing = Closing(self.ledger)
+
+    async def _cancel_what_is_left(self) -> None:
+        """Cancel all that is in flight; returns when it has cleaned up.
+
+        As a nursery does, it waits for what is ours however long that takes: nobody
+        but the process can end what is behind a shield.
+        """
+        self._begin_closing()
+        self.grace.begin()
+        self._nursery.cancel_scope.cancel()
+        for call in self._inline.values():
+            if call is not None:
+                call.cancel(HTTPException(503, "The server is shutting down"))
+        with trio.CancelScope(shield=True):
+            await self._wait_until_landed(self.grace.end + _limits.LANDING_TIME)
+            for request in self._inline:
+                where = describe(request.scope)
+                logger.error("the server still runs %s, past the end of the app", where)
+                request._end_tasks()
+            await self._name_offenders()
+
+    async def _wait_until_landed(self, deadline: float) -> None:
+        with trio.CancelScope(deadline=deadline):
+            while self._in_flight:
+                await self._wait_for_landing()
 
     async def _name_offenders(self) -> None:
-        """Nobody but the process can end what is behind a shield: say who it is, every so often."""
-        with trio.CancelScope(shield=True):
-            await self._wait_until_ours_landed(self.grace.end + _limits.LANDING_TIME)
-            while self._ours_in_flight:
-                for offender in self._offenders():
-                    logger.error("%s is past the cleanup timeout: still waiting for it", offender)
-                again = trio.current_time() + _limits.OFFENDER_INTERVAL
-                await self._wait_until_ours_landed(again)
+        """Say who holds the shutdown up, every so often, until nobody does."""
+        while self._ours:
+            for offender in self._offenders():
+                logger.error("%s is past the cleanup timeout: still waiting for it", offender)
+            with trio.move_on_after(_limits.OFFENDER_INTERVAL):
+                while self._ours:
+                    await self._wait_for_landing()
 
     def _offenders(self) -> list[str]:
-        tasks = self.ledger.running()
-        named = [f"task {task.name} of {task.request}" for task in tasks]
-        return named + [describe(request.scope) for request in self._beside]
-
-    @property
-    def _ours_in_flight(self) -> int:
-        """How many run in our nursery, or wait for one that does."""
-        return self._in_flight - len(self._inline)
-
-    async def _wait_until_ours_landed(self, deadline: float) -> None:
-        with trio.CancelScope(deadline=deadline):
-            while self._ours_in_flight:
-                await self._wait_for_landing()
-
-    async def _cancel_inline(self) -> None:
-        """What runs in the server's calls is no child of our nursery, but ends with it."""
-        for call in self._inline.values():
-            call.cancel(HTTPException(503, "The server is shutting down"))
-        with trio.CancelScope(deadline=self.grace.end + _limits.LANDING_TIME, shield=True):
-            while self._inline:
-                await self._wait_for_landing()
-        for request in self._inline:
-            where = describe(request.scope)
-            logger.error("the server still runs %s, past the end of the app", where)
+        tasks = [f"task {task.name} of {task.request}" for task in self.ledger.running()]
+        told = [
+            f"on_task_error for task {task.name} of {task.request}"
+            for task in self.ledger.reported()
+        ]
+        return tasks + told + [describe(request.scope) for request in self._beside]
 
     async def _wait_for_landing(self) -> None:
         if self._landed is None:
@@ -193,34 +211,32 @@ class AppLifetime:
         Cancellation: a handler that hasn't returned is cancelled, and has the
         cleanup timeout; the tasks of one that has returned go on.
         """
-        self._in_flight += 1
         request._grace = self.grace
-        request._ledger = self.ledger
+        request._ledger = self.runner.ledger
+        if not endpoint.inline:
+            await self._serve_beside(request, send, endpoint, error_response)
+            return
+        self._inline[request] = None
         try:
-            if endpoint.inline:
-                await self._serve_inline(request, send, endpoint, error_response)
-            else:
-                life = Life(self, request, send, endpoint, error_response)
-                self._start(self._run_beside, life, request)
-                await life.wait_responded()
-        finally:
-            self._land()
-
-    async def _serve_inline(
-        self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
-    ) -> None:
-        try:
-            try:
-                response = await self._call_inline(request, endpoint)
-            except BaseException as exc:
-                request._fail()
-                response = await error_response(request, exc, None)
-            await deliver(response, request, send)
+            await in_own_context(self._answer_inline(request, send, endpoint, error_response))
         finally:
             if request._has_tasks() and self.is_open:
                 self._start(self.run_tasks, request, self.grace.part())
             else:
                 request._end_tasks()
+            del self._inline[request]
+            self._tell_of_landing()
+
+    async def _serve_beside(
+        self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
+    ) -> None:
+        life = Life(self, request, send, endpoint, error_response)
+        self._ours += 1
+        self._start(self._run_beside, life, request)
+        try:
+            await life.wait_responded()
+        finally:
+            self._land()
 
     async def _run_beside(self, life: Life, request: Request) -> None:
         self._beside.add(request)
@@ -229,17 +245,60 @@ class AppLifetime:
         finally:
             self._beside.discard(request)
 
-    async def _call_inline(self, request: Request, endpoint: Endpoint) -> Response:
-        response = in_own_context(endpoint(request, self._inline_steps))
-        if not endpoint.waits:
-            # It can't be cancelled, so it is spared the scope: that costs half a request.
-            return await response
-        call = self._inline[request] = InlineCall()
+    async def _answer_inline(
+        self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
+    ) -> None:
+        call: InlineCall | None = None
         try:
+            if endpoint.waits:
+                call = self._inline[request] = InlineCall()
+                await self._answer_waiting(call, request, send, endpoint)
+                return
+            # It can't be cancelled, so it is spared the scope: that costs half a request.
+            response = await endpoint(request, self._inline_steps)
+        except BaseException as exc:
+            if call is not None and not call.is_answering:
+                raise
+            request._fail()
+            with self._inline_scope(request, call):
+                response = await error_response(request, _errors.strays_as_failure(exc), None)
+                await deliver(response, request, send)
+            return
+        if response.streams:
+            with self._inline_scope(request):
+                await deliver(response, request, send)
+        else:
+            # What the server does with the bytes is its own: it is named, past the end.
+            await deliver(response, request, send)
+
+    async def _answer_waiting(
+        self, call: InlineCall, request: Request, send: Send, endpoint: Endpoint
+    ) -> None:
+        if endpoint.timeout is not None:
+            call.scope.deadline = trio.current_time() + endpoint.timeout
+        with call.scope:
             with self.watch(request, endpoint, call.leave):
-                return await call.run(request, endpoint, response)
-        finally:
-            del self._inline[request]
+                response = await endpoint(request, self._inline_steps)
+            if call.scope.cancel_called:
+                # It outlasted its cancellation: it is cancelled all the same.
+                await response.close(request)
+            else:
+                call.is_answering = False
+                call.scope.deadline = math.inf
+                await deliver(response, request, send)
+        if call.is_answering:
+            raise call.reason or _too_slow(endpoint)
+
+    def _inline_scope(
+        self, request: Request, cancelled: InlineCall | None = None
+    ) -> trio.CancelScope:
+        """What the rest of an inline answer runs in; of one that was cancelled, for as long
+        as the app waits for it."""
+        call = self._inline[request] = InlineCall()
+        was_cancelled = cancelled is not None and cancelled.reason is not None
+        if was_cancelled and trio.current_time() < self.grace.end:
+            call.scope.deadline = self.grace.end
+        return call.scope
 
     def watch(
         self, request: Request, endpoint: Endpoint, leave: Callable[[], None]
@@ -255,68 +314,55 @@ class AppLifetime:
             if request._has_tasks():
                 nursery = request._nursery or self._nursery
                 where = describe(request.scope)
-                await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
+                with _heard_of(request._nursery, grace):
+                    await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
         finally:
             request._end_tasks()
 
     def _start(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
-        self._in_flight += 1
+        self._ours += 1
         self._nursery.start_soon(self._run, run, args)
 
     async def _run(self, run: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+        trio_task = trio.lowlevel.current_task()
         try:
             await run(*args)
         except BaseException as exc:
-            self._contain(exc)
+            _contain(_errors.strays_as_failure(exc, trio_task))
         finally:
             self._land()
 
-    def _contain(self, exc: BaseException) -> None:
-        """Let through what ends the app: its own cancellation, and Ctrl-C."""
-        failure, rest = _errors.split_failures(exc)
-        if failure is not None:
-            _log_internal_error(failure)
-        if rest is None:
-            return
-        if _errors.is_only(rest, (trio.Cancelled,)) and not is_cancelled_now():
-            logger.error("a Cancelled that belongs to no open scope was raised", exc_info=rest)
-            return
-        raise rest
-
     def _land(self) -> None:
-        self._in_flight -= 1
+        self._ours -= 1
+        self._tell_of_landing()
+
+    def _tell_of_landing(self) -> None:
         if self._landed is not None:
             self._landed.set()
             self._landed = None
 
 
+def _contain(exc: BaseException) -> None:
+    """Let through what ends the app: its own cancellation, and Ctrl-C."""
+    _errors.raise_rest(exc, _log_internal_error)
+
+
 class InlineCall:
-    """A handler that waits in the server's call, where others can cancel it."""
+    """What of an inline answer may wait, where others can cancel it."""
 
     def __init__(self) -> None:
-        self._scope = trio.CancelScope()
-        self._reason: HTTPException | ClientDisconnect | None = None
+        self.scope = trio.CancelScope()
+        # Whether the handler runs; past that only the sending is cancelled.
+        self.is_answering = True
+        self.reason: HTTPException | ClientDisconnect | None = None
 
     def leave(self) -> None:
         self.cancel(ClientDisconnect())
 
     def cancel(self, reason: HTTPException | ClientDisconnect) -> None:
-        """End it with this in place of a response."""
-        self._reason = reason
-        self._scope.cancel()
-
-    async def run(
-        self, request: Request, endpoint: Endpoint, call: Awaitable[Response]
-    ) -> Response:
-        if endpoint.timeout is not None:
-            self._scope.deadline = trio.current_time() + endpoint.timeout
-        with self._scope:
-            response = await call
-            if not self._scope.cancel_called:
-                return response
-            # It outlasted its cancellation: it is cancelled all the same.
-            await response.close(request)
-        raise self._reason or _too_slow(endpoint)
+        """End it; a handler with this in place of a response."""
+        self.reason = reason
+        self.scope.cancel()
 
 
 class Phase(enum.Enum):
@@ -358,6 +404,8 @@ class Life:
         """Returns when the server's call may.  Cancellation cancels what `serve` says."""
         try:
             await self._responded.wait()
+            # The app's end and the call's may come at once: then both are heard of.
+            await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:
             self._cancel()
             with trio.move_on_after(self._app.grace.seconds, shield=True):
@@ -392,18 +440,25 @@ class Life:
             self._responded.set()
 
     async def _live(self) -> None:
+        trio_task = trio.lowlevel.current_task()
         try:
             with self._answering:
                 await self._within_nursery()
-            if self._request._answered or self._call_is_cancelled:
-                return
-            if self._client_has_left:
-                raise ClientDisconnect
-            if self._answering.cancelled_caught:
-                raise _too_slow(self._endpoint)
-            raise RuntimeError("the request's nursery was cancelled before it was answered")
+            if not (self._request._answered or self._call_is_cancelled):
+                raise self._why_unanswered()
         except BaseException as exc:
-            await self._fail(exc)
+            await self._fail(_errors.strays_as_failure(exc, trio_task))
+        if self._call_is_cancelled and self._phase is Phase.ANSWERING:
+            # Nobody is there to answer, but the handler failed like any other.
+            self._request._fail()
+            await self._run_tasks()
+
+    def _why_unanswered(self) -> Exception:
+        if self._client_has_left:
+            return ClientDisconnect()
+        if self._answering.cancelled_caught:
+            return _too_slow(self._endpoint)
+        return RuntimeError("the request's nursery was cancelled before it was answered")
 
     async def _within_nursery(self) -> None:
         if self._endpoint.needs_nursery:
@@ -433,8 +488,7 @@ class Life:
         except BaseException as exc:
             if self._phase is not Phase.SENDING or not _errors.is_failure(exc):
                 raise
-            self._request._add_outcome("error")
-            log_late_failure(self._request, exc)
+            _fail_late(self._request, exc)
 
     async def _call_endpoint(self) -> Response:
         response = None
@@ -473,7 +527,9 @@ class Life:
 
     async def _fail(self, exc: BaseException) -> None:
         """Answer for what the steps raised; what is no failure goes on."""
-        if self._request._answered or self._call_is_cancelled:
+        is_too_late = self._request._answered or self._call_is_cancelled
+        has_returned = self._phase is not Phase.ANSWERING and not _errors.is_failure(exc)
+        if is_too_late or has_returned:
             _errors.raise_rest(exc, functools.partial(log_late_failure, self._request))
             return
         self._request._fail()
@@ -485,19 +541,42 @@ class Life:
         await self._run_tasks()
 
 
-def is_cancelled_now() -> bool:
-    """Whether the current task's next checkpoint raises Cancelled."""
-    return trio.current_effective_deadline() == -math.inf
-
-
 async def deliver(response: Response, request: Request, send: Send) -> None:
     """Send a response; a failure on the way can't be answered any more, so it is logged."""
     try:
         if await response.send(request, send):
             request._add_outcome("sent")
     except BaseException as exc:
-        request._add_outcome("error")
-        _errors.raise_rest(exc, functools.partial(log_late_failure, request))
+        _errors.raise_rest(exc, functools.partial(_fail_late, request))
+
+
+def _fail_late(request: Request, failure: BaseException) -> None:
+    request._add_outcome("error")
+    log_late_failure(request, failure)
+
+
+@contextmanager
+def _heard_of(nursery: trio.Nursery | None, grace: Grace) -> Iterator[None]:
+    """Begin the cleanup time when a child cancels the request's nursery.
+
+    What is in a shelter doesn't hear of it, so somebody beside it has to listen.
+    """
+    listening = trio.CancelScope()
+
+    async def listen() -> None:
+        with listening:
+            try:
+                await trio.sleep_forever()
+            finally:
+                if not listening.cancel_called:
+                    grace.begin()
+
+    if nursery is not None:
+        nursery.start_soon(listen)
+    try:
+        yield
+    finally:
+        listening.cancel()
 
 
 def _too_slow(endpoint: Endpoint) -> HTTPException:

@@ -60,8 +60,9 @@ class AppLimits:
     `max_body_size`: bytes of one request's body; past it the answer is 413.  A
     route can set its own.  `max_pending_tasks`: how many tasks may wait; past it
     new requests get 503.  `max_running_tasks`: how many tasks run at once, None for
-    as many as there are; the others wait their turn.  `max_task_threads`: the same
-    for `def` tasks, which run in threads.
+    as many as there are; the others wait their turn, and one that waits for another
+    keeps its own place meanwhile.  `max_task_threads`: the same for `def` tasks,
+    which run in threads.
     """
 
     max_body_size: int = 1 * MIB

@@ -3,6 +3,7 @@
 Rules of this module:
 
 * It counts from the begin of the shutdown; what ended before is not its matter.
+* One report for one shutdown: where an app has no lifespan, there is nothing to report.
 * Whoever ended otherwise than done is named, with how long it ran; of very many
   the first.  There is no other record of a task that a shutdown cancelled.
 """
@@ -27,10 +28,12 @@ class Closing:
         self._ledger = ledger
         self._begin = trio.current_time()
         self._before = ledger.statistics()
-        ledger.casualties()
+        self._casualties: list[tuple[BackgroundTask, TaskState]] = []
+        ledger.keep_casualties(self._casualties)
 
     def report(self) -> None:
-        level = logging.WARNING if self._ledger.casualties() else logging.INFO
+        self._ledger.keep_casualties(None)
+        level = logging.WARNING if self._casualties else logging.INFO
         logger.log(level, "stopped after %s", self._summary())
 
     def _summary(self) -> str:
@@ -48,11 +51,10 @@ class Closing:
         return f"{seconds:.1f} s; tasks: {text}{self._names()}"
 
     def _names(self) -> str:
-        casualties = self._ledger.casualties()
-        if not casualties:
+        if not self._casualties:
             return ""
-        named = "; ".join(map(self._describe, casualties[: _limits.MAX_NAMED_TASKS]))
-        more = len(casualties) - _limits.MAX_NAMED_TASKS
+        named = "; ".join(map(self._describe, self._casualties[: _limits.MAX_NAMED_TASKS]))
+        more = len(self._casualties) - _limits.MAX_NAMED_TASKS
         return f" ({named}; and {more} more)" if more > 0 else f" ({named})"
 
     def _describe(self, casualty: tuple[BackgroundTask, TaskState]) -> str:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, quote
 
 import trio
@@ -197,9 +197,13 @@ class Request:
     def tasks(self) -> BackgroundTasks:
         """The request's task list, the one that a `BackgroundTasks` parameter gets."""
         if self._tasks is None:
-            self._tasks = BackgroundTasks()
-            self._tasks._queue.ledger = self._ledger
-            self._tasks._queue.closed = self._ended
+            tasks = BackgroundTasks()
+            tasks._queue.ledger = self._ledger
+            # A thread may have been quicker.
+            tasks = cast(BackgroundTasks, self.__dict__.setdefault("_tasks", tasks))
+            if self._ended:  # asked last: the end closes a list that it finds
+                tasks._queue.closed = True
+            return tasks
         return self._tasks
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
@@ -290,6 +294,9 @@ class Request:
         """Whether a task asks if the client got the response."""
         return self._tasks is not None and self._tasks._queue.has("sent")
 
+    def _is_known_to_have_left(self) -> bool:
+        return self._inbox is not None and self._inbox.disconnected
+
     async def _has_left(self) -> bool:
         """Whether the client has left already."""
         with trio.move_on_after(_limits.DEPARTURE_TIME) as scope:
@@ -300,8 +307,7 @@ class Request:
         """What still waits is cancelled, and nobody would run what is added later: an error."""
         self._ended = True
         if self._tasks is not None:
-            self._tasks._queue.cancel(describe(self.scope))
-            self._tasks._queue.closed = True
+            self._tasks._queue.cancel(describe(self.scope), close=True)
 
     def __repr__(self) -> str:
         return f"<Request {describe(self.scope)}>"
@@ -319,7 +325,8 @@ class _Inbox:
         self._chunks: deque[bytes] = deque()
         self._waiting = 0  # bytes in _chunks
         self._complete = False
-        self._disconnected = False
+        self.disconnected = False
+        self._broken = False
         self._receiving = False
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -333,14 +340,14 @@ class _Inbox:
     @property
     def over(self) -> bool:
         """Whether the server has nothing more of the body for us."""
-        return self._complete or self._disconnected
+        return self._complete or self.disconnected or self._broken
 
     async def next_chunk(self) -> bytes | None:
         """The next piece of the body, None past its end."""
         while not self._chunks:
             if self._complete:
                 return None
-            if self._disconnected:
+            if self.disconnected:
                 raise ClientDisconnect
             await self._receive_one()
         chunk = self._chunks.popleft()
@@ -350,7 +357,7 @@ class _Inbox:
 
     async def wait_disconnected(self) -> None:
         """Returns when the client has left.  Reads ahead no more than `READ_AHEAD` bytes."""
-        while not self._disconnected:
+        while not self.disconnected:
             if self._waiting > _limits.READ_AHEAD:
                 await self._changed.park()
             else:
@@ -371,13 +378,16 @@ class _Inbox:
         self._receiving = True
         try:
             self._accept(await self._receive())
+        except Exception:
+            self._broken = True  # asking again would fail again
+            raise
         finally:
             self._receiving = False
             self._changed.unpark_all()
 
     def _accept(self, message: Message) -> None:
         if message["type"] == "http.disconnect":
-            self._disconnected = True
+            self.disconnected = True
             return
         self._complete = not message.get("more_body", False)
         if chunk := message.get("body", b""):

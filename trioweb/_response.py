@@ -55,6 +55,8 @@ class Response:
     """
 
     media_type: ClassVar[str | None] = None
+    # Whether sending it waits for more than the server.
+    streams: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -158,8 +160,7 @@ class Response:
         body = self.body if has_body else b""
         try:
             await _send_head(request, send, self._head(len(self.body)))
-            # Past the last byte servers say "disconnect" to anybody who asks.
-            is_there = not (request._wants_delivery() and await request._has_left())
+            is_there = await _is_there(request)
             await _send_last(request, send, body)
         except OSError:
             return False
@@ -234,6 +235,8 @@ class StreamingResponse(Response):
     `STREAM_CLOSE_TIMEOUT`, and so has a thread that is within a step.
     """
 
+    streams: ClassVar[bool] = True
+
     def __init__(
         self,
         content: AsyncIterable[str | bytes] | Iterable[str | bytes],
@@ -254,7 +257,10 @@ class StreamingResponse(Response):
                 is_whole = await self._send_chunks(request, send)
         finally:
             await self.close(request)
-        return is_whole and await _was_taken(_send_last(request, send, b""))
+        if not is_whole:
+            return False
+        is_there = await _is_there(request)
+        return await _was_taken(_send_last(request, send, b"")) and is_there
 
     async def close(self, request: Request) -> None:
         async with self._chunks.closing(request._grace):
@@ -402,6 +408,16 @@ async def _send_head(request: Request, send: Send, head: Message) -> None:
     except trio.Cancelled:
         request._answered = False  # a send that is cancelled has sent nothing
         raise
+
+
+async def _is_there(request: Request) -> bool:
+    """False if the client has left, as far as that is known, or a task wants to know.
+
+    Asked before the last byte: past it servers say "disconnect" to anybody.
+    """
+    if request._is_known_to_have_left():
+        return False
+    return not (request._wants_delivery() and await request._has_left())
 
 
 async def _was_taken(sending: Awaitable[None]) -> bool:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import trio
 
 from . import _callables, _shapes
-from ._background import BackgroundTasks
+from ._background import BackgroundTask, BackgroundTasks
 from ._errors import RegistrationError
 from ._markers import (
     REQUIRED,
@@ -217,6 +217,12 @@ def refuse_unmarked(
             right="return JSONResponse(content, headers={...})",
         )
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    if BackgroundTask in (annotation, *members):
+        raise RegistrationError(
+            f"{name} takes a task, but what a request has is a list of them",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: BackgroundTasks",
+        )
     for special in set(SPECIAL) & set(members):
         raise RegistrationError(
             f"{name}: {parameter.name!r} is there for each request, so it is never None",

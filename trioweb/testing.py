@@ -32,11 +32,17 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from difflib import get_close_matches
 from email.message import Message as MIMEFields
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
-from typing import Any, TypedDict, Unpack
+from typing import Any, NoReturn, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import trio
@@ -61,6 +67,7 @@ __all__ = [
 ]
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+C = TypeVar("C", bound="Client")
 Fields = Mapping[str, str] | Sequence[tuple[str, str]]
 
 _ABSOLUTE_URL = re.compile(r"(https?)://([^/?#]+)(.*)", re.DOTALL)
@@ -98,15 +105,26 @@ class RequestOptions(TypedDict, total=False):
     disconnect_after: int
 
 
-@asynccontextmanager
-async def client(
+# What to do where other clients have an option for it.
+_INSTEAD = {
+    "data": "content=, as in content=urlencode({...}) with its content-type, or json=",
+    "body": "content=, or json=",
+    "files": "content=, with the multipart body that a form would send",
+    "auth": 'headers={"authorization": "..."}',
+    "follow_redirects": 'await c.get(response.headers["location"])',
+    "allow_redirects": 'await c.get(response.headers["location"])',
+    "timeout": "with trio.fail_after(5): await c.get(...)",
+}
+
+
+def client(
     app: App,
     *,
     asgi: ASGIApp | None = None,
     threads: bool = False,
     base_url: str = "http://testserver",
     headers: Fields = (),
-) -> AsyncIterator[Client]:
+) -> AbstractAsyncContextManager[Client]:
     """Run `app` between the start and the end of its lifespan.
 
     `asgi` is what a server would be given where that isn't `app` itself:
@@ -121,12 +139,10 @@ async def client(
     `cleanup_timeout`.
     """
     c = Client(app, asgi or app, base_url, headers)
-    async with _running(app, c, threads=threads):
-        yield c
+    return _Opening("client", _running(app, c, threads=threads))
 
 
-@asynccontextmanager
-async def connect(
+def connect(
     app: App,
     *,
     asgi: ASGIApp | None = None,
@@ -135,7 +151,7 @@ async def connect(
     threads: bool = False,
     base_url: str = "http://testserver",
     headers: Fields = (),
-) -> AsyncIterator[ConnectedClient]:
+) -> AbstractAsyncContextManager[ConnectedClient]:
     """As `client`, but through the embedded server: each request is HTTP over a memory stream.
 
     So the limits of the server hold, and bytes can be sent that no client would
@@ -143,17 +159,43 @@ async def connect(
     """
     wire = Wire(asgi or app, limits or app.limits, http)
     c = ConnectedClient(app, wire, base_url, headers)
-    async with _running(app, c, threads=threads):
-        yield c
+    return _Opening("connect", _running(app, c, threads=threads))
 
 
 @asynccontextmanager
-async def _running(app: App, c: Client, *, threads: bool) -> AsyncIterator[None]:
+async def _running(app: App, c: C, *, threads: bool) -> AsyncIterator[C]:
     with _attached(app, c, threads=threads):
         async with _open_nursery() as nursery:
             await c._start(nursery)
-            yield
+            yield c
             await c.shutdown()
+
+
+class _Opening(AbstractAsyncContextManager[C]):
+    """What `client` and `connect` give: of use in `async with` only, and it says so."""
+
+    def __init__(self, name: str, opening: AbstractAsyncContextManager[C]) -> None:
+        self._name = name
+        self._opening = opening
+
+    async def __aenter__(self) -> C:
+        return await self._opening.__aenter__()
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._opening.__aexit__(*exc)
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(self._usage(f"with {self._name}(app) as c: ..."))
+
+    def __exit__(self, *exc: object) -> None:
+        """Python looks for it before it enters."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(self._usage(f"c = {self._name}(app), then c.{name}"))
+
+    def _usage(self, wrong: str) -> str:
+        right = f"async with {self._name}(app) as c: ..."
+        return f"a client is there within its block\n    wrong:  {wrong}\n    right:  {right}"
 
 
 class Client:
@@ -235,8 +277,8 @@ class Client:
         percent-encoded.  A redirect is a response like any other.
 
         Error handling: raises `IncompleteResponse`, ValueError for what can't be
-        sent, and what `content` raises: its client has left then.  A handler's
-        exception is a 500 and a record in the log.
+        sent, TypeError for an option that there isn't, and what `content` raises: its
+        client has left then.  A handler's exception is a 500 and a record in the log.
 
         Cancellation: the client leaves, as it does by closing a connection.
         """
@@ -266,6 +308,7 @@ class Client:
                 exchange.leave()
 
     def _prepare(self, method: str, url: str, options: RequestOptions) -> tuple[Scope, _Exchange]:
+        _check_options(method, options)
         content, described = _content(options)
         if isinstance(content, bytes) and not content and method not in ("POST", "PUT", "PATCH"):
             described = {}
@@ -604,6 +647,17 @@ def _scope(method: str, scheme: str, netloc: str, path: bytes, query: bytes) -> 
         "client": ("127.0.0.1", 50000),
         "server": (server.hostname, server.port or {"http": 80, "https": 443}[scheme]),
     }
+
+
+def _check_options(method: str, options: RequestOptions) -> None:
+    known = RequestOptions.__annotations__
+    for option in options.keys() - known.keys():
+        close = [f"{match}=" for match in get_close_matches(option, known, 1)]
+        right = _INSTEAD.get(option) or " ".join(close) or f"some of {', '.join(known)}"
+        raise TypeError(
+            f"a request has no option {option!r}\n"
+            f"    wrong:  await c.{method.lower()}(..., {option}=...)\n    right:  {right}"
+        )
 
 
 def _content(options: RequestOptions) -> tuple[bytes | AsyncIterable[bytes], dict[str, str]]:
