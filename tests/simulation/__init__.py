@@ -7,8 +7,9 @@ Rules of this package:
   seed gives the same trace.
 * Nothing here knows how trioweb works: what it does is watched from outside, by
   ASGI messages, handles, statistics and log records (`world`), and compared with
-  what it promises (`invariants`).
-* Imports go one way: plans, world, server and program, invariants, runner.
+  what it promises (`fates`, `invariants`).  Only `plants` knows, to break it.
+* Imports go one way: plans, world, server and program, fates, invariants, runner,
+  plants.
 * A seed that fails prints the one command that replays it:
   `python -m tests.simulation --start SEED --trace`.
 """

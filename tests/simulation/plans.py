@@ -4,12 +4,15 @@ Rules of this module:
 
 * Plans are data: they print, they compare, and tests write them by hand too.
 * Seconds come from a few round numbers, so that things often happen at once.
+* What makes a promise of time void (a shield that is longer than the cleanup
+  time, a lifespan that hangs) is a choice of few worlds: the others stay strict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, fields
+from math import inf
 from random import Random
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -18,24 +21,32 @@ from trioweb._tasks import When
 
 T = TypeVar("T")
 
-Failure = Literal["error", "handled", "http", "group", "exit"]
-RouteKind = Literal["plain", "nursery", "scoped", "threaded", "timeout"]
-ResponseKind = Literal["json", "stream", "channel", "iterator"]
-Swallow = Literal["no", "once", "and return"]
+Failure = Literal["error", "handled", "http", "group", "exit", "stray", "closed"]
+RouteKind = Literal["plain", "nursery", "scoped", "blocking", "threaded", "timeout"]
+ResponseKind = Literal["json", "empty", "stream", "channel", "iterator"]
+Swallow = Literal["no", "once", "and return", "and break"]
+# What becomes of the handler when its client leaves: as its method says, or as told.
+Watch = Literal["default", "watched", "unwatched"]
+ServerKind = Literal["hypercorn", "patient"]
 
 ROUTE_TIMEOUT = 1.0  # seconds, of the routes of kind "timeout"
 SCOPES: tuple[DependencyScope, ...] = ("request", "response", "function")
+SAFE_METHODS = ("GET", "HEAD")
 
+WATCHES: tuple[Watch, ...] = ("default", "watched", "unwatched")
+
+# With generators as dependencies: of async functions, or of plain ones.
+_DEPENDENT: tuple[RouteKind, ...] = ("scoped", "blocking")
 _ROUTES: tuple[RouteKind, ...] = (
     "plain",
     "plain",
     "nursery",
-    "scoped",
+    *_DEPENDENT,
     "threaded",
     "timeout",
 )
 _SECONDS = (0.0, 0.0, 0.0, 0.1, 0.5, 1.0, 3.0)
-_LONG = (*_SECONDS, 30.0, 10_000.0)
+_LONG = (*_SECONDS, 30.0, 10_000.0, 10_000.0, 10_000.0)
 
 
 class _Shown:
@@ -110,6 +121,7 @@ class ClientPlan(_Shown):
     leaves_after_sending: int | None = None
     leaves_after_reading: int | None = None
     leaves_at: float | None = None  # seconds after the exchange began
+    leaves_with_handler: bool = False  # as its last step is taken
     pause: float = 0.0  # before its next request
 
 
@@ -119,7 +131,9 @@ class RequestPlan(_Shown):
 
     route: RouteKind = "plain"
     method: str = "GET"
+    watch: Watch = "default"
     reads_body: bool = False
+    waits_for_departure: bool = False  # for so many seconds, in place of work
     seconds: float = 0.0
     cleanup: float = 0.0  # seconds behind a shield of the handler's own
     swallow: Swallow = "no"
@@ -129,7 +143,7 @@ class RequestPlan(_Shown):
     handler_tasks: tuple[TaskPlan, ...] = ()  # added by the exception handler
     handler_fails: bool = False
     children: tuple[ChildPlan, ...] = ()
-    dependencies: tuple[DependencyPlan, ...] = ()  # of the routes of kind "scoped"
+    dependencies: tuple[DependencyPlan, ...] = ()  # of routes "scoped" and "blocking"
     response: ResponseKind = "json"
     stream: StreamPlan = StreamPlan()
     client: ClientPlan = ClientPlan()
@@ -142,8 +156,25 @@ class RequestPlan(_Shown):
             or self.route == "timeout"
             or any(child.fails for child in self.children)
             or any(d.enter_fails or d.exit_fails for d in self.dependencies)
-            or (self.response != "json" and self.stream.fails)
+            or self.stream.fails
         )
+
+    @property
+    def may_break_off(self) -> bool:
+        """Whether there may be a response that ends before its last byte, or none."""
+        return self.stream.fails or any(child.fails for child in self.children)
+
+    @property
+    def path(self) -> str:
+        """Where it goes, without its number."""
+        return f"/{self.route}/{self.watch}"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the handler is to be cancelled when its client leaves."""
+        if self.watch == "default":
+            return self.method in SAFE_METHODS and self.route != "threaded"
+        return self.watch == "watched"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -161,18 +192,19 @@ class WorldPlan(_Shown):
     connections: tuple[ConnectionPlan, ...]
     ends_at: float = 5.0
     ending: Literal["shutdown", "cancel"] = "shutdown"
-    graceful_timeout: float = 3.0  # the server's, for its calls
+    server: ServerKind = "hypercorn"
+    graceful_timeout: float = 3.0  # Hypercorn's, for its calls
     drain_timeout: float = 20.0
     cleanup_timeout: float = 5.0
+    # After so many seconds of shutdown all is cancelled, as by a second signal.
+    patience: float = inf
+    lifespan_seconds: float = 0.0  # of the user's lifespan, to close
+    max_body_size: int = 1_000
     max_pending_tasks: int = 10_000
     max_running_tasks: int | None = None
     max_task_threads: int = 20
     task_errors: Literal["log", "async", "sync", "fails"] = "log"
     audits: tuple[float, ...] = ()  # seconds between looks at the statistics
-
-    def requests(self) -> Iterator[RequestPlan]:
-        for connection in self.connections:
-            yield from connection.requests
 
 
 def world_of(seed: int) -> WorldPlan:
@@ -189,14 +221,18 @@ class _Draw:
 
     def world(self) -> WorldPlan:
         cleanup = self._one_of((0.1, 1.0, 5.0))
-        self._longest_cleanup = cleanup
+        self._longest_cleanup = cleanup if self._chance(0.9) else 2 * cleanup + 6
         return WorldPlan(
-            connections=self._some(self._connection, 1, 6),
+            connections=self._some(self._connection, 1, 5),
             ends_at=self._one_of((0.0, 0.1, 0.5, 1.0, 3.0, 10.0, 60.0)),
             ending="cancel" if self._chance(0.2) else "shutdown",
+            server=self._one_of(("hypercorn", "patient")),
             graceful_timeout=self._one_of((0.0, 0.5, 3.0)),
             drain_timeout=self._one_of((0.0, 0.5, 3.0, 20.0)),
             cleanup_timeout=cleanup,
+            patience=self._one_of((inf,) * 6 + (0.0, 0.5, 3.0, 30.0)),
+            lifespan_seconds=self._one_of((0.0, 0.0, 0.0, 0.5, 10_000.0)),
+            max_body_size=self._one_of((20, 1_000, 1_000)),
             max_pending_tasks=self._one_of((1, 3, 10_000)),
             max_running_tasks=self._one_of((None, None, 1, 2)),
             max_task_threads=self._one_of((1, 2, 20)),
@@ -208,33 +244,37 @@ class _Draw:
         return ConnectionPlan(requests=self._some(self._request, 1, 2), after=self._seconds())
 
     def _request(self) -> RequestPlan:
-        route: RouteKind = self._one_of(
-            ("plain", "plain", "nursery", "scoped", "threaded", "timeout")
-        )
+        route = self._one_of(_ROUTES)
         response = self._response(route)
+        in_thread = route == "threaded"
         return RequestPlan(
             route=route,
-            method=self._one_of(("GET", "POST")),
-            reads_body=self._chance(0.5) and route != "threaded",
+            method=self._one_of(("GET", "GET", "GET", "HEAD", "POST", "POST")),
+            watch=self._watch() if not in_thread else "default",
+            reads_body=self._chance(0.5) and not in_thread,
+            waits_for_departure=self._chance(0.1) and not in_thread,
             seconds=self._seconds(),
             cleanup=self._cleanup(),
-            swallow=self._swallow(),
+            swallow=self._swallow(("once", "and return")),
             failure=self._failure() if self._chance(0.25) else None,
             tasks=self._some(self._task, 0, 3),
             # Of what an abandoned thread returns nobody would know.
-            brought=self._some(self._task, 0, 2) if route != "threaded" else (),
+            brought=self._some(self._task, 0, 2) if not in_thread else (),
             handler_tasks=self._some(self._task, 0, 2),
             handler_fails=self._chance(0.2),
             children=self._some(self._child, 0, 2) if route == "nursery" else (),
-            dependencies=self._dependencies() if route == "scoped" else (),
+            dependencies=self._dependencies(route) if route in _DEPENDENT else (),
             response=response,
-            stream=self._stream() if response != "json" else StreamPlan(),
+            stream=self._stream() if response not in ("json", "empty") else StreamPlan(),
             client=self._client(),
         )
 
+    def _watch(self) -> Watch:
+        return self._one_of(("default", "default", "watched", "unwatched"))
+
     def _response(self, route: RouteKind) -> ResponseKind:
         if self._chance(0.6):
-            return "json"
+            return self._one_of(("json", "json", "json", "empty"))
         kinds: tuple[ResponseKind, ...] = ("stream", "stream", "iterator")
         return self._one_of((*kinds, "channel", "channel") if route == "nursery" else kinds)
 
@@ -244,14 +284,14 @@ class _Draw:
         return TaskPlan(
             seconds=self._one_of(_LONG),
             in_thread=in_thread,
-            beside=self._chance(0.3),
+            beside=self._chance(0.4),
             when=self._one_of(("success", "success", "success", "sent", "error", "always")),
-            failure=self._one_of(("error", "error", "group", "exit")),
+            failure=self._one_of(("error", "error", "error", "group", "exit", "stray", "closed")),
             failures=self._one_of((0, 0, 0, 1, 2, 9)),
             attempts=self._one_of((1, 1, 2, 3)),
             timeout=self._one_of((None, None, 0.5, 2.0)) if not in_thread else None,
             cleanup=self._cleanup() if not in_thread else 0.0,
-            swallow=self._swallow(),
+            swallow=self._swallow(("once", "and return", "and break")),
             adds=tuple(self._task(depth + 1) for _ in range(1 + adds)) if adds else (),
             adds_in_cleanup=self._chance(0.5),
         )
@@ -259,13 +299,14 @@ class _Draw:
     def _child(self) -> ChildPlan:
         return ChildPlan(seconds=self._one_of(_LONG), fails=self._chance(0.3))
 
-    def _dependencies(self) -> tuple[DependencyPlan, ...]:
-        return tuple(self._dependency(scope) for scope in SCOPES)
+    def _dependencies(self, route: RouteKind) -> tuple[DependencyPlan, ...]:
+        return tuple(self._dependency(scope, route) for scope in SCOPES)
 
-    def _dependency(self, scope: DependencyScope) -> DependencyPlan:
+    def _dependency(self, scope: DependencyScope, route: RouteKind) -> DependencyPlan:
         return DependencyPlan(
             scope=scope,
-            enter_seconds=self._seconds(),
+            # A thread that is abandoned while it enters has nobody to leave it.
+            enter_seconds=self._seconds() if route == "scoped" else 0.0,
             exit_seconds=self._one_of((*_SECONDS, 10_000.0)),
             enter_fails=self._chance(0.05),
             exit_fails=self._chance(0.15),
@@ -284,26 +325,27 @@ class _Draw:
 
     def _client(self) -> ClientPlan:
         chunks = self._one_of((0, 0, 1, 3, 15))
-        leaves = self._one_of(("no", "no", "no", "sending", "reading", "at"))
+        leaves = self._one_of(("no",) * 4 + ("sending", "reading", "at", "with handler"))
         return ClientPlan(
             chunks=chunks,
             send_seconds=self._one_of((0.0, 0.0, 0.1, 1.0)),
-            read_seconds=self._one_of((0.0, 0.0, 0.1, 1.0, 10_000.0)),
+            read_seconds=self._one_of((0.0, 0.0, 0.0, 0.1, 1.0, 10_000.0, inf)),
             leaves_after_sending=self._random.randint(0, chunks) if leaves == "sending" else None,
             leaves_after_reading=self._random.randint(0, 3) if leaves == "reading" else None,
             leaves_at=self._seconds() if leaves == "at" else None,
+            leaves_with_handler=leaves == "with handler",
             pause=self._seconds(),
         )
 
     def _failure(self) -> Failure:
         return self._one_of(("error", "handled", "handled", "http", "group", "exit"))
 
-    def _swallow(self) -> Swallow:
-        return self._one_of(("no",) * 8 + ("once", "and return"))
+    def _swallow(self, ways: tuple[Swallow, ...]) -> Swallow:
+        return self._one_of(ways) if self._chance(0.2) else "no"
 
     def _cleanup(self) -> float:
-        """Mostly none; never longer than the app gives."""
-        return self._one_of((0.0, 0.0, 0.0, 0.0, self._longest_cleanup / 2, self._longest_cleanup))
+        """Mostly none; in most worlds never longer than the app gives."""
+        return self._one_of((0.0, 0.0, 0.0, self._longest_cleanup / 2, self._longest_cleanup))
 
     def _seconds(self) -> float:
         return self._one_of(_SECONDS)

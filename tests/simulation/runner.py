@@ -22,6 +22,7 @@ from unittest import mock
 import outcome
 import trio
 import trio._core._run as trio_run
+import trio.testing
 from trio.testing import MockClock
 
 from . import invariants
@@ -29,6 +30,9 @@ from .plans import WorldPlan, world_of
 from .program import build_app
 from .server import CancelTarget, Server
 from .world import LogWatch, World
+
+# Past anything that a world can wait for.
+DOOMSDAY = 30_000.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,10 @@ def run_world(
     world = World(seed, world_of(seed) if plan is None else plan)
     clock = MockClock(autojump_threshold=0)
     with _deterministic(seed), _watched_log(world):
-        trio.run(_run, world, on_call, on_run, clock=clock, instruments=instruments)
+        try:
+            trio.run(_run, world, on_call, on_run, clock=clock, instruments=instruments)
+        except (Exception, BaseExceptionGroup, GeneratorExit) as exc:
+            world.violate(f"the world ended with {exc!r}")
     invariants.check(world)
     added = len(list(world.tasks()))
     return Report(seed=seed, violations=world.violations, trace=world.trace, added=added)
@@ -70,10 +77,13 @@ async def _run(world: World, on_call: CancelTarget | None, on_run: CancelTarget 
         app = build_app(world, threads.block)
         app._run_sync = threads.run_sync
         with threads.simulated():
-            async with trio.open_nursery() as auditor:
-                auditor.start_soon(_audit, world)
-                await Server(world, on_call=on_call, on_run=on_run).run()
-                auditor.cancel_scope.cancel()
+            async with trio.open_nursery() as world.watchers:
+                world.watchers.start_soon(_audit, world)
+                with trio.move_on_after(DOOMSDAY) as doom:
+                    await Server(world, on_call=on_call, on_run=on_run).run()
+                world.expect(not doom.cancelled_caught, "the world doesn't end by itself")
+                await trio.testing.wait_all_tasks_blocked()
+                world.watchers.cancel_scope.cancel()
     # Abandoned threads have ended, too.
     threads.forget_abandoned()
     invariants.check_nothing_is_left(world, living)
@@ -94,10 +104,12 @@ class Threads:
         self._abandoned: list[_Thread] = []
         self._inside = False
         self.seconds = 0.0
+        self.then: Callable[[], None] | None = None
 
-    def block(self, seconds: float) -> None:
-        """What a thread's function calls instead of `time.sleep`."""
+    def block(self, seconds: float, then: Callable[[], None] | None = None) -> None:
+        """What a thread's function calls last instead of `time.sleep`; `then` is what follows."""
         self.seconds = seconds
+        self.then = then
 
     @contextmanager
     def simulated(self) -> Iterator[None]:
@@ -142,6 +154,7 @@ class Threads:
     def call(self, context: contextvars.Context, call: Callable[[], Any]) -> outcome.Outcome[Any]:
         self._inside = True
         self.seconds = 0.0
+        self.then = None
         try:
             return context.run(outcome.capture, call)
         finally:
@@ -167,7 +180,10 @@ class _Thread:
 
     async def run(self, context: contextvars.Context) -> None:
         self.result = self._threads.call(context, lambda: self._sync_fn(*self._args))
+        then = self._threads.then
         await trio.sleep(self._threads.seconds)
+        if then is not None:
+            self._threads.call(context, then).unwrap()
         self._limiter.release_on_behalf_of(self)
         self.ended.set()
 
@@ -184,8 +200,13 @@ def _deterministic(seed: int) -> Iterator[None]:
 @contextmanager
 def _watched_log(world: World) -> Iterator[None]:
     logger = logging.getLogger("trioweb")
-    with (
-        mock.patch.object(logger, "handlers", [LogWatch(world)]),
-        mock.patch.object(logger, "propagate", False),
-    ):
-        yield
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with (
+            mock.patch.object(logger, "handlers", [LogWatch(world)]),
+            mock.patch.object(logger, "propagate", False),
+        ):
+            yield
+    finally:
+        logger.setLevel(level)

@@ -11,9 +11,10 @@ Rules of this module:
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
@@ -26,11 +27,17 @@ from trioweb._markers import DependencyScope
 
 from .plans import Failure, RequestPlan, TaskPlan, WorldPlan
 
-Attempt = Literal["running", "returned", "raised", "cancelled"]
+# "broken": as a group of its cancellation and an error.
+Outcome = Literal["running", "returned", "raised", "broken", "cancelled"]
 
 
 # Where an object lies in memory is no seed's doing.
 _ADDRESS = re.compile("0x[0-9a-f]+")
+
+
+# What no plan asks for: a mistake, of the app's or of the simulation's.
+_MISTAKES = (TypeError, AttributeError, NameError, AssertionError)
+UNPLANNED = "isn't in the plan"
 
 
 class Planned(Exception):
@@ -42,6 +49,23 @@ class Handled(Planned):
 
 
 @dataclass(eq=False)
+class Attempt:
+    """One run of a task, or of a handler."""
+
+    began_at: float
+    how: Outcome = "running"
+    ended_at: float = math.inf
+
+    def end(self, how: Outcome) -> None:
+        self.how = how
+        self.ended_at = trio.current_time()
+
+    @property
+    def seconds(self) -> float:
+        return self.ended_at - self.began_at
+
+
+@dataclass(eq=False)
 class TaskRecord:
     """One task that was added, and what became of each attempt."""
 
@@ -49,7 +73,16 @@ class TaskRecord:
     plan: TaskPlan
     handle: BackgroundTask
     order: int
+    added_at: float
+    adder: str  # which task's body, if any
+    # Whether it can only run if the handler returned: its request's dependencies are open then.
+    needs_success: bool
     attempts: list[Attempt] = field(default_factory=list)
+    waited: bool = False
+
+    @property
+    def hows(self) -> list[Outcome]:
+        return [attempt.how for attempt in self.attempts]
 
 
 @dataclass(eq=False)
@@ -57,7 +90,6 @@ class DependencyRecord:
     """One entry of a generator dependency."""
 
     scope: DependencyScope
-    task: trio.lowlevel.Task
     left: int = 0
 
 
@@ -70,29 +102,45 @@ class StreamRecord:
 
 @dataclass(eq=False)
 class RequestRecord:
-    """One request that a client made, from both ends."""
+    """One request that a client made, from both ends; times are on Trio's clock."""
 
     number: int
     plan: RequestPlan
-    handler_began: bool = False
-    handler_ended: Attempt = "running"
+    began_at: float
+    handler: Attempt | None = None
     tasks: list[TaskRecord] = field(default_factory=list)
     dependencies: list[DependencyRecord] = field(default_factory=list)
     streams: list[StreamRecord] = field(default_factory=list)
     channels: list[trio.MemoryReceiveChannel[bytes]] = field(default_factory=list)
+    child_failed_at: float = math.inf
     # The server's side.
+    leave: Callable[[], None] = lambda: None
     was_full: bool = False
     was_draining: bool = False
-    call_cancelled: bool = False
+    call_cancelled_at: float = math.inf
+    call_over_at: float = math.inf
     sending: int = 0
     status: int | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
-    complete: bool = False
-    left: bool = False
+    last_byte_at: float = math.inf  # when the app sent it
+    all_sent: bool = False  # the app's side: the server accepted the last message
+    complete: bool = False  # the client's: it has it all
+    left_at: float = math.inf
+
+    @property
+    def left(self) -> bool:
+        return self.left_at < math.inf
 
     @property
     def expected_body(self) -> bytes:
+        """What the method lets through of what the handler returns."""
+        return b"" if self.plan.method == "HEAD" else self.content
+
+    @property
+    def content(self) -> bytes:
+        if self.plan.response == "empty":
+            return b""
         if self.plan.response == "json":
             return b"%d" % self.number
         return b"".join(self.chunk(i) for i in range(self.plan.stream.chunks))
@@ -116,11 +164,29 @@ class World:
         self.violations: list[str] = []
         self.requests: list[RequestRecord] = []
         self.is_open = False  # the database that the lifespan holds open
+        self.has_started = False
+        # Times, each infinite until it has come.
+        self.shut_down_at = math.inf
+        self.cancelled_at = math.inf
+        self.lifespan_left_at = math.inf
+        self.held_until = -math.inf  # by shields that are longer than the cleanup time
+        self.log: list[LogLine] = []
         self.failures: list[BaseException] = []  # outside tasks, each to be heard of
         self.heard: Counter[int] = Counter()
         self.chained: set[int] = set()
         self._heard_of: list[BaseException] = []  # keeps the ids above their own
         self.app: App
+        self.watchers: trio.Nursery
+
+    @property
+    def app_cancelled_at(self) -> float:
+        """From when on the app cancels what is left."""
+        return min(self.shut_down_at + self.plan.drain_timeout, self.cancelled_at)
+
+    @property
+    def cleaned_up_at(self) -> float:
+        """When all that is left has to be over."""
+        return self.app_cancelled_at + self.plan.cleanup_timeout
 
     def note(self, event: str) -> None:
         same = _ADDRESS.sub("0x…", event)
@@ -137,6 +203,21 @@ class World:
     def touch(self, who: str) -> None:
         """Use the database."""
         self.expect(self.is_open, f"{who} ran after the lifespan closed")
+
+    async def clean_up(self, seconds: float) -> None:
+        """What a `finally` does that mustn't be cut short."""
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        if seconds > self.plan.cleanup_timeout:
+            self.held_until = trio.current_time()
+
+    async def watch(self, task: TaskRecord) -> None:
+        """Wait for a task as its adder may; twice, for the second time needn't wait."""
+        await task.handle.wait()
+        in_time = trio.current_time() == task.handle.ended_at
+        self.expect(in_time, f"{task.handle!r} was waited for too long, or not long enough")
+        await task.handle.wait()
+        task.waited = True
 
     def tasks(self) -> Iterator[TaskRecord]:
         for request in self.requests:
@@ -162,6 +243,8 @@ class World:
             return Handled(where)
         if kind == "exit":
             return SystemExit(where)
+        if kind == "closed":
+            return GeneratorExit(where)
         if kind == "group":
             return ExceptionGroup(where, [Planned(f"{where}, one"), Planned(f"{where}, two")])
         return Planned(where)
@@ -180,6 +263,8 @@ class World:
         self.failures = [failure for failure in self.failures if id(failure) not in forgotten]
 
     def hear(self, exc: BaseException) -> None:
+        for leaf in leaves(exc):
+            self.expect(not isinstance(leaf, _MISTAKES), f"{leaf!r} {UNPLANNED}")
         self._heard_of.append(exc)
         self.heard.update(id(leaf) for leaf in leaves(exc))
         self._follow(exc)
@@ -195,16 +280,27 @@ class World:
             exc = exc.__context__
 
 
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One record of trioweb's log."""
+
+    at: float
+    level: int
+    text: str
+
+
 class LogWatch(logging.Handler):
     """Hears what trioweb logs."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
         exc = record.exc_info[1] if record.exc_info is not None else None
-        self._world.note(f"log: {record.getMessage()} {exc!r}")
-        self._world.expect(record.levelno < logging.CRITICAL, record.getMessage())
+        text = record.getMessage()
+        self._world.note(f"log: {text} {exc!r}")
+        self._world.log.append(LogLine(trio.current_time(), record.levelno, text))
+        self._world.expect(record.levelno < logging.CRITICAL, text)
         if exc is not None:
             self._world.hear(exc)

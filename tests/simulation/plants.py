@@ -1,0 +1,421 @@
+"""Bugs to plant in the core, each with what the invariants say of it.
+
+Rules of this module:
+
+* Each breaks one promise, as a plausible mistake would, and leaves the rest alone.
+* A plant that isn't seen is a hole in the proof: the tests that plant them ask for
+  the invariant by name, in a bounded number of worlds.
+* They reach for private names, and fail aloud when those are gone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import pytest
+import trio
+
+from trioweb import (
+    _app,
+    _background,
+    _departure,
+    _errors,
+    _exits,
+    _grace,
+    _lifetime,
+    _report,
+    _request,
+    _response,
+)
+
+from .runner import run_world
+from .world import UNPLANNED
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+# By what is said of them.
+PLANTS: dict[Plant, str] = {}
+
+
+def _said(text: str) -> Callable[[Plant], Plant]:
+    def add(plant: Plant) -> Plant:
+        PLANTS[plant] = text
+        return plant
+
+    return add
+
+
+def first_world_that_sees(plant: Plant, worlds: int) -> int | None:
+    """How many worlds it takes, with the plant in place; None where none of them sees it."""
+    seen = (is_seen(plant, run_world(seed).violations) for seed in range(worlds))
+    return next((i + 1 for i, it_is in enumerate(seen) if it_is), None)
+
+
+def is_seen(plant: Plant, problems: Iterable[str]) -> bool:
+    """Whether what is said of it is said; a plant that breaks by itself proves nothing."""
+    for problem in problems:
+        assert UNPLANNED not in problem, problem
+        if PLANTS[plant] in problem:
+            return True
+    return False
+
+
+# Which tasks run, how often, and in which order.
+
+
+@_said("was cancelled at")
+def run_no_task(patch: pytest.MonkeyPatch) -> None:
+    """All are counted as cancelled, which adds up."""
+
+    async def cancel_all(self: Any, tasks: Any, where: str, *args: Any) -> None:
+        tasks._queue.cancel(where)
+
+    patch.setattr(_background.TaskRunner, "run", cancel_all)
+
+
+@_said("was skipped after a success")
+def skip_all_tasks(patch: pytest.MonkeyPatch) -> None:
+    async def skip(self: Any, tasks: Any, *args: Any) -> None:
+        tasks._queue.keep(set())
+
+    patch.setattr(_background.TaskRunner, "run", skip)
+
+
+@_said("ended as pending")
+def drop_a_task(patch: pytest.MonkeyPatch) -> None:
+    """The second task of a list is never added."""
+    enter = _background._Queue._enter
+
+    def forgetful(self: Any, task: Any) -> None:
+        if len(self.waiting) != 1:
+            enter(self, task)
+
+    patch.setattr(_background._Queue, "_enter", forgetful)
+
+
+@_said("attempts")
+def run_twice(patch: pytest.MonkeyPatch) -> None:
+    call = _background.TaskRunner._call
+
+    async def twice(self: Any, task: Any, grace: Any) -> None:
+        await call(self, task, grace)
+        await call(self, task, grace)
+
+    patch.setattr(_background.TaskRunner, "_call", twice)
+
+
+@_said("began before the last byte")
+def start_early(patch: pytest.MonkeyPatch) -> None:
+    """Tasks start beside the response's last byte."""
+    send_last = _response._send_last
+
+    async def early(request: Any, send: Any, body: bytes) -> None:
+        if request._has_tasks():
+            lifetime = request.app._lifetime
+            lifetime._start(lifetime.run_tasks, request, request._grace)
+        await send_last(request, send, body)
+
+    patch.setattr(_response, "_send_last", early)
+
+
+@_said("began while")
+def last_in_first_out(patch: pytest.MonkeyPatch) -> None:
+    enter = _background._Queue._enter
+
+    def add(self: Any, task: Any) -> None:
+        enter(self, task)
+        self.waiting.rotate(0 if task._beside else 1)
+
+    patch.setattr(_background._Queue, "_enter", add)
+
+
+@_said("s after it could")
+def start_in_order_what_is_beside(patch: pytest.MonkeyPatch) -> None:
+    """`start_soon` is `add_task`."""
+    patch.setattr(_background.BackgroundTasks, "start_soon", _background.BackgroundTasks.add_task)
+
+
+@_said("ran after a failure")
+def ignore_outcomes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_background._Queue, "keep", lambda self, outcomes: None)
+
+
+@_said("nothing was sent")
+def see_no_departure_when_sending(patch: pytest.MonkeyPatch) -> None:
+    """What is for delivered responses runs though the client had left."""
+
+    async def no(self: Any) -> bool:
+        return False
+
+    patch.setattr(_request.Request, "_has_left", no)
+
+
+@_said("failed after")
+def never_try_again(patch: pytest.MonkeyPatch) -> None:
+    async def once(self: Any, task: Any, grace: Any) -> None:
+        task.started_at = trio.current_time()
+        task._move("running")
+        await self._attempt(task, grace)
+
+    patch.setattr(_background.TaskRunner, "_run_in_place", once)
+
+
+@_said("tried again after")
+def try_again_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("trioweb._tasks.Retry.delay", lambda self, failures: 0.0)
+
+
+@_said("of at most")
+def ignore_timeouts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_background.TaskRunner, "_attempt", _background.TaskRunner._call)
+
+
+@_said("tasks run, with a limit of")
+def ignore_max_running_tasks(patch: pytest.MonkeyPatch) -> None:
+    init = _background.TaskRunner.__init__
+
+    def unlimited(self: Any, *, max_running: int | None = None, **options: Any) -> None:
+        init(self, **options)
+
+    patch.setattr(_background.TaskRunner, "__init__", unlimited)
+
+
+# Who cancels whom.
+
+
+@_said("was cancelled at")
+def cancel_tasks_after_a_while(patch: pytest.MonkeyPatch) -> None:
+    run = _background.TaskRunner.run
+
+    async def shortly(self: Any, *args: Any) -> None:
+        with trio.move_on_after(0.4):
+            await run(self, *args)
+
+    patch.setattr(_background.TaskRunner, "run", shortly)
+
+
+@_said("was cancelled at")
+def cancel_tasks_of_who_leaves(patch: pytest.MonkeyPatch) -> None:
+    """The watch for departures goes on when the handler has ended."""
+    patch.setattr(_departure._Watched, "__exit__", lambda self, *exc_info: None)
+
+
+@_said("was cancelled at")
+def cancel_tasks_with_their_call(patch: pytest.MonkeyPatch) -> None:
+    def cancel(self: Any) -> None:
+        self._call_is_cancelled = True
+        self._answering.cancel()
+        self._steps.grace.begin()
+
+    patch.setattr(_lifetime.Life, "_cancel", cancel)
+
+
+@_said("was cancelled at")
+def drain_nothing(patch: pytest.MonkeyPatch) -> None:
+    drain = _lifetime.AppLifetime._drain
+
+    async def at_once(self: Any) -> None:
+        self.drain_timeout = 0.0
+        await drain(self)
+
+    patch.setattr(_lifetime.AppLifetime, "_drain", at_once)
+
+
+@_said("s late")
+def ignore_departures(patch: pytest.MonkeyPatch) -> None:
+    """`cancel_on_disconnect` does nothing."""
+    patch.setattr(_departure.DepartureWatch, "over", lambda self, *args: nullcontext())
+
+
+@_said("s late")
+def cancel_no_inline_handler(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_lifetime.InlineCall, "cancel", lambda self, reason: None)
+
+
+@_said("swallowed its cancellation")
+def swallow_cancellation(patch: pytest.MonkeyPatch) -> None:
+    serve = _lifetime.AppLifetime.serve
+
+    async def swallowing(self: Any, *args: Any) -> None:
+        with suppress(trio.Cancelled):
+            await serve(self, *args)
+
+    patch.setattr(_lifetime.AppLifetime, "serve", swallowing)
+
+
+@_said("the world ended with")
+def take_strays_for_real(patch: pytest.MonkeyPatch) -> None:
+    """A Cancelled that belongs to no scope, or a GeneratorExit, goes on outwards."""
+    patch.setattr(_errors, "strays_as_failure", lambda exc, task=None: exc)
+
+
+# What is open, until when, and for whom.
+
+
+@_said("uses a dependency that is closed")
+def close_before_the_tasks(patch: pytest.MonkeyPatch) -> None:
+    async def early(self: Any) -> None:
+        async with _exits.Exits(self._steps, "request"):
+            await self._respond()
+        await self._run_tasks()
+
+    patch.setattr(_lifetime.Life, "_within_dependencies", early)
+
+
+@_said("uses a dependency that is closed")
+def close_before_the_cleanup(patch: pytest.MonkeyPatch) -> None:
+    """A cancelled list doesn't wait for those beside it."""
+    patch.setattr(_background._Run, "_wait_for_cleanup", _checkpoint)
+
+
+@_said("was left 0 times")
+def forget_to_leave(patch: pytest.MonkeyPatch) -> None:
+    """Dependencies are never closed."""
+
+    async def forget(self: Any, *args: Any) -> bool:
+        return False
+
+    patch.setattr(_exits.Exits, "_leave", forget)
+
+
+@_said("was left 0 times")
+def leave_no_thread(patch: pytest.MonkeyPatch) -> None:
+    """Those of `def` functions aren't closed where time is short."""
+    leave = _grace.Grace.close_in_thread
+
+    async def if_there_is_time(self: Any, call: Any) -> None:
+        await (leave if self.end == math.inf else _checkpoint)(self, call)
+
+    patch.setattr(_grace.Grace, "close_in_thread", if_there_is_time)
+
+
+@_said("wasn't closed")
+def leave_streams_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_response._Chunks, "_close", _checkpoint)
+
+
+@_said("a place of max_running_tasks is left")
+def keep_a_running_place(patch: pytest.MonkeyPatch) -> None:
+    release = trio.CapacityLimiter.release
+
+    def keep(self: trio.CapacityLimiter) -> None:
+        if self.total_tokens > 1 or self.statistics().tasks_waiting:
+            release(self)
+
+    patch.setattr(trio.CapacityLimiter, "release", keep)
+
+
+@_said("places of threads are left")
+def keep_a_place(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_grace._Place, "release_on_behalf_of", lambda self, borrower: None)
+
+
+@_said("sees the contextvars of request")
+def share_contextvars(patch: pytest.MonkeyPatch) -> None:
+    """Requests of one connection see what the one before them wrote."""
+
+    async def in_ours(call: Any) -> Any:
+        return await call
+
+    patch.setattr(_lifetime, "in_own_context", in_ours)
+
+
+@_said("sees the contextvars of task")
+def share_contextvars_of_attempts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_background.TaskRunner, "_attempt_afresh", _background.TaskRunner._attempt)
+
+
+# How long the end may take.
+
+
+@_said("s of")
+def clean_up_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """Nobody says when the time for cleanup ends."""
+    patch.setattr(_grace.Grace, "end_at", lambda self, end: None)
+
+
+@_said("wasn't closed")
+def clean_up_in_no_time(patch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def unsheltered(self: Any, scope: Any, deadline: float) -> Iterator[None]:
+        yield
+
+    patch.setattr(_grace.Grace, "shelter", unsheltered)
+
+
+@_said("was abandoned at")
+def abandon_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Threads have no time to end in."""
+    begin = _grace.Grace.begin
+
+    def at_once(self: Any) -> None:
+        self.end_at(trio.current_time())
+        begin(self)
+
+    patch.setattr(_grace.Grace, "begin", at_once)
+
+
+# What is said of it.
+
+
+@_said("was heard of 0 times")
+def swallow_failures(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_background, "_log_failure", lambda task: None)
+
+
+@_said("was heard of 2 times")
+def report_twice(patch: pytest.MonkeyPatch) -> None:
+    log = _background._log_failure
+
+    def twice(task: Any) -> None:
+        log(task)
+        log(task)
+
+    patch.setattr(_background, "_log_failure", twice)
+
+
+@_said("was heard of 0 times")
+def log_no_failure(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_app, "_log_failure", lambda *args: None)
+
+
+@_said("0 reports of the shutdown")
+def report_no_shutdown(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_report.Closing, "report", lambda self: None)
+
+
+@_said("isn't in the report")
+def report_no_names(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_report.Closing, "_names", lambda self: "")
+
+
+@_said("reported of")
+def report_too_much(patch: pytest.MonkeyPatch) -> None:
+    """It counts what was cancelled before, too."""
+    init = _report.Closing.__init__
+
+    def from_the_beginning(self: Any, ledger: Any) -> None:
+        init(self, ledger)
+        self._before = type(ledger)().statistics()
+
+    patch.setattr(_report.Closing, "__init__", from_the_beginning)
+
+
+@_said("isn't named")
+def name_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_lifetime.AppLifetime, "_offenders", lambda self: [])
+
+
+@_said("waits for ever")
+def let_waiters_wait(patch: pytest.MonkeyPatch) -> None:
+    async def wait(self: Any) -> None:
+        await trio.sleep_forever()
+
+    patch.setattr(_background.BackgroundTask, "wait", wait)
+
+
+async def _checkpoint(self: Any, *args: Any) -> None:
+    await trio.lowlevel.checkpoint()
