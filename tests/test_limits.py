@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from trioweb import Limits
 
 FIELDS = [field.name for field in fields(Limits)]
+TIMEOUTS = [name for name in FIELDS if name.endswith("timeout")]
 
 
 def test_a_limit_is_what_it_was_set_to() -> None:
@@ -17,7 +19,20 @@ def test_a_limit_is_what_it_was_set_to() -> None:
     assert Limits().max_body_size == 1024 * 1024
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", TIMEOUTS)
+@pytest.mark.parametrize("value", [0, -1, 0.01, "1", True, math.nan, None])
+def test_each_timeout_is_longer_than_the_sweep_takes_to_come_by(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"Limits\\({name}={value!r}\\): needs at least 0.1 sec"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_a_timeout_may_be_infinite(name: str) -> None:
+    unlimited: dict[str, Any] = {name: math.inf}
+    assert getattr(Limits(**unlimited), name) == math.inf
+
+
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - set(TIMEOUTS)))
 @pytest.mark.parametrize("value", [0, -1, 1.5, "1", True])
 def test_each_limit_is_a_whole_number_of_at_least_one(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"Limits\\({name}={value!r}\\): needs a whole number"):

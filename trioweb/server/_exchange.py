@@ -59,6 +59,7 @@ class Exchange:
     _reading: Patience | None = None
     _writing: Patience | None = None
     _is_writing = False
+    _continued: trio.Event | None = None  # while 100 Continue is on its way
     _listening: trio.CancelScope | None = None
     _landed: trio.Event | None = None
 
@@ -131,6 +132,8 @@ class Exchange:
         kind = message["type"]
         if self.gone:
             raise ClientGone("the client has left")
+        if self._continued is not None:
+            await self._continued.wait()
         if self._is_writing:
             raise ProtocolMisuse("another task is within send; messages have an order")
         if kind == "http.response.start":
@@ -149,7 +152,7 @@ class Exchange:
 
     async def refuse(self, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
         """Answer in the app's place, unless it has begun to; nothing can follow."""
-        if not self.sent and not self.gone:
+        if not (self.sent or self.gone or self._is_writing):
             self.status = status
             await self._write(error_response(status, reason, fields), more=False)
         else:
@@ -192,8 +195,10 @@ class Exchange:
         if self._writing is None:
             self._writing = Patience(self._service.limits.write_timeout)
         self._is_writing = True
-        await send_rest(self._transport, rest, self._writing)
-        self._is_writing = False
+        try:
+            await send_rest(self._transport, rest, self._writing)
+        finally:
+            self._is_writing = False
 
     async def _receive_piece(self, body: Body) -> Message:
         try:
@@ -220,8 +225,7 @@ class Exchange:
         if self._reading is None:
             self._reading = Patience(self._service.limits.body_timeout)
         if self._wants_continue and not self.sent:
-            self._wants_continue = False
-            await self._write_rest(memoryview(CONTINUE))
+            await self._say_continue()
         with self._reading.scope() as scope:
             data = await self._transport.receive()
         if scope.cancelled_caught:
@@ -230,6 +234,19 @@ class Exchange:
             raise ClientGone("the client left before the end of its request")
         self._reading.moved(len(data))
         self.buffer += data
+
+    async def _say_continue(self) -> None:
+        """The app may send its response meanwhile, which has to wait for that."""
+        self._wants_continue = False
+        self._continued = trio.Event()
+        try:
+            await self._write_rest(memoryview(CONTINUE))
+        except BaseException:
+            self.gone = self.broken = self._disconnected = True
+            raise
+        finally:
+            self._continued.set()
+            self._continued = None
 
     async def _wait_disconnected(self) -> None:
         with trio.CancelScope() as self._listening:

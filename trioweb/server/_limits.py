@@ -25,7 +25,7 @@ READ_AHEAD = 64 * KIB  # bytes
 # A client that moves fewer bytes than this in a second uses up the time that it has.
 MIN_RATE = 1 * KIB  # bytes a second
 
-# So much is written at once to a stream that doesn't tell how much of it has gone out.
+# So much is written at most to a stream that doesn't tell how much of it has gone out.
 WRITE_SIZE = 64 * KIB  # bytes
 
 # What a client still sends after an answer that leaves some of it unread is read and thrown

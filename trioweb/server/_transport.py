@@ -11,8 +11,11 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from typing import Protocol
 
 import trio
@@ -37,6 +40,10 @@ class Transport(Protocol):
 
     async def send_some(self, data: memoryview) -> int:
         """Wait until at least one byte was taken; how many were."""
+        ...
+
+    def backlog(self) -> int | None:
+        """How many bytes were taken that the client hasn't got; None where nobody knows."""
         ...
 
     def has_data(self) -> bool:
@@ -89,6 +96,13 @@ class SocketTransport:
         except (OSError, trio.ClosedResourceError) as exc:
             raise ClientGone("the client has left") from exc
 
+    def backlog(self) -> int | None:
+        try:
+            size = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return None
+        return int.from_bytes(size, sys.byteorder)
+
     def has_data(self) -> bool:
         try:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
@@ -124,13 +138,14 @@ class StreamTransport:
         return 0
 
     async def send_some(self, data: memoryview) -> int:
-        # A stream doesn't tell how much of it went out, so it's given a little at a time.
-        piece = bytes(data[: _limits.WRITE_SIZE])
         try:
-            await self._stream.send_all(piece)
+            await self._stream.send_all(bytes(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ClientGone("the client has left") from exc
-        return len(piece)
+        return len(data)
+
+    def backlog(self) -> int | None:
+        return None
 
     def has_data(self) -> bool:
         return False
@@ -162,6 +177,15 @@ class Patience:
         self._seconds = self._left = seconds
         self._since = 0.0
 
+    @property
+    def is_over(self) -> bool:
+        return self._left <= 0
+
+    @property
+    def portion(self) -> int:
+        """How many bytes half of the time is enough for."""
+        return max(1, int(min(_limits.WRITE_SIZE, self._seconds * _limits.MIN_RATE / 2)))
+
     def scope(self) -> trio.CancelScope:
         """For one wait; it's cancelled when the time has run out."""
         self._since = trio.current_time()
@@ -182,9 +206,21 @@ async def send_all(transport: Transport, data: bytes, patience: Patience) -> Non
 
 async def send_rest(transport: Transport, rest: memoryview, patience: Patience) -> None:
     while rest:
+        backlog = transport.backlog()
+        # What doesn't tell how much of it has gone out is given a little at a time.
+        piece = rest[: patience.portion] if backlog is None else rest
+        count = 0
         with patience.scope() as scope:
-            count = await transport.send_some(rest)
-        if scope.cancelled_caught:
-            raise ClientGone("the client doesn't read what it is sent")
-        patience.moved(count)
+            count = await transport.send_some(piece)
+        if not scope.cancelled_caught:
+            patience.moved(count)
+        else:
+            # A kernel takes more only when much of what it has is gone: look how much that is.
+            patience.moved(_progress(backlog, transport.backlog()))
+            if patience.is_over:
+                raise ClientGone("the client doesn't read what it is sent")
         rest = rest[count:]
+
+
+def _progress(before: int | None, after: int | None) -> int:
+    return 0 if before is None or after is None else before - after
