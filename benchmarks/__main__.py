@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import internals, shutdown
+from . import attack, internals, shutdown
 
 
 def main() -> None:
@@ -35,9 +35,20 @@ def main() -> None:
         default="added",
         help="SIGTERM when all tasks were added, or while they are (%(default)s)",
     )
+    hostile = commands.add_parser(
+        "attack",
+        help="slow clients by the hundred, pipelines and idle connections, against a real server",
+        description=attack.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    hostile.add_argument("--connections", type=int, default=500, help="of attackers (%(default)s)")
+    hostile.add_argument("--pipelined", type=int, default=10_000, help="requests (%(default)s)")
+    hostile.add_argument("--idle", type=int, default=10_000, help="connections (%(default)s)")
     arguments = parser.parse_args()
     if arguments.command == "internals":
         internals.run(arguments.rounds)
+    elif arguments.command == "attack":
+        attack.run(arguments.connections, arguments.pipelined, arguments.idle)
     else:
         shutdown.run(arguments.tasks, arguments.runs, arguments.seed, arguments.moment)
 

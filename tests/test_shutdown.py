@@ -357,9 +357,6 @@ async def test_a_client_that_has_stopped_reading_doesnt_hold_the_shutdown_up(
     app = App(drain_timeout=2, cleanup_timeout=3)
     handles: list[BackgroundTask] = []
 
-    async def chunks() -> AsyncIterator[str]:
-        yield "a"
-
     @app.post("/quick")
     async def quick_handler(tasks: BackgroundTasks) -> str:
         handles.append(tasks.add_task(endless))
@@ -373,7 +370,7 @@ async def test_a_client_that_has_stopped_reading_doesnt_hold_the_shutdown_up(
     @app.post("/stream")
     async def stream(tasks: BackgroundTasks) -> StreamingResponse:
         handles.append(tasks.add_task(endless))
-        return StreamingResponse(chunks())
+        return StreamingResponse(trio.open_memory_channel[str](0)[1])
 
     @app.post("/failure")
     async def failure(tasks: BackgroundTasks) -> None:
@@ -403,8 +400,7 @@ async def test_a_client_that_has_stopped_reading_doesnt_hold_the_shutdown_up(
     assert messages(caplog)[:-1] == (named if how == "quick" else [])
 
 
-async def endless_too() -> None:
-    await trio.sleep_forever()
+async def endless_too() -> None: ...
 
 
 async def test_what_a_handler_adds_past_the_end_of_the_app_is_refused(

@@ -438,10 +438,16 @@ async def _send_last(request: Request, send: Send, body: bytes) -> None:
     inbox = request._get_inbox()
     with trio.move_on_after(_limits.LINGER_TIME):
         await inbox.discard(_limits.LINGER_SIZE)
+    failure: OSError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.discard, math.inf)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        try:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError as exc:  # the client has left; it mustn't come in a group
+            failure = exc
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _as_bytes(content: object, response: Response, hint: str) -> bytes:

@@ -137,8 +137,11 @@ class _ClientConnection:
                 return
 
     async def _next_event(self) -> h11.Event:
-        while (event := self._h11.next_event()) is h11.NEED_DATA:
-            self._h11.receive_data(bytes(await self.stream.receive_some(READ_SIZE)))
+        try:
+            while (event := self._h11.next_event()) is h11.NEED_DATA:
+                self._h11.receive_data(bytes(await self.stream.receive_some(READ_SIZE)))
+        except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+            return h11.ConnectionClosed()  # by the server, or by the client itself
         assert not isinstance(event, type)  # PAUSED comes only after the end of a response
         return event
 

@@ -131,9 +131,10 @@ class Connection:
         try:
             with mine:
                 await self._serve(exchange)
-            if self._late_head is not None:
-                await self._serve_late(self._late_head)
-            elif mine.cancelled_caught and self._buffer:
+            if self._late_head is not None and self._waiting is mine:
+                late, self._late_head = self._late_head, None
+                await self._serve_late(late)
+            elif mine.cancelled_caught and self._buffer and self.exchange is None:
                 await self._refuse(408, "the head of the request came too slowly")
         except ClientGone:
             pass
@@ -298,7 +299,8 @@ class Connection:
             with trio.move_on_after(_limits.LINGER_TIME):
                 if await exchange.skip_body():
                     return True
-        if exchange.has_unread_body or self._buffer or not output.complete:
+        unread = exchange.has_unread_body or self._buffer or self._transport.has_data()
+        if unread or not output.complete:
             await self._linger()
         return False
 

@@ -161,8 +161,6 @@ class Exchange:
 
     async def skip_body(self) -> bool:
         """Read away what the app left of the body; False where that isn't worth it."""
-        if self._wants_continue:
-            return not self.has_unread_body
         budget = _limits.MAX_SKIPPED_BODY
         try:
             while self._body is not None and not self._body.over and budget > 0:
@@ -224,7 +222,7 @@ class Exchange:
     async def _receive_more(self) -> None:
         if self._reading is None:
             self._reading = Patience(self._service.limits.body_timeout)
-        if self._wants_continue and not self.sent:
+        if self._wants_continue and not (self.sent or self._is_writing):
             await self._say_continue()
         with self._reading.scope() as scope:
             data = await self._transport.receive()
@@ -236,11 +234,16 @@ class Exchange:
         self.buffer += data
 
     async def _say_continue(self) -> None:
-        """The app may send its response meanwhile, which has to wait for that."""
+        """The app may send its response meanwhile, which has to wait for that.
+
+        It's said whole, even if whoever asked for the body is cancelled: else the response,
+        which may be somebody else's, couldn't be sent any more.
+        """
         self._wants_continue = False
         self._continued = trio.Event()
         try:
-            await self._write_rest(memoryview(CONTINUE))
+            with trio.CancelScope(shield=True):
+                await self._write_rest(memoryview(CONTINUE))
         except BaseException:
             self.gone = self.broken = self._disconnected = True
             raise

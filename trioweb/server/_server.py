@@ -154,7 +154,13 @@ class Server:
         seconds = self.drain_timeout
         if self._lifespan.drains:
             self._lifespan.stop()
-            await self._lifespan.ended.wait()
+            with trio.move_on_after(seconds + (self.cleanup_timeout or 0)) as scope:
+                await self._lifespan.ended.wait()
+            if scope.cancelled_caught:
+                # Who still sends holds up the app.
+                for connection in tuple(self._service.connections):
+                    connection.expire()
+                await self._lifespan.ended.wait()
             seconds = _limits.LANDING_TIME
         self._connections.cancel_scope.deadline = trio.current_time() + seconds
 
@@ -186,6 +192,8 @@ class Server:
         while True:
             while self._places_left <= 0:
                 await self._service.changed.wait()
+            if self._accepting.cancel_called:
+                return  # and the listener is closed
             await trio.lowlevel.wait_readable(listener.socket)
             try:
                 self._accept_ready(listener)
