@@ -75,14 +75,16 @@ class Wire:
 
     async def _request(self, scope: Any, receive: Any, send: Any) -> None:
         connection = self._idle.pop() if self._idle else _ClientConnection(self.open_stream())
+        is_over = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.upload, scope, receive)
                 await connection.download(send)
                 nursery.cancel_scope.cancel()
-        except BaseException:
-            await trio.aclose_forcefully(connection.stream)
-            raise
+            is_over = True
+        finally:
+            if not is_over:
+                await trio.aclose_forcefully(connection.stream)
         if connection.can_be_used_again():
             self._idle.append(connection)
         else:
