@@ -27,6 +27,7 @@ ATTACKERS = 30
 HONEST = 2
 LIMIT = 0.4  # seconds, all of them
 BETWEEN_BYTES = 0.1  # seconds
+UNLIMITED = 10**9
 # A machine with others to serve is late; what never ends is later.
 SLACK = 3.0  # seconds
 
@@ -51,7 +52,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_all_attackers_are_gone_by_their_limit_and_others_are_served(name: str) -> None:
     limits = ServerLimits(
-        head_timeout=LIMIT, body_timeout=LIMIT, write_timeout=LIMIT, idle_timeout=PATIENCE
+        head_timeout=LIMIT,
+        body_timeout=LIMIT,
+        write_timeout=LIMIT,
+        idle_timeout=PATIENCE,
+        max_connection_requests=UNLIMITED,  # the honest ask as often as there is time
     )
     async with listening(app, limits=limits) as server:
         [url] = server.urls

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from trioweb._run import report
 from trioweb.server import (
@@ -27,10 +27,10 @@ from trioweb.server._access import AccessLog, Answer
 from trioweb.server._connection import Connection
 from trioweb.server._errors import BadRequest
 from trioweb.server._exchange import Exchange
-from trioweb.server._limits import MAX_WAITING_LOG_LINES, READ_AHEAD
+from trioweb.server._limits import MAX_WAITING_LOG_LINES, MIB, READ_AHEAD
 from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import Head, check_head
-from trioweb.server._transport import SocketTransport, StreamTransport
+from trioweb.server._transport import Patience, SocketTransport, StreamTransport, send_all
 
 from .server_driver import GET, Client, EachParser, echo, http_app, respond, serving, statuses
 
@@ -178,6 +178,30 @@ async def test_a_socket_that_wasnt_ready_is_waited_for_again() -> None:
         assert transport.send_nowait(b"out") == 0
         assert (transport.has_data(), transport.backlog() is not None) == (False, True)
         await transport.close(abort=True)
+
+
+class GrowingKernel(StreamTransport):
+    """Takes on and on what nobody reads, as kernels do while their buffers grow."""
+
+    def __init__(self, taken: int, seconds: float) -> None:
+        super().__init__(memory_stream_pair()[0])
+        self._taken, self._seconds = taken, seconds
+        self._held = 0
+
+    async def send_some(self, data: memoryview) -> int:
+        await trio.sleep(self._seconds)
+        self._held += self._taken
+        return self._taken
+
+    def backlog(self) -> int:
+        return self._held
+
+
+async def test_what_only_the_kernel_takes_buys_a_reader_no_time(autojump_clock: MockClock) -> None:
+    transport = GrowingKernel(taken=64 * 1024, seconds=0.5)
+    with pytest.raises(ClientGone, match="doesn't read"):
+        await send_all(transport, bytes(MIB * 16), Patience(2.0))
+    assert trio.current_time() == pytest.approx(2.0)
 
 
 async def test_not_every_kernel_tells_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:

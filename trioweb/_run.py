@@ -34,6 +34,7 @@ from ._options import Settings
 from ._survivors import survivors
 from .server import LifespanFailed, Server, ServerLimits, StartupFailed, serve
 from .server._asgi import ASGIApp
+from .server._limits import limits_of
 
 logger = logging.getLogger("trioweb.run")
 
@@ -208,8 +209,7 @@ def adjusted_limits(app: ASGIApp, given: Mapping[str, Any]) -> ServerLimits:
             f"--limit-{name.replace('_', '-')} is kept by a trioweb.App, and this is another kind"
             f" of app: {app!r}"
         )
-    own = getattr(app, "limits", None)
-    return replace(own if isinstance(own, ServerLimits) else ServerLimits(), **given)
+    return replace(limits_of(app), **given)
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:

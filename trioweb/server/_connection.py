@@ -129,13 +129,7 @@ class Connection:
         service.connections.add(self)
         service.notify()
         try:
-            with mine:
-                await self._serve(exchange)
-            if self._late_head is not None and self._waiting is mine:
-                late, self._late_head = self._late_head, None
-                await self._serve_late(late)
-            elif mine.cancelled_caught and self._buffer and self.exchange is None:
-                await self._refuse(408, "the head of the request came too slowly")
+            await self._converse(mine, exchange)
         except ClientGone:
             pass
         finally:
@@ -148,32 +142,40 @@ class Connection:
         exchange = self.exchange
         await self._transport.close(abort=exchange is not None and exchange.broken)
 
-    async def _serve(self, exchange: Exchange | None) -> None:
+    async def _converse(self, scope: trio.CancelScope, exchange: Exchange | None) -> None:
+        """Serve until `scope` ends the waiting; what is no request ends it, with an answer."""
         try:
-            if exchange is not None and not await self._finish(exchange):
-                return
-            while (raw := await self._next_head()) is not None:
-                if self._waiting.cancel_called:
-                    # It came in the moment in which the waiting ended.
-                    self._late_head = raw
-                    await trio.lowlevel.checkpoint()
-                exchange = await self._answer(raw)
-                if self.exchange is not exchange:
-                    return  # it was handed over meanwhile
-                if not await self._finish(exchange):
-                    return
+            with scope:
+                await self._serve(exchange)
+            if scope.cancelled_caught and self._waiting is scope:
+                await self._serve_late()
         except BadRequest as exc:
             await self._refuse(exc.status, str(exc))
 
-    async def _serve_late(self, raw: bytes) -> None:
-        """Serve a request whose connection was to end, out of the scope that ended it."""
-        try:
+    async def _serve(self, exchange: Exchange | None) -> None:
+        if exchange is not None and not await self._finish(exchange):
+            return
+        while (raw := await self._next_head()) is not None:
+            if self._waiting.cancel_called:
+                # It came in the moment in which the waiting ended.
+                self._late_head = raw
+                await trio.lowlevel.checkpoint()
+            exchange = await self._answer(raw)
+            if self.exchange is not exchange:
+                return  # it was handed over meanwhile
+            if not await self._finish(exchange):
+                return
+
+    async def _serve_late(self) -> None:
+        """What had come when the waiting ended, out of the scope that ended it."""
+        raw, self._late_head = self._late_head, None
+        if raw is not None:
             exchange = await self._answer(raw)
             if self.exchange is exchange:
                 exchange.output.keep_alive = False
                 await self._finish(exchange)
-        except BadRequest as exc:
-            await self._refuse(exc.status, str(exc))
+        elif self._buffer and self.exchange is None:
+            raise BadRequest(408, "the head of the request came too slowly")
 
     async def _next_head(self) -> bytes | None:
         """The bytes of the next head; None when the client is done."""

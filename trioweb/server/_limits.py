@@ -101,6 +101,12 @@ class ServerLimits:
             check(field.name, getattr(self, field.name))
 
 
+def limits_of(app: object) -> ServerLimits:
+    """An app may bring its limits, as an attribute of that name."""
+    limits = getattr(app, "limits", None)
+    return limits if isinstance(limits, ServerLimits) else ServerLimits()
+
+
 def _check_seconds(name: str, value: object) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not SWEEP_INTERVAL <= value <= math.inf:  # type: ignore[operator]

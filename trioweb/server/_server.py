@@ -28,7 +28,7 @@ from ._asgi import ASGIApp
 from ._connection import Connection, Service
 from ._errors import StartupFailed
 from ._lifespan import Lifespan
-from ._limits import ServerLimits
+from ._limits import ServerLimits, limits_of
 from ._listeners import AnySocket, Listener, open_listeners
 from ._parsers import ParserName, parser
 from ._scope import Address, TrustedPeers
@@ -282,12 +282,6 @@ class Server:
             await trio.sleep_until(again)
 
 
-def _own_limits(app: ASGIApp) -> ServerLimits:
-    """An app may bring its limits, as an attribute of that name."""
-    limits = getattr(app, "limits", None)
-    return limits if isinstance(limits, ServerLimits) else ServerLimits()
-
-
 async def _encrypted(
     sock: socket.socket, context: ssl.SSLContext
 ) -> trio.SSLStream[trio.SocketStream]:
@@ -384,7 +378,7 @@ async def run_server(
     """`serve` with listeners that are open already, or with none."""
     service = Service(
         app,
-        limits=limits or _own_limits(app),
+        limits=limits or limits_of(app),
         parse=parser(http),
         root_path=root_path.rstrip("/"),
         trusted=TrustedPeers(forwarded_allow_ips),

@@ -206,21 +206,18 @@ async def send_all(transport: Transport, data: bytes, patience: Patience) -> Non
 
 async def send_rest(transport: Transport, rest: memoryview, patience: Patience) -> None:
     while rest:
-        backlog = transport.backlog()
+        before = transport.backlog()
         # What doesn't tell how much of it has gone out is given a little at a time.
-        piece = rest[: patience.portion] if backlog is None else rest
+        piece = rest[: patience.portion] if before is None else rest
         count = 0
-        with patience.scope() as scope:
+        with patience.scope():
             count = await transport.send_some(piece)
-        if not scope.cancelled_caught:
-            patience.moved(count)
-        else:
-            # A kernel takes more only when much of what it has is gone: look how much that is.
-            patience.moved(_progress(backlog, transport.backlog()))
-            if patience.is_over:
-                raise ClientGone("the client doesn't read what it is sent")
+        patience.moved(_delivered(count, before, transport.backlog()))
+        if patience.is_over:
+            raise ClientGone("the client doesn't read what it is sent")
         rest = rest[count:]
 
 
-def _progress(before: int | None, after: int | None) -> int:
-    return 0 if before is None or after is None else before - after
+def _delivered(count: int, before: int | None, after: int | None) -> int:
+    """How many bytes the client has got: a kernel takes more than that, and takes it late."""
+    return count if before is None or after is None else before + count - after
