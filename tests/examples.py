@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from .hypercorn_process import HypercornProcess, hypercorn_process
+from .hypercorn_process import hypercorn_process
+from .processes import ServerProcess
 
 PROMPT = "$ "
 INDENT = "    "
@@ -94,7 +95,7 @@ def read_steps(docstring: str) -> Iterator[Shown | str]:
             yield shown
 
 
-def check_request(server: HypercornProcess, shown: Shown) -> None:
+def check_request(server: ServerProcess, shown: Shown) -> None:
     """Make the shown request and compare its answer with the shown one."""
     words = shlex.split(shown.command)
     if words[0] != "curl":
@@ -119,7 +120,7 @@ def _indented_blocks(text: str) -> Iterator[list[str]]:
             block = []
 
 
-def _request(server: HypercornProcess, arguments: argparse.Namespace) -> Answer:
+def _request(server: ServerProcess, arguments: argparse.Namespace) -> Answer:
     url = urlsplit(arguments.url)
     target = url.path + ("?" + url.query if url.query else "")
     data = arguments.data if arguments.json is None else arguments.json

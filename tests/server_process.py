@@ -10,17 +10,13 @@ Rules of this module:
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from .hypercorn_process import HOST, STOP_TIMEOUT, HypercornProcess
+from .processes import STOP_TIMEOUT, ServerProcess, serving_process
 
-Start = Callable[..., AbstractContextManager[HypercornProcess]]
+Start = Callable[..., AbstractContextManager[ServerProcess]]
 
 # What each program prints when it serves.
 READY = "listening on "
@@ -29,7 +25,6 @@ READY = "listening on "
 def starts(*command: str, workers: int = 1) -> Start:
     """How to start `python COMMAND`; `{fd}` in it is a listening socket.  `workers` say ready."""
 
-    @contextmanager
     def start(
         app: str,
         *,
@@ -37,27 +32,15 @@ def starts(*command: str, workers: int = 1) -> Start:
         options: Sequence[str] = (),  # Hypercorn's
         env: Mapping[str, str] | None = None,
         stop_timeout: float = STOP_TIMEOUT,
-    ) -> Iterator[HypercornProcess]:
-        with socket.create_server((HOST, 0)) as listener:
-            words = [word.format(fd=listener.fileno()) for word in command]
-            process = subprocess.Popen(
-                [sys.executable, *words, app],
-                cwd=cwd,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-            server = HypercornProcess(process, listener.getsockname()[1])
-        try:
-            server.wait_for_lines(READY, workers)
-            yield server
-            server.stop(stop_timeout)
-        finally:
-            server.kill()
+    ) -> AbstractContextManager[ServerProcess]:
+        return serving_process(
+            (*command, app),
+            cwd=cwd,
+            env=env,
+            ready=READY,
+            times=workers,
+            stop_timeout=stop_timeout,
+        )
 
     return start
 

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .hypercorn_process import HypercornProcess, hypercorn_process
+from .hypercorn_process import hypercorn_process
+from .processes import ServerProcess
 
 APPS = Path(__file__).parent / "apps"
 # How long Hypercorn waits for requests before it tells the app of the shutdown: 3 s by default.
@@ -205,7 +206,7 @@ def run_hostile(*, request_in_flight: bool = False) -> Stop:
     return stop
 
 
-def _start_hostile(server: HypercornProcess) -> None:
+def _start_hostile(server: ServerProcess) -> None:
     for name, line in BEGUN.items():
         _once(server, name)
         server.wait_for_line(line)
@@ -258,7 +259,7 @@ def named(added_by: str) -> str:
 class _Terminator:
     """Sends the signal, and knows when."""
 
-    def __init__(self, server: HypercornProcess) -> None:
+    def __init__(self, server: ServerProcess) -> None:
         self._server = server
         self._sent_at = math.nan
 
@@ -296,7 +297,7 @@ def _times(log: str) -> Mapping[str, float]:
     return {what: float(at) for what, at in found}
 
 
-def _once(server: HypercornProcess, name: str) -> None:
+def _once(server: ServerProcess, name: str) -> None:
     """On a connection of its own: an open one would hold Hypercorn up."""
     with contextlib.closing(server.connect()) as connection:
         assert _posted(connection, f"/{name}")

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import trio
 
 from .simulation import plants
 from .simulation.plans import (
@@ -29,8 +28,9 @@ from .simulation.plans import (
     TaskPlan,
     WorldPlan,
 )
-from .simulation.runner import Report, run_world
-from .simulation.server import Cancellable
+from .simulation.runner import run_world
+from .worlds.runner import Report
+from .worlds.steps import CancelAtStep, problems_at_every_step
 
 SEED = 1
 
@@ -88,25 +88,6 @@ SCENARIOS = {
 }
 
 
-class CancelAtStep(trio.abc.Instrument):
-    """Counts the steps that Trio's tasks take, and cancels a scope before one of them."""
-
-    def __init__(self, at: int | None = None) -> None:
-        self.steps = 0
-        self._at = at
-        self._target: Cancellable | None = None
-
-    def watch(self, target: Cancellable) -> None:
-        """Cancel this one; steps are counted from here."""
-        self._target = target
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self._target is not None:
-            self.steps += 1
-            if self.steps == self._at:
-                self._target.cancel()
-
-
 def world(request: RequestPlan) -> WorldPlan:
     return WorldPlan(
         connections=(ConnectionPlan(requests=(request,)),),
@@ -116,19 +97,15 @@ def world(request: RequestPlan) -> WorldPlan:
     )
 
 
-def run(name: str, target: str, instrument: CancelAtStep) -> Report:
-    watch = {f"on_{target}": instrument.watch}
-    return run_world(SEED, world(SCENARIOS[name]), instruments=[instrument], **watch)
-
-
 def problems(name: str, target: str) -> Iterator[str]:
-    """What is wrong when nothing is cancelled; then, for each step, when that is."""
-    counting = CancelAtStep()
-    yield from run(name, target, counting).violations
-    assert counting.steps > 20
-    for step in range(1, counting.steps + 1):
-        report = run(name, target, CancelAtStep(step))
-        yield from (f"step {step}: {problem}" for problem in report.violations)
+    """What is wrong in this scenario, whatever step is cancelled."""
+    plan = world(SCENARIOS[name])
+
+    def run(instrument: CancelAtStep) -> Report:
+        watch = {f"on_{target}": instrument.watch}
+        return run_world(SEED, plan, instruments=[instrument], **watch)
+
+    return problems_at_every_step(run)
 
 
 @pytest.mark.parametrize("target", ["call", "run"])

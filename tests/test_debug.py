@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 import re
 
 import pytest
@@ -137,7 +138,11 @@ async def test_every_cause_is_shown() -> None:
         (SystemExit(3), "SystemExit: 3"),
     ],
 )
-async def test_any_exception_has_its_page(exc: BaseException, line: str) -> None:
+async def test_any_exception_has_its_page(
+    exc: BaseException, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What is logged is reported to pytest's main process, which nothing but UTF-8 can be sent to.
+    caplog.set_level(logging.CRITICAL + 1, "trioweb")
     client = failing(exc)
     (error,) = (await client("GET", "/")).json()["errors"]
     assert error == line

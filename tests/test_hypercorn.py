@@ -28,13 +28,8 @@ from urllib.parse import quote
 
 import pytest
 
-from .hypercorn_process import (
-    HOST,
-    LINE_TIMEOUT,
-    HypercornProcess,
-    hypercorn_process,
-    hypercorn_refusal,
-)
+from .hypercorn_process import hypercorn_process, hypercorn_refusal
+from .processes import HOST, LINE_TIMEOUT, ServerProcess
 
 APPS = Path(__file__).parent / "apps"
 MIB = 1024 * 1024
@@ -43,7 +38,7 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[HypercornProcess]:
+def server() -> Iterator[ServerProcess]:
     with hypercorn_process("promises:app", cwd=APPS) as running:
         yield running
 
@@ -54,7 +49,7 @@ def key() -> str:
     return f"key{next(_numbers)}"
 
 
-def events(server: HypercornProcess, key: str) -> list[str]:
+def events(server: ServerProcess, key: str) -> list[str]:
     """What was recorded under `key`, in the order in which it happened."""
     lines = server.log.splitlines()
     return [
@@ -62,12 +57,12 @@ def events(server: HypercornProcess, key: str) -> list[str]:
     ]
 
 
-def wait_for(server: HypercornProcess, key: str, what: str) -> None:
+def wait_for(server: ServerProcess, key: str, what: str) -> None:
     server.wait_for_line(f"event {key} {what}\n")
 
 
 @contextlib.contextmanager
-def connected(server: HypercornProcess) -> Iterator[http.client.HTTPConnection]:
+def connected(server: ServerProcess) -> Iterator[http.client.HTTPConnection]:
     """One connection; that it stays the same one is checked at the end."""
     with contextlib.closing(server.connect()) as connection:
         connection.connect()
@@ -85,18 +80,18 @@ def ask(
         return response.status, response.read()
 
 
-def once(server: HypercornProcess, method: str, target: str) -> tuple[int, bytes]:
+def once(server: ServerProcess, method: str, target: str) -> tuple[int, bytes]:
     """One request on a connection of its own."""
     with connected(server) as connection:
         return ask(connection, method, target)
 
 
-def open_gate(server: HypercornProcess, key: str) -> None:
+def open_gate(server: ServerProcess, key: str) -> None:
     assert once(server, "POST", f"/open/{key}")[0] == 200
 
 
 @contextlib.contextmanager
-def raw_socket(server: HypercornProcess) -> Iterator[socket.socket]:
+def raw_socket(server: ServerProcess) -> Iterator[socket.socket]:
     with socket.create_connection((HOST, server.port), LINE_TIMEOUT) as client:
         yield client
 
@@ -122,7 +117,7 @@ def reset(client: socket.socket) -> None:
     client.close()
 
 
-def ended_cleanly(server: HypercornProcess) -> bool:
+def ended_cleanly(server: ServerProcess) -> bool:
     return server.wait() == 0 and "Traceback" not in server.log
 
 
@@ -139,7 +134,7 @@ def ended_cleanly(server: HypercornProcess) -> bool:
     ],
 )
 def test_the_response_is_complete_before_the_task_starts(
-    server: HypercornProcess, key: str, tmp_path: Path, kind: str, answer: tuple[int, bytes]
+    server: ServerProcess, key: str, tmp_path: Path, kind: str, answer: tuple[int, bytes]
 ) -> None:
     target = f"/blocking/{kind}/{key}?path={quote(str(tmp_path / 'lock'))}"
     with connected(server) as connection, (tmp_path / "lock").open("w") as lock:
@@ -151,7 +146,7 @@ def test_the_response_is_complete_before_the_task_starts(
 
 
 def test_no_task_starts_while_the_client_has_not_taken_the_response(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     with raw_socket(server) as client:
         send_head(client, f"GET /big/{key}")
@@ -166,7 +161,7 @@ def test_no_task_starts_while_the_client_has_not_taken_the_response(
 
 @pytest.mark.parametrize("kind", ["async", "thread"])
 def test_the_next_request_on_the_connection_is_answered_while_a_task_runs(
-    server: HypercornProcess, key: str, kind: str
+    server: ServerProcess, key: str, kind: str
 ) -> None:
     with connected(server) as connection:
         assert ask(connection, "POST", f"/hold/{kind}/{key}") == (200, b'"held"')
@@ -178,7 +173,7 @@ def test_the_next_request_on_the_connection_is_answered_while_a_task_runs(
 
 
 def test_a_pipelined_request_is_answered_while_a_task_of_the_one_before_runs(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     first, second = f"{key}-first", f"{key}-second"
     with raw_socket(server) as client:
@@ -203,7 +198,7 @@ def test_a_pipelined_request_is_answered_while_a_task_of_the_one_before_runs(
     assert sorted(events(server, first)) == ["ended", "gate opened", "started"]
 
 
-def test_a_task_of_a_head_request_runs(server: HypercornProcess, key: str) -> None:
+def test_a_task_of_a_head_request_runs(server: ServerProcess, key: str) -> None:
     with connected(server) as connection:
         assert ask(connection, "HEAD", f"/hold/async/{key}") == (200, b"")
         wait_for(server, key, "started")
@@ -214,7 +209,7 @@ def test_a_task_of_a_head_request_runs(server: HypercornProcess, key: str) -> No
 # The client leaves
 
 
-def test_a_task_survives_a_reset_after_the_response(server: HypercornProcess, key: str) -> None:
+def test_a_task_survives_a_reset_after_the_response(server: ServerProcess, key: str) -> None:
     with raw_socket(server) as client:
         send_head(client, f"GET /hold/async/{key}")
         assert read_response(client).read() == b'"held"'
@@ -226,9 +221,7 @@ def test_a_task_survives_a_reset_after_the_response(server: HypercornProcess, ke
     wait_for(server, key, "ended")
 
 
-def test_tasks_start_after_a_reset_in_the_middle_of_a_body(
-    server: HypercornProcess, key: str
-) -> None:
+def test_tasks_start_after_a_reset_in_the_middle_of_a_body(server: ServerProcess, key: str) -> None:
     with raw_socket(server) as client:
         send_head(client, f"GET /big/{key}")
         assert read_response(client).read(1000) == b"x" * 1000
@@ -241,7 +234,7 @@ def test_tasks_start_after_a_reset_in_the_middle_of_a_body(
 
 
 def test_a_reset_closes_the_generator_at_once_and_tasks_start(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     with raw_socket(server) as client:
         send_head(client, f"GET /stream/generator/{key}")
@@ -261,14 +254,14 @@ def test_a_reset_closes_the_generator_at_once_and_tasks_start(
     ]
 
 
-def test_a_receive_channel_is_streamed_and_its_connection_kept(server: HypercornProcess) -> None:
+def test_a_receive_channel_is_streamed_and_its_connection_kept(server: ServerProcess) -> None:
     with connected(server) as connection:
         assert ask(connection, "GET", "/stream/channel/finite") == (200, b"0;1;2;")
         assert ask(connection, "GET", "/typed/1") == (200, b"1")
 
 
 def test_the_producer_behind_a_channel_hears_that_the_client_left(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     with raw_socket(server) as client:
         send_head(client, f"GET /stream/channel/{key}")
@@ -280,7 +273,7 @@ def test_the_producer_behind_a_channel_hears_that_the_client_left(
 # The list
 
 
-def test_tasks_run_one_after_another_in_the_order_added(server: HypercornProcess, key: str) -> None:
+def test_tasks_run_one_after_another_in_the_order_added(server: ServerProcess, key: str) -> None:
     once(server, "GET", f"/steps/{key}")
     wait_for(server, key, "5 ends")
     assert events(server, key) == [f"{n} {what}" for n in range(6) for what in ("begins", "ends")]
@@ -288,7 +281,7 @@ def test_tasks_run_one_after_another_in_the_order_added(server: HypercornProcess
 
 @pytest.mark.parametrize("kind", ["Odd", "HTTPException", "SystemExit", "KeyError"])
 def test_a_failing_task_is_logged_once_and_the_others_run(
-    server: HypercornProcess, key: str, kind: str
+    server: ServerProcess, key: str, kind: str
 ) -> None:
     target = f"/failing/{kind}/{key}"
     with connected(server) as connection:
@@ -310,13 +303,13 @@ def test_a_failing_task_is_logged_once_and_the_others_run(
         assert ask(connection, "GET", "/typed/1") == (200, b"1")
 
 
-def test_the_exception_handler_that_tasks_never_reach_works(server: HypercornProcess) -> None:
+def test_the_exception_handler_that_tasks_never_reach_works(server: ServerProcess) -> None:
     assert once(server, "GET", "/odd") == (418, b'"odd"')
     wait_for(server, "odd", "exception handler saw raised by a handler of /odd")
 
 
 def test_dependencies_are_open_in_the_task_and_closed_after_it(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     with connected(server) as connection:
         assert ask(connection, "POST", f"/dependency/{key}")[0] == 200
@@ -330,25 +323,25 @@ def test_dependencies_are_open_in_the_task_and_closed_after_it(
     ]
 
 
-def test_tasks_from_every_source_run(server: HypercornProcess, key: str) -> None:
+def test_tasks_from_every_source_run(server: ServerProcess, key: str) -> None:
     once(server, "POST", f"/sources/{key}")
     wait_for(server, key, "response")
     assert events(server, key) == ["subdependency", "dependency", "handler", "response"]
 
 
-def test_tasks_of_an_exception_handler_run(server: HypercornProcess, key: str) -> None:
+def test_tasks_of_an_exception_handler_run(server: ServerProcess, key: str) -> None:
     assert once(server, "GET", f"/odd?key={key}") == (418, b'"odd"')
     wait_for(server, key, "exception handler's response")
     assert events(server, key) == ["exception handler", "exception handler's response"]
 
 
-def test_ten_thousand_tasks_of_one_request_run(server: HypercornProcess, key: str) -> None:
+def test_ten_thousand_tasks_of_one_request_run(server: ServerProcess, key: str) -> None:
     once(server, "POST", f"/many/10000/{key}")
     wait_for(server, key, "counted 10000")
 
 
 def test_a_task_sees_contextvars_as_they_were_when_it_was_added(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     with connected(server) as connection:
         # The second request on the connection must not see what the first one set.
@@ -362,9 +355,7 @@ def test_a_task_sees_contextvars_as_they_were_when_it_was_added(
             ]
 
 
-def test_tasks_in_threads_do_not_hold_up_threaded_handlers(
-    server: HypercornProcess, key: str
-) -> None:
+def test_tasks_in_threads_do_not_hold_up_threaded_handlers(server: ServerProcess, key: str) -> None:
     with connected(server) as connection:
         for _ in range(45):
             assert ask(connection, "POST", f"/hold/thread/{key}")[0] == 200
@@ -378,7 +369,7 @@ def test_tasks_in_threads_do_not_hold_up_threaded_handlers(
 
 
 def test_45_tasks_of_two_seconds_do_not_delay_a_threaded_handler(
-    server: HypercornProcess, key: str
+    server: ServerProcess, key: str
 ) -> None:
     with connected(server) as connection:
         for _ in range(45):
@@ -414,7 +405,7 @@ def send_one_chunk(client: socket.socket, target: str) -> None:
 
 @pytest.mark.parametrize("send", [send_declared, send_chunked, send_in_part, send_one_chunk])
 def test_an_unread_body_keeps_neither_the_response_nor_the_task(
-    server: HypercornProcess, key: str, send: Callable[[socket.socket, str], None]
+    server: ServerProcess, key: str, send: Callable[[socket.socket, str], None]
 ) -> None:
     with raw_socket(server) as client:
         send(client, f"/unread/{key}")
@@ -424,7 +415,7 @@ def test_an_unread_body_keeps_neither_the_response_nor_the_task(
 
 @pytest.mark.parametrize("send", [send_declared, send_chunked])
 def test_a_body_over_the_limit_gets_its_answer(
-    server: HypercornProcess, key: str, send: Callable[[socket.socket, str], None]
+    server: ServerProcess, key: str, send: Callable[[socket.socket, str], None]
 ) -> None:
     with raw_socket(server) as client:
         send(client, f"/read/{key}")
@@ -436,7 +427,7 @@ def test_a_body_over_the_limit_gets_its_answer(
 # The wire
 
 
-def test_head_has_the_fields_of_get_and_no_body(server: HypercornProcess) -> None:
+def test_head_has_the_fields_of_get_and_no_body(server: ServerProcess) -> None:
     with raw_socket(server) as client:
         send_head(client, "HEAD /sized")
         send_head(client, "GET /sized", "Connection: close")
@@ -448,7 +439,7 @@ def test_head_has_the_fields_of_get_and_no_body(server: HypercornProcess) -> Non
     assert head == get
 
 
-def test_a_connection_is_kept_after_each_kind_of_error(server: HypercornProcess, key: str) -> None:
+def test_a_connection_is_kept_after_each_kind_of_error(server: ServerProcess, key: str) -> None:
     with connected(server) as connection:
         for method, target, status, detail in [
             ("GET", "/broken", 500, "Internal Server Error"),
@@ -465,7 +456,7 @@ def test_a_connection_is_kept_after_each_kind_of_error(server: HypercornProcess,
     assert server.log.count("GET /broken failed\n") == 1
 
 
-def test_405_names_the_methods_that_are_allowed(server: HypercornProcess) -> None:
+def test_405_names_the_methods_that_are_allowed(server: ServerProcess) -> None:
     with connected(server) as connection:
         connection.request("DELETE", "/sized")
         with connection.getresponse() as response:
@@ -474,7 +465,7 @@ def test_405_names_the_methods_that_are_allowed(server: HypercornProcess) -> Non
 
 
 @pytest.mark.parametrize("host", ["a/b?c", "a#b", "user@evil.example", "a b"])
-def test_a_host_that_is_none_goes_nowhere(server: HypercornProcess, host: str) -> None:
+def test_a_host_that_is_none_goes_nowhere(server: ServerProcess, host: str) -> None:
     with connected(server) as connection:
         connection.putrequest("GET", "/where?q=1", skip_host=True)
         connection.putheader("Host", host)
@@ -496,7 +487,7 @@ def test_a_host_that_is_none_goes_nowhere(server: HypercornProcess, host: str) -
     "text",
     ["a\r\nX-Injected: 1", "a\nX-Injected: 1", "a\rX-Injected: 1", "a\r\n\r\nX-Injected: 1", "\0"],
 )
-def test_no_slot_lets_a_header_field_in(server: HypercornProcess, slot: str, text: str) -> None:
+def test_no_slot_lets_a_header_field_in(server: ServerProcess, slot: str, text: str) -> None:
     with raw_socket(server) as client:
         send_head(client, f"GET /inject/{slot}?text={quote(text)}", "Connection: close")
         answer = read_to_end(client)
@@ -512,7 +503,7 @@ def test_no_slot_lets_a_header_field_in(server: HypercornProcess, slot: str, tex
 
 
 @contextlib.contextmanager
-def served(app: str, **tasks: str) -> Iterator[HypercornProcess]:
+def served(app: str, **tasks: str) -> Iterator[ServerProcess]:
     """A server on which tasks have started: for each its route, and what it records first."""
     with hypercorn_process(f"shutdown:{app}", cwd=APPS) as running:
         for route, started in tasks.items():
@@ -521,7 +512,7 @@ def served(app: str, **tasks: str) -> Iterator[HypercornProcess]:
         yield running
 
 
-def happened(server: HypercornProcess) -> list[str]:
+def happened(server: ServerProcess) -> list[str]:
     return [line[6:] for line in server.log.splitlines() if line.startswith("event ")]
 
 

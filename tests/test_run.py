@@ -38,72 +38,15 @@ from trioweb._run import (
 )
 from trioweb.server import Server, ServerLimits, StartupFailed
 
-from .trioweb_process import trioweb_process
+from .trioweb_process import ENDINGS, trioweb_process
 
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
 
-APP = """
-import os
-import sys
-import threading
-import time
-from contextlib import asynccontextmanager
-
-import trio
-from trioweb import App, BackgroundTasks
-
-@asynccontextmanager
-async def lifespan(app):
-    if "--slow" in sys.argv:
-        print("event starting", flush=True)
-        await trio.sleep_forever()
-    yield
-    print("event lifespan closed", flush=True)
-
-app = App(lifespan=lifespan, drain_timeout=10, cleanup_timeout=5)
-
-@app.get("/")
-async def index():
-    return os.getpid()
-
-async def endless():
-    print("event endless began", flush=True)
-    try:
-        await trio.sleep_forever()
-    finally:
-        print("event endless cleaned up", flush=True)
-
-async def stubborn():
-    print("event stubborn began", flush=True)
-    with trio.CancelScope(shield=True):
-        await trio.sleep_forever()
-
-async def short():
-    print("event short began", flush=True)
-    await trio.sleep(0.3)
-    print("event short ended", flush=True)
-
-TASKS = {"endless": endless, "stubborn": stubborn, "short": short}
-
-@app.post("/task/{name}")
-async def add(name: str, tasks: BackgroundTasks):
-    tasks.add_task(TASKS[name])
-
-@app.post("/block")
-async def block():
-    print("event blocked", flush=True)
-    time.sleep(1000)
-
-@app.post("/thread")
-async def thread():
-    threading.Thread(target=time.sleep, args=(1000,), name="forgotten").start()
-"""
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "main.py").write_text(APP)
+    (tmp_path / "main.py").write_text(ENDINGS)
     return tmp_path
 
 
@@ -633,7 +576,7 @@ def test_a_thread_that_the_app_forgot_ends_with_the_process(folder: Path) -> Non
 
 
 def test_a_signal_while_the_app_starts(folder: Path) -> None:
-    (folder / "slow.py").write_text(APP.replace('"--slow" in sys.argv', "True"))
+    (folder / "slow.py").write_text(ENDINGS.replace("STARTS = True", "STARTS = False"))
     with trioweb_process("run", "slow:app", "--port", "0", cwd=folder, wait=False) as server:
         server.wait_for_line("event starting")
         server.send_signal(signal.SIGTERM)

@@ -17,10 +17,22 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb import App, Limits, Request
 from trioweb.server import ServerLimits
+from trioweb.server._asgi import ASGIApp
 from trioweb.server._limits import LINGER_TIME, MIN_RATE
 
 from .server_clients import connected, listening, request
-from .server_driver import GET, Client, EachParser, ParserName, Running, echo, serving, statuses
+from .server_driver import (
+    GET,
+    Client,
+    EachParser,
+    ParserName,
+    Running,
+    echo,
+    http_app,
+    respond,
+    serving,
+    statuses,
+)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -62,6 +74,19 @@ class Gate:
         await echo(scope, receive, send)
 
 
+@asynccontextmanager
+async def client_of(app: ASGIApp, http: ParserName, **options: Any) -> AsyncIterator[Client]:
+    """The only client of a server."""
+    async with serving(app, http=http, **options) as running:
+        yield running.connect()
+
+
+async def answered_at(client: Client) -> tuple[int, float]:
+    """The status of the next answer, and when it came."""
+    status = (await client.response()).status
+    return status, trio.current_time()
+
+
 async def test_the_defaults_are_the_contracts() -> None:
     assert ServerLimits() == ServerLimits(
         max_target_size=8 * KIB,
@@ -96,10 +121,8 @@ def test_a_time_has_no_upper_bound_and_a_count_is_whole() -> None:
 
 async def answer_to(http: ParserName, data: bytes, **limits: int) -> int:
     """The status of the answer to these bytes; a refusal closes the connection."""
-    async with serving(echo, http=http, limits=ServerLimits(**limits)) as running:
-        client = running.connect()
-        await client.send(data)
-        answer = await client.response()
+    async with client_of(echo, http, limits=ServerLimits(**limits)) as client:
+        answer = await client.ask(data)
         if answer.status >= 400:
             assert answer[b"connection"] == [b"close"]
             await client.stream.send_eof()
@@ -122,11 +145,9 @@ async def test_a_target_is_as_long_as_it_may_be_or_414(http: ParserName, size: i
 async def test_a_target_that_doesnt_end_is_refused_before_it_does(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async with serving(echo, http=http) as running:
-        client = running.connect()
+    async with client_of(echo, http) as client:
         await client.send(b"GET /" + b"a" * 8 * KIB + b"a" * 100)
-        assert (await client.response()).status == 414
-        assert trio.current_time() == 0
+        assert await answered_at(client) == (414, 0)
         await client.leave()
 
 
@@ -163,21 +184,25 @@ async def test_as_many_trailers_as_there_may_be(http: ParserName) -> None:
         assert await answer_to(http, head + trailers + b"\r\n") == status
 
 
+def measuring() -> App:
+    """An app that takes bodies of ten bytes at the most, and says how long they are."""
+    app = App(limits=Limits(max_body_size=10))
+
+    @app.post("/")
+    async def measure(request: Request) -> int:
+        return len(await request.body())
+
+    return app
+
+
 @EachParser
 async def test_a_body_that_says_it_is_too_long_is_413_before_a_byte_of_it_is_read(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    app = App(limits=Limits(max_body_size=10))
-
-    @app.post("/")
-    async def read(request: Request) -> int:
-        return len(await request.body())
-
-    async with serving(app, http=http) as running:
+    async with serving(measuring(), http=http) as running:
         client = running.connect_lockstep()
         await client.send(POST + b"Content-Length: 11\r\n\r\n")
-        assert (await client.response()).status == 413
-        assert trio.current_time() == 0
+        assert await answered_at(client) == (413, 0)
         await client.leave()
         client = running.connect()
         assert (await client.ask(POST + b"Content-Length: 10\r\n\r\n0123456789")).body == b"10"
@@ -187,13 +212,7 @@ async def test_a_body_that_says_it_is_too_long_is_413_before_a_byte_of_it_is_rea
 async def test_a_body_in_chunks_is_counted_as_it_comes(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    app = App(limits=Limits(max_body_size=10))
-
-    @app.post("/")
-    async def read(request: Request) -> int:
-        return len(await request.body())
-
-    async with serving(app, http=http) as running:
+    async with serving(measuring(), http=http) as running:
         client = running.connect()
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         await client.send(b"5\r\n01234\r\n5\r\n56789\r\n")
@@ -234,8 +253,8 @@ async def dribbling(client: Client, pieces: bytes, seconds: float) -> AsyncItera
 async def test_a_client_that_says_nothing_is_left_when_a_head_would_be_late(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async with serving(echo, http=http) as running:
-        assert await ends_at(running.connect()) == (close_to(HEAD_TIMEOUT), b"")
+    async with client_of(echo, http) as client:
+        assert await ends_at(client) == (close_to(HEAD_TIMEOUT), b"")
 
 
 @EachParser
@@ -264,11 +283,8 @@ async def test_a_head_that_dribbles_has_no_more_time(
     http: ParserName, seconds: float, autojump_clock: MockClock
 ) -> None:
     head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: " + b"a" * 1_000
-    async with serving(echo, http=http) as running:
-        client = running.connect()
-        async with dribbling(client, head, seconds):
-            assert (await client.response()).status == 408
-            assert trio.current_time() == close_to(HEAD_TIMEOUT)
+    async with client_of(echo, http) as client, dribbling(client, head, seconds):
+        assert await answered_at(client) == (408, close_to(HEAD_TIMEOUT))
 
 
 @EachParser
@@ -276,24 +292,20 @@ async def test_a_head_that_dribbles_has_no_more_time(
 async def test_nor_has_one_that_dribbles_empty_lines(
     http: ParserName, seconds: float, autojump_clock: MockClock
 ) -> None:
-    async with serving(echo, http=http) as running:
-        client = running.connect()
-        async with dribbling(client, b"\r\n", seconds):
-            with trio.fail_after(2 * HEAD_TIMEOUT + LINGER_TIME):
-                await client.rest()
+    async with client_of(echo, http) as client, dribbling(client, b"\r\n", seconds):
+        with trio.fail_after(2 * HEAD_TIMEOUT + LINGER_TIME):
+            await client.rest()
 
 
 @EachParser
 async def test_the_head_of_a_later_request_has_the_same_time(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async with serving(echo, http=http) as running:
-        client = running.connect()
+    async with client_of(echo, http) as client:
         await client.ask(GET)
         await trio.sleep(4)
         await client.send(GET[:5])
-        assert (await client.response()).status == 408
-        assert trio.current_time() == close_to(4 + HEAD_TIMEOUT)
+        assert await answered_at(client) == (408, close_to(4 + HEAD_TIMEOUT))
         await client.leave()
 
 
@@ -301,11 +313,9 @@ async def test_the_head_of_a_later_request_has_the_same_time(
 async def test_so_has_a_head_whose_beginning_came_with_the_request_before(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async with serving(echo, http=http) as running:
-        client = running.connect()
+    async with client_of(echo, http) as client:
         await client.ask(GET + GET[:5])
-        assert (await client.response()).status == 408
-        assert trio.current_time() == close_to(HEAD_TIMEOUT)
+        assert await answered_at(client) == (408, close_to(HEAD_TIMEOUT))
         await client.leave()
 
 
@@ -315,8 +325,7 @@ async def test_other_times_can_be_set(http: ParserName, autojump_clock: MockCloc
     async with serving(echo, http=http, limits=limits) as running:
         client = running.connect()
         await client.send(b"G")
-        assert (await client.response()).status == 408
-        assert trio.current_time() == close_to(0.5)
+        assert await answered_at(client) == (408, close_to(0.5))
         await client.leave()
         client = running.connect()
         await client.ask(GET)
@@ -330,8 +339,7 @@ async def test_other_times_can_be_set(http: ParserName, autojump_clock: MockCloc
 async def test_an_idle_connection_is_closed_without_a_word(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async with serving(echo, http=http) as running:
-        client = running.connect()
+    async with client_of(echo, http) as client:
         for number in range(3):
             await client.ask(GET)
             assert trio.current_time() == close_to(4 * number)
@@ -339,19 +347,33 @@ async def test_an_idle_connection_is_closed_without_a_word(
         assert await ends_at(client) == (close_to(8 + IDLE_TIMEOUT), b"")
 
 
+def answering_late(seconds: float) -> ASGIApp:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await trio.sleep(seconds)
+        await echo(scope, receive, send)
+
+    return app
+
+
+def returning_late(seconds: float) -> ASGIApp:
+    """An app that answers at once, and does something after that."""
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, send)
+        await trio.sleep(seconds)
+
+    return app
+
+
 @EachParser
 async def test_a_request_that_takes_long_isnt_idle(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await trio.sleep(100)
-            await echo(scope, receive, send)
-
-    async with serving(app, http=http) as running:
-        client = running.connect()
-        assert (await client.ask(GET)).status == 200
-        assert trio.current_time() == 100
+    async with client_of(answering_late(100), http) as client:
+        await client.send(GET)
+        assert await answered_at(client) == (200, 100)
         assert await ends_at(client) == (close_to(100 + IDLE_TIMEOUT), b"")
 
 
@@ -381,13 +403,7 @@ async def test_a_request_that_came_in_time_is_served_though_its_server_was_busy(
 async def test_a_call_that_outlives_its_response_keeps_no_connection(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await echo(scope, receive, send)
-        if scope["type"] == "http":
-            await trio.sleep(100)
-
-    async with serving(app, http=http) as running:
-        client = running.connect()
+    async with client_of(returning_late(100), http) as client:
         await client.ask(GET)
         when, data = await ends_at(client)
         # The sweep finds out, within two of its rounds.
@@ -413,8 +429,7 @@ class Uploads:
             if not message["more_body"]:
                 break
         self.ends.append((trio.current_time(), message["type"], size))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"%d" % size})
+        await respond(send, b"%d" % size)
 
 
 BODIES = pytest.mark.parametrize(
@@ -433,10 +448,8 @@ async def test_a_body_that_stalls_is_408_and_the_app_hears_of_it(
     http: ParserName, head: bytes, autojump_clock: MockClock
 ) -> None:
     uploads = Uploads()
-    async with serving(uploads, http=http) as running:
-        client = running.connect()
-        await client.send(head + b"abc")
-        answer = await client.response()
+    async with client_of(uploads, http) as client:
+        answer = await client.ask(head + b"abc")
         assert (answer.status, answer[b"connection"]) == (408, [b"close"])
         assert trio.current_time() == close_to(BODY_TIMEOUT)
         assert uploads.ends == [(close_to(BODY_TIMEOUT), "http.disconnect", 3)]
@@ -449,8 +462,7 @@ async def test_a_body_that_stalls_is_408_and_the_app_hears_of_it(
 async def test_a_body_that_dribbles_has_no_more_time_than_its_bytes_buy(
     http: ParserName, head: bytes, seconds: float, autojump_clock: MockClock
 ) -> None:
-    async with serving(Uploads(), http=http) as running:
-        client = running.connect()
+    async with client_of(Uploads(), http) as client:
         await client.send(head)
         async with dribbling(client, b"a", seconds):
             assert (await client.response()).status == 408
@@ -462,8 +474,7 @@ async def test_a_body_that_dribbles_has_no_more_time_than_its_bytes_buy(
 async def test_chunk_sizes_and_extensions_that_dribble_are_408_too(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async with serving(Uploads(), http=http) as running:
-        client = running.connect()
+    async with client_of(Uploads(), http) as client:
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         async with dribbling(client, b"1;a=aaaaaaaaaaaaaaaaaaaa\r\nx\r\n", 2):
             assert (await client.response()).status == 408
@@ -475,8 +486,7 @@ async def test_a_slow_but_steady_body_takes_as_long_as_it_takes(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
     uploads = Uploads()
-    async with serving(uploads, http=http) as running:
-        client = running.connect()
+    async with client_of(uploads, http) as client:
         await client.send(POST + b"Content-Length: 131072\r\n\r\n")
         for _ in range(128):
             await trio.sleep(1)
@@ -489,13 +499,7 @@ async def test_a_slow_but_steady_body_takes_as_long_as_it_takes(
 async def test_an_app_that_is_slow_to_ask_costs_its_client_no_time(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await trio.sleep(10 * BODY_TIMEOUT)
-            await echo(scope, receive, send)
-
-    async with serving(app, http=http) as running:
-        client = running.connect()
+    async with client_of(answering_late(10 * BODY_TIMEOUT), http) as client:
         await client.send(POST + b"Content-Length: 4\r\n\r\nab")
         await trio.sleep(11 * BODY_TIMEOUT - 1)
         await client.send(b"cd")
@@ -506,10 +510,9 @@ async def test_an_app_that_is_slow_to_ask_costs_its_client_no_time(
 async def test_a_body_that_nobody_asked_for_is_waited_for_a_moment_only(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
+    @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"no, thanks"})
+        await respond(send, b"no, thanks")
 
     async with serving(app, http=http) as running:
         client = running.connect()
@@ -550,6 +553,17 @@ PIECES = pytest.mark.parametrize("in_one_piece", [False, True])
 GONE = "the client doesn't read what it is sent"
 
 
+@asynccontextmanager
+async def downloading(
+    app: ASGIApp, http: ParserName, requests: bytes = GET
+) -> AsyncIterator[Client]:
+    """A client that has asked; what it hasn't read is held by the server alone."""
+    async with serving(app, http=http) as running:
+        client = running.connect_lockstep()
+        await client.send(requests)
+        yield client
+
+
 async def read_slowly(client: Client, size: int, seconds: float, *, within: float) -> int:
     """So many bytes every so many seconds, until the server closes; how many came."""
     total = 0
@@ -584,9 +598,7 @@ async def test_a_reader_that_dribbles_has_no_more_time_than_its_bytes_buy(
     http: ParserName, in_one_piece: bool, size: int, seconds: float, autojump_clock: MockClock
 ) -> None:
     app = Downloads(in_one_piece=in_one_piece)
-    async with serving(app, http=http) as running:
-        client = running.connect_lockstep()
-        await client.send(GET)
+    async with downloading(app, http) as client:
         total = await read_slowly(client, size, seconds, within=2 * WRITE_TIMEOUT)
         [(when, why)] = app.ends
         assert why == GONE
@@ -599,9 +611,7 @@ async def test_a_reader_above_the_rate_gets_all_of_it(
     http: ParserName, in_one_piece: bool, autojump_clock: MockClock
 ) -> None:
     app = Downloads(in_one_piece=in_one_piece, size=256 * KIB)
-    async with serving(app, http=http) as running:
-        client = running.connect_lockstep()
-        await client.send(GET)
+    async with downloading(app, http) as client:
         total = await read_slowly(client, MIN_RATE * 5 // 4, 1, within=300)
         assert [why for _, why in app.ends] == ["sent"]
         assert total > 256 * KIB
@@ -613,9 +623,7 @@ async def test_a_reader_that_stalls_gets_nothing_after_the_gap(
 ) -> None:
     """The response broke off: what is written after it would be taken for a part of it."""
     app = Downloads(in_one_piece=True)
-    async with serving(app, http=http) as running:
-        client = running.connect_lockstep()
-        await client.send(GET + GET)
+    async with downloading(app, http, GET + GET) as client:
         await trio.sleep(WRITE_TIMEOUT + 1)
         total = await read_slowly(client, 64 * KIB, 0, within=60)
         assert len(app.ends) == 1
@@ -640,9 +648,7 @@ async def test_a_socket_is_read_above_the_rate_and_isnt_cut_off() -> None:
 async def test_a_long_download_isnt_idle(http: ParserName, autojump_clock: MockClock) -> None:
     """The app has made its last call; the client reads steadily, longer than it may be idle."""
     app = Downloads(in_one_piece=True, size=MIB)
-    async with serving(app, http=http) as running:
-        client = running.connect_lockstep()
-        await client.send(GET)
+    async with downloading(app, http) as client:
         total = await read_slowly(client, 64 * KIB, 2, within=300)
         assert [why for _, why in app.ends] == ["sent"]
         assert total > MIB
@@ -655,15 +661,12 @@ async def test_a_pipelined_request_waits_for_a_long_download(
     size = MIB
     calls: list[float] = []
 
+    @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            calls.append(trio.current_time())
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"xy"[len(calls) - 1 :][:1] * size})
+        calls.append(trio.current_time())
+        await respond(send, b"xy"[len(calls) - 1 :][:1] * size)
 
-    async with serving(app, http=http) as running:
-        client = running.connect_lockstep()
-        await client.send(GET + GET)
+    async with downloading(app, http, GET + GET) as client:
         received = b""
         with trio.move_on_after(300):
             while data := await client.stream.receive_some(64 * KIB):
@@ -739,11 +742,7 @@ async def test_a_refusal_reaches_its_client(http: ParserName) -> None:
 async def test_a_call_that_outlives_its_response_is_no_request_in_flight(
     http: ParserName, autojump_clock: MockClock
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await echo(scope, receive, send)
-        if scope["type"] == "http":
-            await trio.sleep(10)
-
+    app = returning_late(10)
     async with serving(app, http=http, limits=ServerLimits(max_requests=1)) as running:
         await running.connect().ask(GET)
         await trio.sleep(0.5)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from . import shutdown_proof
-from .hypercorn_process import HypercornProcess
+from .processes import ServerProcess
 from .server_process import Start, command_line, embedded, two_workers
 from .shutdown_proof import (
     APPS,
@@ -81,7 +81,7 @@ def test_nobody_waits_behind_a_shield_but_the_lifespan(
 # With two workers: which of them gets which connection is the kernel's choice.
 
 
-def posted(server: HypercornProcess, target: str) -> bool:
+def posted(server: ServerProcess, target: str) -> bool:
     """Whether one of the workers took it, on a connection of its own."""
     with contextlib.closing(server.connect()) as connection:
         connection.request("POST", target)

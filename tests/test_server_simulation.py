@@ -10,19 +10,12 @@ from typing import Any
 
 import pytest
 
-from .server_simulation import plans
-from .server_simulation.__main__ import main
-from .server_simulation.plans import (
-    ConnectionPlan,
-    Ending,
-    RequestPlan,
-    TaskPlan,
-    WorldPlan,
-    world_of,
-)
-from .server_simulation.plants import PLANTS, Plant, send_twice
-from .server_simulation.runner import Report, run_world
-from .test_cancel_everywhere import CancelAtStep
+from .server_simulation.__main__ import SIMULATION
+from .server_simulation.plans import ConnectionPlan, Ending, RequestPlan, TaskPlan, WorldPlan
+from .server_simulation.plants import PLANTS, Plant
+from .server_simulation.runner import run_world
+from .worlds.runner import Report
+from .worlds.steps import CancelAtStep, problems_at_every_step
 
 WORLDS = 60
 BATCHES = 3
@@ -30,43 +23,8 @@ BATCHES = 3
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_promise_is_broken_in_any_world(batch: int) -> None:
-    size = WORLDS // BATCHES
-    broken: list[str] = []
-    for seed in range(batch * size, (batch + 1) * size):
-        report = run_world(seed)
-        broken += [f"{problem}; replay: {report.command}" for problem in report.violations]
+    broken = SIMULATION.problems(range(batch, WORLDS, BATCHES))
     assert not broken, "\n".join(broken)
-
-
-def test_the_same_seed_gives_the_same_trace() -> None:
-    for seed in range(5):
-        first = run_world(seed)
-        assert first.trace
-        assert run_world(seed).trace == first.trace
-
-
-def test_seeds_differ_and_say_something() -> None:
-    reports = [run_world(seed) for seed in range(12)]
-    assert len({"\n".join(report.trace) for report in reports}) > 8
-    assert sum(report.requests for report in reports) > 20
-
-
-def test_a_plan_prints_as_it_would_be_written() -> None:
-    plan = world_of(3)
-    assert eval(repr(plan), vars(plans)) == plan
-
-
-def test_the_command_says_how_many_and_how_fast(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--worlds", "3", "--start", "5"]) == 0
-    assert capsys.readouterr().out.startswith("3 worlds, ")
-
-
-def test_a_seed_that_fails_prints_the_command_that_replays_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    send_twice(monkeypatch)
-    assert main(["--worlds", "5", "--trace"]) > 0
-    assert "replay with: python -m tests.server_simulation --start " in capsys.readouterr().out
 
 
 # What seeds have found once, in worlds with nothing else in them.
@@ -168,7 +126,8 @@ CASES = [
 ]
 
 
-def run(name: str, ending: Ending, instrument: CancelAtStep) -> Report:
+@pytest.mark.parametrize(("name", "ending"), CASES)
+def test_ending_at_any_step_leaves_nothing_and_loses_nothing(name: str, ending: Ending) -> None:
     connection = ConnectionPlan(
         requests=SCENARIOS[name], ahead=1, send_sizes=(400,), capacity=2_000, read_size=1_000
     )
@@ -179,16 +138,9 @@ def run(name: str, ending: Ending, instrument: CancelAtStep) -> Report:
         drain_timeout=0.5,
         cleanup_timeout=0.5,
     )
-    return run_world(1, plan, instruments=[instrument], watch=instrument.watch)
 
+    def run(instrument: CancelAtStep) -> Report:
+        return run_world(1, plan, instruments=[instrument], watch=instrument.watch)
 
-@pytest.mark.parametrize(("name", "ending"), CASES)
-def test_ending_at_any_step_leaves_nothing_and_loses_nothing(name: str, ending: Ending) -> None:
-    counting = CancelAtStep()
-    assert run(name, ending, counting).violations == []
-    assert counting.steps > 20
-    broken: list[str] = []
-    for step in range(1, counting.steps + 1):
-        report = run(name, ending, CancelAtStep(step))
-        broken += [f"step {step}: {problem}" for problem in report.violations]
+    broken = list(problems_at_every_step(run))
     assert not broken, "\n".join(broken)

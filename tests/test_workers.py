@@ -28,7 +28,7 @@ from trioweb._processes import MARGIN, Worker, start_worker, worker_command
 from trioweb._workers import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
 
 from .test_run import on_record
-from .trioweb_process import TriowebProcess, trioweb_process
+from .trioweb_process import ENDINGS, TriowebProcess, trioweb_process
 
 # --- In memory
 
@@ -411,54 +411,10 @@ def _bound() -> socket.socket:
 
 # --- The program
 
-APP = """
-import os
-import pathlib
-import signal
-from contextlib import asynccontextmanager
-
-import trio
-from trioweb import App, BackgroundTasks
-
-@asynccontextmanager
-async def lifespan(app):
-    yield
-    print("event lifespan closed", os.getpid(), flush=True)
-
-app = App(lifespan=lifespan, drain_timeout=10, cleanup_timeout=5)
-
-@app.get("/")
-async def index():
-    return [os.getpid(), VERSION]
-
-async def short():
-    print("event short began", flush=True)
-    await trio.sleep(0.4)
-    print("event short ended", flush=True)
-
-async def endless():
-    print("event endless began", flush=True)
-    try:
-        await trio.sleep_forever()
-    finally:
-        print("event endless cleaned up", flush=True)
-
-async def stubborn():
-    print("event stubborn began", flush=True)
-    with trio.CancelScope(shield=True):
-        await trio.sleep_forever()
-
-TASKS = {"endless": endless, "stubborn": stubborn, "short": short}
-
-@app.post("/task/{name}")
-async def add(name: str, tasks: BackgroundTasks):
-    tasks.add_task(TASKS[name])
-"""
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "main.py").write_text(APP + "VERSION = 1")
+    (tmp_path / "main.py").write_text(ENDINGS)
     return tmp_path
 
 
@@ -579,7 +535,7 @@ class Load:
 def test_sighup_replaces_all_without_refusing_a_connection(folder: Path) -> None:
     with workers(folder, "--no-access-log") as (server, old):
         with Load(server) as load:
-            (folder / "main.py").write_text(APP + "VERSION = 2")
+            (folder / "main.py").write_text(ENDINGS.replace("VERSION = 1", "VERSION = 2"))
             server.send_signal(signal.SIGHUP)
             new = server.wait_for_workers(4)[2:]
             for pid in old:

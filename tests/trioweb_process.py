@@ -1,8 +1,6 @@
-"""A real `trioweb`, for what must be proven of the program that users run.
+"""A real `trioweb`; how it is seen, waited for and ended stands in `processes.py`.
 
-What `hypercorn_process.py` says of its processes holds for these: lines are waited for, every wait
-has a bound, and at the end nothing of the process group is left.  The port is the system's choice,
-and read from the line that says where the server listens.
+The port is the system's choice, and read from the line that says where the server listens.
 """
 
 from __future__ import annotations
@@ -11,21 +9,18 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from .hypercorn_process import STOP_TIMEOUT, HypercornProcess
+from .processes import STOP_TIMEOUT, ServerProcess
+
+# An app to write to a file of the folder that is served.
+ENDINGS = (Path(__file__).parent / "apps" / "endings.py").read_text("utf-8")
 
 
-class TriowebProcess(HypercornProcess):
+class TriowebProcess(ServerProcess):
     """A running `trioweb`; of several processes, the first."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        super().__init__(process, 0)
-        self.pid = process.pid
 
     def find_port(self) -> None:
         """Read the port from the line that tells it."""
@@ -65,20 +60,7 @@ def trioweb_process(
 
     At the end the caller has ended it, or it is killed.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trioweb", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-        pass_fds=[sock.fileno() for sock in sockets],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    server = TriowebProcess(process)
+    server = TriowebProcess(("-m", "trioweb", *arguments), cwd=cwd, env=env, sockets=sockets)
     try:
         if wait:
             server.find_port()

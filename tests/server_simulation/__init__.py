@@ -4,7 +4,7 @@ Rules of this package:
 
 * A world is planned before it runs, from its seed alone (`plans`), and then runs on a clock
   that jumps, with Trio's scheduling seeded too (`runner`): the same seed gives the same trace.
-  That part is `tests.simulation`'s.
+  What any simulation needs for that is `tests.worlds`.
 * Bytes go over streams that are as nasty as TCP may be (`streams`): short, slow, bounded, and
   a reset takes with it what wasn't read.
 * Nothing here knows how the server works: it is watched from both ends (`program`, `clients`),

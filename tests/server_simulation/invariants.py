@@ -16,9 +16,10 @@ from trioweb._errors import ClientDisconnect
 from trioweb._ledger import TaskState
 from trioweb.server._limits import LINGER_TIME, MIN_RATE, SWEEP_INTERVAL
 
+from ..worlds.world import LogLine
 from .clients import SENT_IN_PIECES
 from .plans import ConnectionPlan
-from .world import Answer, ConnectionRecord, LogLine, Planned, RequestRecord, World
+from .world import Answer, ConnectionRecord, Planned, RequestRecord, World
 
 ENDED: tuple[TaskState, ...] = (
     *("done", "failed", "timed_out"),

@@ -8,17 +8,14 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, TypeVar
+from typing import Literal
 
 from trioweb import Limits
 
 from ..server_driver import ParserName
-from ..simulation.plans import _Shown
-
-T = TypeVar("T")
+from ..worlds.plans import SECONDS, Draw, Shown
 
 Fault = Literal[
     "none",
@@ -35,11 +32,10 @@ Method = Literal["GET", "HEAD", "POST"]
 
 # Of the server; clients pause as long, so that the next request comes at the very end of it.
 _IDLE_TIMEOUTS = (0.2, 2.0)
-_SECONDS = (0.0, 0.0, 0.0, 0.1, 0.5, 1.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TaskPlan(_Shown):
+class TaskPlan(Shown):
     """One background task."""
 
     seconds: float = 0.0
@@ -49,7 +45,7 @@ class TaskPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class RequestPlan(_Shown):
+class RequestPlan(Shown):
     """One request, and what the handler does with it."""
 
     route: Route = "plain"
@@ -70,7 +66,7 @@ class RequestPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ConnectionPlan(_Shown):
+class ConnectionPlan(Shown):
     """One client, and how its bytes go."""
 
     requests: tuple[RequestPlan, ...]
@@ -89,7 +85,7 @@ class ConnectionPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class WorldPlan(_Shown):
+class WorldPlan(Shown):
     """Everything that is to happen."""
 
     connections: tuple[ConnectionPlan, ...]
@@ -124,11 +120,8 @@ def world_of(seed: int) -> WorldPlan:
     return _Draw(Random(seed)).world()
 
 
-class _Draw:
-    """Draws plans; every choice comes from one source of randomness."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
+class _Draw(Draw):
+    """Draws plans."""
 
     def world(self) -> WorldPlan:
         self._cleanup = self._one_of((0.5, 2.0))
@@ -210,7 +203,7 @@ class _Draw:
 
     def _task(self) -> TaskPlan:
         return TaskPlan(
-            seconds=self._one_of((*_SECONDS, 10_000.0)),
+            seconds=self._one_of((*SECONDS, 10_000.0)),
             cleanup=self._one_of((0.0, 0.0, self._cleanup / 2)),
             beside=self._chance(0.5),
             fails=self._chance(0.2),
@@ -218,15 +211,3 @@ class _Draw:
 
     def _size(self) -> int:
         return self._one_of((1, 1, 2, 7, 40, 1_000, 100_000))
-
-    def _seconds(self) -> float:
-        return self._one_of(_SECONDS)
-
-    def _chance(self, probability: float) -> bool:
-        return self._random.random() < probability
-
-    def _one_of(self, choices: Sequence[T]) -> T:
-        return self._random.choice(choices)
-
-    def _some(self, draw: Callable[[], T], least: int, most: int) -> tuple[T, ...]:
-        return tuple(draw() for _ in range(self._random.randint(least, most)))

@@ -29,14 +29,11 @@ def build_app(world: World) -> App:
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
-        world.is_open = True
         try:
-            yield
+            with world.database():
+                yield
         finally:
-            world.note("the lifespan closes")
-            world.is_open = False
-            with trio.CancelScope(shield=True):
-                await trio.sleep(plan.lifespan_seconds)
+            await world.clean_up(plan.lifespan_seconds)
 
     app = App(
         lifespan=lifespan,
@@ -92,8 +89,7 @@ class _Visit:
                 self.add(tasks, task)
             await trio.sleep(plan.seconds)
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(plan.cleanup)
+            await world.clean_up(plan.cleanup)
             world.touch(self.name)
         if plan.fails == "before":
             record.failed = True
@@ -137,8 +133,7 @@ class _Visit:
         else:
             task.runs[-1] = "raised" if plan.fails else "returned"
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(plan.cleanup)
+            await world.clean_up(plan.cleanup)
             world.touch(name)
             world.note(f"{name} ends: {task.runs[-1]}")
         if plan.fails:

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import trio
-import trio.testing
-from trio.testing import MockClock
 
 from trioweb.server import Server
 from trioweb.server._server import run_server
 
-from ..simulation.runner import _deterministic
+from ..worlds.runner import Report, run_seeded
+from ..worlds.steps import CancelTarget
 from . import invariants
 from .clients import Client
 from .plans import WorldPlan, world_of
 from .program import build_app
-from .world import LogWatch, World
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """How one world ended."""
-
-    seed: int
-    violations: list[str]
-    trace: list[str]
-    requests: int  # that were answered
-
-    @property
-    def command(self) -> str:
-        return f"python -m tests.server_simulation --start {self.seed} --trace"
+from .world import World
 
 
 def run_world(
@@ -44,22 +25,20 @@ def run_world(
     plan: WorldPlan | None = None,
     *,
     instruments: Sequence[trio.abc.Instrument] = (),
-    watch: Callable[[Any], None] | None = None,
+    watch: CancelTarget | None = None,
 ) -> Report:
     """The world with this seed, or by this plan, from its beginning to its end.
 
     `watch` gets what ends the server in the plan's way, as soon as there is a server.
     """
     world = World(seed, world_of(seed) if plan is None else plan)
-    clock = MockClock(autojump_threshold=0)
-    with _deterministic(seed), _watched_log(world):
-        trio.run(_run, world, watch, clock=clock, instruments=instruments)
+    run_seeded(world, partial(_run, world, watch), instruments)
     invariants.check(world)
     answered = sum(len(connection.answers) for connection in world.connections)
-    return Report(seed=seed, violations=world.violations, trace=world.trace, requests=answered)
+    return Report(violations=world.violations, trace=world.trace, count=answered)
 
 
-async def _run(world: World, watch: Callable[[Any], None] | None) -> None:
+async def _run(world: World, watch: CancelTarget | None) -> None:
     living = trio.lowlevel.current_statistics().tasks_living
     world.app = build_app(world)
     async with trio.open_nursery() as clients:
@@ -144,16 +123,3 @@ def _note_heads(world: World) -> None:
         return parse(raw)
 
     service.parse = parse_and_note
-
-
-@contextmanager
-def _watched_log(world: World) -> Iterator[None]:
-    logger = logging.getLogger("trioweb")
-    with (
-        mock.patch.object(logger, "handlers", [LogWatch(world)]),
-        mock.patch.object(logger, "propagate", False),
-        mock.patch.object(logger, "level", logging.INFO),
-    ):
-        logger.manager._clear_cache()  # type: ignore[attr-defined]
-        yield
-    logger.manager._clear_cache()  # type: ignore[attr-defined]

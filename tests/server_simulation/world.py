@@ -1,22 +1,17 @@
-"""What happened in a world: its trace and its records; `invariants` judges them at the end."""
+"""What happened in a world: its records; `invariants` judges them at the end."""
 
 from __future__ import annotations
 
-import logging
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import trio
-
-from trioweb import App, BackgroundTask
+from trioweb import BackgroundTask
 from trioweb.server import Server
 
+from ..worlds.world import BaseWorld
 from .plans import ConnectionPlan, RequestPlan, TaskPlan, WorldPlan
 from .streams import End
-
-_ADDRESS = re.compile("0x[0-9a-f]+")
 
 
 class Planned(Exception):
@@ -100,23 +95,15 @@ class ConnectionRecord:
     problem: str | None = None  # with what it got
 
 
-class World:
+class World(BaseWorld[WorldPlan]):
     """Everything that one run knows of itself."""
 
     def __init__(self, seed: int, plan: WorldPlan) -> None:
-        self.seed = seed
-        self.plan = plan
-        self.trace: list[str] = []
-        self.violations: list[str] = []
-        self.is_open = False  # the database that the lifespan holds open
-        self.app: App
+        super().__init__(seed, plan)
         self.server: Server
         self.ended_at = math.inf
-        self.shut_down_at = math.inf
-        self.cancelled_at = math.inf
         self.tasks_left = 0
         self.next_deadline = math.inf
-        self.log: list[LogLine] = []
         self.requests: list[RequestRecord] = []
         self.connections = [self._connection(plan) for plan in plan.connections]
 
@@ -131,50 +118,6 @@ class World:
     def is_stopping(self) -> bool:
         return min(self.shut_down_at, self.cancelled_at, self.ended_at) < math.inf
 
-    @property
-    def app_cancelled_at(self) -> float:
-        """From when on what is left is cancelled."""
-        return min(self.shut_down_at + self.plan.drain_timeout, self.cancelled_at)
-
     def tasks(self) -> Iterator[TaskRecord]:
         for request in self.requests:
             yield from request.tasks
-
-    def note(self, event: str) -> None:
-        self.trace.append(f"{trio.current_time():10.3f}  {_ADDRESS.sub('0x…', event)}")
-
-    def violate(self, problem: str) -> None:
-        self.trace.append(f"VIOLATION: {problem}")
-        self.violations.append(problem)
-
-    def expect(self, holds: bool, problem: str) -> None:
-        if not holds:
-            self.violate(problem)
-
-    def touch(self, who: str) -> None:
-        """Use the database."""
-        self.expect(self.is_open, f"{who} ran after the lifespan closed")
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One record of trioweb's log."""
-
-    at: float
-    level: int
-    text: str
-    exc: BaseException | None
-
-
-class LogWatch(logging.Handler):
-    """Hears what trioweb logs."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(logging.INFO)
-        self._world = world
-
-    def emit(self, record: logging.LogRecord) -> None:
-        exc = record.exc_info[1] if record.exc_info is not None else None
-        self._world.note(f"log: {record.getMessage()} {exc!r}")
-        line = LogLine(trio.current_time(), record.levelno, record.getMessage(), exc)
-        self._world.log.append(line)

@@ -23,9 +23,10 @@ import trio
 from trioweb import _limits
 from trioweb._errors import leaves
 
+from ..worlds.world import LogLine
 from .fates import Fate, fate, may_be_cancelled_at
 from .plans import ROUTE_TIMEOUT
-from .world import Attempt, LogLine, RequestRecord, TaskRecord, World
+from .world import Attempt, RequestRecord, TaskRecord, World
 
 ENDED = ("done", "failed", "timed_out", "cancelled", "abandoned", "skipped")
 # What is never tried again, whatever the Retry says.

@@ -3,23 +3,21 @@
 Rules of this module:
 
 * Plans are data: they print, they compare, and tests write them by hand too.
-* Seconds come from a few round numbers, so that things often happen at once.
 * What makes a promise of time void (a shield that is longer than the cleanup
   time, a lifespan that hangs) is a choice of few worlds: the others stay strict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass
 from math import inf
 from random import Random
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Literal
 
 from trioweb._markers import DependencyScope
 from trioweb._tasks import When
 
-T = TypeVar("T")
+from ..worlds.plans import SECONDS, Draw, Shown
 
 Failure = Literal["error", "handled", "http", "group", "exit", "stray", "closed"]
 RouteKind = Literal["plain", "nursery", "scoped", "blocking", "threaded", "timeout"]
@@ -45,26 +43,11 @@ _ROUTES: tuple[RouteKind, ...] = (
     "threaded",
     "timeout",
 )
-_SECONDS = (0.0, 0.0, 0.0, 0.1, 0.5, 1.0, 3.0)
-_LONG = (*_SECONDS, 30.0, 10_000.0, 10_000.0, 10_000.0)
-
-
-class _Shown:
-    """Prints as it would be written: without what is as usual."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
-    def __repr__(self) -> str:
-        shown = [
-            f"{each.name}={getattr(self, each.name)!r}"
-            for each in fields(self)
-            if getattr(self, each.name) != each.default
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+_LONG = (*SECONDS, 30.0, 10_000.0, 10_000.0, 10_000.0)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TaskPlan(_Shown):
+class TaskPlan(Shown):
     """One background task: it works, adds others, fails or returns, and cleans up."""
 
     seconds: float = 0.0
@@ -82,7 +65,7 @@ class TaskPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ChildPlan(_Shown):
+class ChildPlan(Shown):
     """What a handler starts itself, in the injected nursery."""
 
     seconds: float = 0.0
@@ -90,7 +73,7 @@ class ChildPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class DependencyPlan(_Shown):
+class DependencyPlan(Shown):
     """A generator dependency: what happens before and after its `yield`."""
 
     scope: DependencyScope
@@ -102,7 +85,7 @@ class DependencyPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class StreamPlan(_Shown):
+class StreamPlan(Shown):
     """The body of a streaming response."""
 
     chunks: int = 2
@@ -112,7 +95,7 @@ class StreamPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ClientPlan(_Shown):
+class ClientPlan(Shown):
     """How a client behaves in one exchange."""
 
     chunks: int = 0  # of the request's body
@@ -126,7 +109,7 @@ class ClientPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class RequestPlan(_Shown):
+class RequestPlan(Shown):
     """One request, and what the handler does with it."""
 
     route: RouteKind = "plain"
@@ -178,7 +161,7 @@ class RequestPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class ConnectionPlan(_Shown):
+class ConnectionPlan(Shown):
     """One client's requests, one after another, `after` so many seconds."""
 
     requests: tuple[RequestPlan, ...]
@@ -186,7 +169,7 @@ class ConnectionPlan(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class WorldPlan(_Shown):
+class WorldPlan(Shown):
     """Everything that is to happen."""
 
     connections: tuple[ConnectionPlan, ...]
@@ -212,12 +195,8 @@ def world_of(seed: int) -> WorldPlan:
     return _Draw(Random(seed)).world()
 
 
-class _Draw:
-    """Draws plans; every choice comes from one source of randomness."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._longest_cleanup = 0.0
+class _Draw(Draw):
+    """Draws plans."""
 
     def world(self) -> WorldPlan:
         cleanup = self._one_of((0.1, 1.0, 5.0))
@@ -307,7 +286,7 @@ class _Draw:
             scope=scope,
             # A thread that is abandoned while it enters has nobody to leave it.
             enter_seconds=self._seconds() if route == "scoped" else 0.0,
-            exit_seconds=self._one_of((*_SECONDS, 10_000.0)),
+            exit_seconds=self._one_of((*SECONDS, 10_000.0)),
             enter_fails=self._chance(0.05),
             exit_fails=self._chance(0.15),
             adds=self._some(self._task, 0, 1) if scope == "function" else (),
@@ -320,7 +299,7 @@ class _Draw:
             seconds=self._seconds(),
             fails=fails,
             # A cancellation in its `finally` would take the failure's place.
-            close_seconds=0.0 if fails else self._one_of((*_SECONDS, 10_000.0)),
+            close_seconds=0.0 if fails else self._one_of((*SECONDS, 10_000.0)),
         )
 
     def _client(self) -> ClientPlan:
@@ -346,15 +325,3 @@ class _Draw:
     def _cleanup(self) -> float:
         """Mostly none; in most worlds never longer than the app gives."""
         return self._one_of((0.0, 0.0, 0.0, self._longest_cleanup / 2, self._longest_cleanup))
-
-    def _seconds(self) -> float:
-        return self._one_of(_SECONDS)
-
-    def _chance(self, probability: float) -> bool:
-        return self._random.random() < probability
-
-    def _one_of(self, choices: Sequence[T]) -> T:
-        return self._random.choice(choices)
-
-    def _some(self, draw: Callable[[], T], least: int, most: int) -> tuple[T, ...]:
-        return tuple(draw() for _ in range(self._random.randint(least, most)))

@@ -66,13 +66,11 @@ def build_app(world: World, block: Block) -> App:
 
     @asynccontextmanager
     async def lifespan(app: App) -> AsyncIterator[None]:
-        world.is_open = True
         try:
-            yield
+            with world.database():
+                yield
         finally:
-            world.is_open = False
             world.lifespan_left_at = trio.current_time()
-            world.note("the lifespan closes")
             await trio.sleep(plan.lifespan_seconds)
 
     app = App(

@@ -1,9 +1,7 @@
-"""Runs one world: scheduling, clock, randomness and threads are all the seed's.
+"""Runs one world: its server, its clients, and threads that are the seed's, too.
 
 Rules of this module:
 
-* Trio schedules by a seeded `Random` here, and time passes only when everybody
-  waits for it.
 * A simulated thread is a Trio task outside of the app: it takes as many seconds
   as its function asks for, and nobody can cancel it.
 """
@@ -11,42 +9,26 @@ Rules of this module:
 from __future__ import annotations
 
 import contextvars
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from random import Random
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import outcome
 import trio
-import trio._core._run as trio_run
 import trio.testing
-from trio.testing import MockClock
 
+from ..worlds.runner import Report, run_seeded
+from ..worlds.steps import CancelTarget
 from . import invariants
 from .plans import WorldPlan, world_of
 from .program import build_app
-from .server import CancelTarget, Server
-from .world import LogWatch, World
+from .server import Server
+from .world import World
 
 # Past anything that a world can wait for.
 DOOMSDAY = 30_000.0  # seconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """How one world ended."""
-
-    seed: int
-    violations: list[str]
-    trace: list[str]
-    added: int  # tasks
-
-    @property
-    def command(self) -> str:
-        return f"python -m tests.simulation --start {self.seed} --trace"
 
 
 def run_world(
@@ -59,15 +41,13 @@ def run_world(
 ) -> Report:
     """The world with this seed, or by this plan, from its beginning to its end."""
     world = World(seed, world_of(seed) if plan is None else plan)
-    clock = MockClock(autojump_threshold=0)
-    with _deterministic(seed), _watched_log(world):
-        try:
-            trio.run(_run, world, on_call, on_run, clock=clock, instruments=instruments)
-        except (Exception, BaseExceptionGroup, GeneratorExit) as exc:
-            world.violate(f"the world ended with {exc!r}")
+    try:
+        run_seeded(world, partial(_run, world, on_call, on_run), instruments)
+    except (Exception, BaseExceptionGroup, GeneratorExit) as exc:
+        world.violate(f"the world ended with {exc!r}")
     invariants.check(world)
     added = len(list(world.tasks()))
-    return Report(seed=seed, violations=world.violations, trace=world.trace, added=added)
+    return Report(violations=world.violations, trace=world.trace, count=added)
 
 
 async def _run(world: World, on_call: CancelTarget | None, on_run: CancelTarget | None) -> None:
@@ -186,27 +166,3 @@ class _Thread:
             self._threads.call(context, then).unwrap()
         self._limiter.release_on_behalf_of(self)
         self.ended.set()
-
-
-@contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
-    with (
-        mock.patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-        mock.patch.object(trio_run, "_r", Random(seed)),
-    ):
-        yield
-
-
-@contextmanager
-def _watched_log(world: World) -> Iterator[None]:
-    logger = logging.getLogger("trioweb")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        with (
-            mock.patch.object(logger, "handlers", [LogWatch(world)]),
-            mock.patch.object(logger, "propagate", False),
-        ):
-            yield
-    finally:
-        logger.setLevel(level)

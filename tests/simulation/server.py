@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
@@ -27,6 +26,7 @@ from trioweb import _limits
 from trioweb._errors import is_only
 from trioweb._request import Message
 
+from ..worlds.steps import CancelTarget
 from .plans import ClientPlan, ConnectionPlan
 from .world import RequestRecord, World
 
@@ -34,14 +34,6 @@ BUFFERED = 10
 
 # How long after the app's end the calls for its requests may take to return.
 RETURN_TIME = 0.1  # seconds
-
-
-class Cancellable(Protocol):
-    def cancel(self) -> None: ...
-
-
-# Is given, for tests that cancel at each step, what cancels the server or a call.
-CancelTarget = Callable[[Cancellable], None]
 
 
 class CallTarget:

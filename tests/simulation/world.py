@@ -2,8 +2,6 @@
 
 Rules of this module:
 
-* It only writes down; `invariants` judges when the world has ended.  What can be
-  seen at one moment only is a violation at that moment.
 * A failure is heard of when a log record, a finished `on_task_error` handler or an
   exception handler has it, alone or as a leaf of a group.
 """
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,19 +18,15 @@ from typing import Literal
 
 import trio
 
-from trioweb import App, BackgroundTask, HTTPException
+from trioweb import BackgroundTask, HTTPException
 from trioweb._errors import leaves
 from trioweb._markers import DependencyScope
 
+from ..worlds.world import BaseWorld, LogLine
 from .plans import Failure, RequestPlan, TaskPlan, WorldPlan
 
 # "broken": as a group of its cancellation and an error.
 Outcome = Literal["running", "returned", "raised", "broken", "cancelled"]
-
-
-# Where an object lies in memory is no seed's doing.
-_ADDRESS = re.compile("0x[0-9a-f]+")
-
 
 # What no plan asks for: a mistake, of the app's or of the simulation's.
 _MISTAKES = (TypeError, AttributeError, NameError, AssertionError)
@@ -153,61 +146,35 @@ class RequestRecord:
         return b"".join(b"[%d]" % i for i in range(self.plan.client.chunks))
 
 
-class World:
+class World(BaseWorld[WorldPlan]):
     """Everything that one run knows of itself."""
 
     def __init__(self, seed: int, plan: WorldPlan) -> None:
-        self.seed = seed
-        self.plan = plan
+        super().__init__(seed, plan)
         self.random = Random(seed)
-        self.trace: list[str] = []
-        self.violations: list[str] = []
         self.requests: list[RequestRecord] = []
-        self.is_open = False  # the database that the lifespan holds open
         self.has_started = False
-        # Times, each infinite until it has come.
-        self.shut_down_at = math.inf
-        self.cancelled_at = math.inf
         self.lifespan_left_at = math.inf
         self.held_until = -math.inf  # by shields that are longer than the cleanup time
-        self.log: list[LogLine] = []
         self.failures: list[BaseException] = []  # outside tasks, each to be heard of
         self.heard: Counter[int] = Counter()
         self.chained: set[int] = set()
         self._heard_of: list[BaseException] = []  # keeps the ids above their own
-        self.app: App
         self.watchers: trio.Nursery
-
-    @property
-    def app_cancelled_at(self) -> float:
-        """From when on the app cancels what is left."""
-        return min(self.shut_down_at + self.plan.drain_timeout, self.cancelled_at)
 
     @property
     def cleaned_up_at(self) -> float:
         """When all that is left has to be over."""
         return self.app_cancelled_at + self.plan.cleanup_timeout
 
-    def note(self, event: str) -> None:
-        same = _ADDRESS.sub("0x…", event)
-        self.trace.append(f"{trio.current_time():10.3f}  {same}")
-
-    def violate(self, problem: str) -> None:
-        self.trace.append(f"VIOLATION: {problem}")
-        self.violations.append(problem)
-
-    def expect(self, holds: bool, problem: str) -> None:
-        if not holds:
-            self.violate(problem)
-
-    def touch(self, who: str) -> None:
-        """Use the database."""
-        self.expect(self.is_open, f"{who} ran after the lifespan closed")
+    def add_to_log(self, line: LogLine) -> None:
+        super().add_to_log(line)
+        self.expect(line.level < logging.CRITICAL, line.text)
+        if line.exc is not None:
+            self.hear(line.exc)
 
     async def clean_up(self, seconds: float) -> None:
-        """What a `finally` does that mustn't be cut short."""
-        with trio.CancelScope(shield=True):
-            await trio.sleep(seconds)
+        await super().clean_up(seconds)
         if seconds > self.plan.cleanup_timeout:
             self.held_until = trio.current_time()
 
@@ -278,29 +245,3 @@ class World:
                     self._follow(member)
             self._follow(exc.__cause__)
             exc = exc.__context__
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One record of trioweb's log."""
-
-    at: float
-    level: int
-    text: str
-
-
-class LogWatch(logging.Handler):
-    """Hears what trioweb logs."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(logging.INFO)
-        self._world = world
-
-    def emit(self, record: logging.LogRecord) -> None:
-        exc = record.exc_info[1] if record.exc_info is not None else None
-        text = record.getMessage()
-        self._world.note(f"log: {text} {exc!r}")
-        self._world.log.append(LogLine(trio.current_time(), record.levelno, text))
-        self._world.expect(record.levelno < logging.CRITICAL, text)
-        if exc is not None:
-            self._world.hear(exc)
