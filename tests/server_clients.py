@@ -26,8 +26,9 @@ from trio.testing import MockClock
 
 from trioweb.server import Server, serve
 from trioweb.server._asgi import ASGIApp
+from trioweb.server._strict import Head
 
-from .server_driver import Client, without_bugs
+from .server_driver import Client, note_heads, without_bugs
 
 # Seconds.  Generous: they only end what would wait for ever.
 PATIENCE = 30.0
@@ -92,7 +93,7 @@ def request(target: str, method: str = "GET") -> bytes:
 class Load:
     """Clients that ask and ask until their connections end, and what each of them saw.
 
-    The server's parser is listened to: `read` are the requests whose heads it has read.
+    The server's reading is listened to: `read` are the requests whose heads it has read.
     """
 
     read: set[int] = field(default_factory=set)
@@ -101,17 +102,14 @@ class Load:
 
     def listen_to(self, server: Server, requests: int) -> trio.Event:
         """The event is set when so many were read."""
-        service = server._service
-        parse = service.parse
         enough = trio.Event()
 
-        def parse_and_note(raw: bytes) -> Any:
-            self.read.add(int(raw.split(b" ", 2)[1][1:]))
+        def note(head: Head) -> None:
+            self.read.add(int(head.target[1:]))
             if len(self.read) == requests:
                 enough.set()
-            return parse(raw)
 
-        service.parse = parse_and_note
+        note_heads(server, note)
         return enough
 
     async def run_client(self, url: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,9 @@ import trio.testing
 
 from trioweb.server import Server
 from trioweb.server._asgi import ASGIApp
+from trioweb.server._heads import Asked, HeadReader
 from trioweb.server._server import run_server
+from trioweb.server._strict import Head
 
 ParserName = Literal["h11", "httptools"]
 PARSERS: tuple[ParserName, ...] = ("h11", "httptools")
@@ -175,6 +177,32 @@ class _Bugs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(self.format(record))
+
+
+class _NotingReader:
+    """A reader of heads that tells of each."""
+
+    def __init__(self, reader: HeadReader, note: Callable[[Head], None]) -> None:
+        self._reader = reader
+        self._note = note
+
+    def recall(self, data: bytes) -> Asked | None:
+        return self._noted(self._reader.recall(data))
+
+    def take(self, buffer: bytearray) -> Asked | None:
+        return self._noted(self._reader.take(buffer))
+
+    def _noted(self, asked: Asked | None) -> Asked | None:
+        if asked is not None:
+            self._note(asked[0])
+        return asked
+
+
+def note_heads(server: Server, note: Callable[[Head], None]) -> None:
+    """Call `note` with each head that the server has read, on connections to come."""
+    service: Any = server._service
+    new_reader = service.new_reader
+    service.new_reader = lambda: _NotingReader(new_reader(), note)
 
 
 def http_app(handle: ASGIApp) -> ASGIApp:

@@ -254,13 +254,6 @@ def test_half_a_line_end_is_refused_before_the_head_ends(
     assert cut(beginning, sizes, LIMITS) == 400
 
 
-@pytest.mark.parametrize("raw", [head(), head() + b"x", b"\r\n" + head(), b"x", b"", b"\r\n\r\n"])
-def test_what_is_one_whole_head(raw: bytes) -> None:
-    assert _strict.is_whole_head(raw, LIMITS) == (raw == head())
-    assert not _strict.is_whole_head(raw, ServerLimits(max_head_size=len(head()) - 1))
-    assert _strict.is_whole_head(head(), ServerLimits(max_head_size=len(head())))
-
-
 @pytest.mark.parametrize(
     ("data", "rest", "found"),
     [

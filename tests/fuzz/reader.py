@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from trioweb.server import ServerLimits, _strict
+from trioweb.server import ServerLimits
 from trioweb.server._errors import BadRequest
+from trioweb.server._heads import Asked, HeadReader
 from trioweb.server._parsers import Parse
 from trioweb.server._strict import ChunkedBody, Framing, Head, SizedBody
 
@@ -32,7 +33,7 @@ class Reader:
 
     def __init__(self, pieces: Iterable[bytes], parse: Parse, limits: ServerLimits) -> None:
         self._pieces: Iterator[bytes] = iter(pieces)
-        self._parse = parse
+        self._heads = HeadReader(parse, limits)
         self._limits = limits
         self._buffer = bytearray()
         self._received = b""
@@ -49,32 +50,28 @@ class Reader:
         return Reading(tuple(requests), None)
 
     def _next_request(self) -> Request | None:
-        raw = self._next_head()
-        if raw is None:
+        begin = self._consumed
+        asked = self._next_head()
+        if asked is None:
             return None
-        begin = self._consumed - len(raw)
-        _strict.check_bytes(raw)
-        head = self._parse(raw)
-        framing = _strict.check_head(head, self._limits)
+        head, framing = asked
         body = self._next_body(framing)
         if body is None:
             return None
-        return Request(head, framing, body, self._received[begin : self._consumed])
+        raw = self._received[begin : self._consumed].lstrip(b"\r\n")
+        return Request(head, framing, body, raw)
 
-    def _next_head(self) -> bytes | None:
+    def _next_head(self) -> Asked | None:
         """As `Connection._read_head` does it."""
-        buffer, scanned = self._buffer, 0
+        buffer, heads = self._buffer, self._heads
         while True:
-            if _strict.skip_empty_lines(buffer):
-                scanned = 0
-            if len(buffer) > scanned:
-                raw = _strict.cut_head(buffer, scanned, self._limits)
-                if raw is not None:
-                    return raw
-                scanned = len(buffer)
+            if buffer:
+                asked = heads.take(buffer)
+                if asked is not None:
+                    return asked
             data = self._receive()
-            if not buffer and _strict.is_whole_head(data, self._limits):
-                return data
+            if not buffer and (asked := heads.recall(data)) is not None:
+                return asked
             if not data:
                 return None
             buffer += data

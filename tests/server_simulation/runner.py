@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import trio
 
 from trioweb.server import Server
 from trioweb.server._server import run_server
+from trioweb.server._strict import Head
 
+from ..server_driver import note_heads
 from ..worlds.runner import Report, run_seeded
 from ..worlds.steps import CancelTarget
 from . import invariants
@@ -111,15 +112,12 @@ class _Ending:
 
 
 def _note_heads(world: World) -> None:
-    """Write down which heads the server has read: it gives each to its parser."""
-    service = world.server._service
-    parse = service.parse
+    """Write down which heads the server has read."""
 
-    def parse_and_note(raw: bytes) -> Any:
-        number = int(raw.split(b" ", 2)[1].rpartition(b"/")[2])
+    def note(head: Head) -> None:
+        number = int(head.target.rpartition(b"/")[2])
         request = world.requests[number]
         request.read_at = min(request.read_at, trio.current_time())
         world.note(f"the head of request {number} is read")
-        return parse(raw)
 
-    service.parse = parse_and_note
+    note_heads(world.server, note)

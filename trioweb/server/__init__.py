@@ -5,7 +5,8 @@ A wing of its own: it knows ASGI, and nothing of the framework.
     _server      serve: listeners, connections, the lifespan, their end
     _connection  one connection: requests in, answers out
     _exchange    one request: ASGI's receive and send      _listeners  _lifespan
-    _parsers     h11, httptools                            _scope
+    _heads       bytes -> what was asked                   _scope
+    _parsers     h11, httptools
     _output      response messages -> bytes                _transport  _access
     _strict      what no parser may be left to judge
     _limits      _errors      _asgi

@@ -17,22 +17,24 @@ Rules of this module:
 from __future__ import annotations
 
 import contextvars
+import functools
 import logging
 import math
 from typing import Any
 
 import trio
 
-from . import _limits, _strict
+from . import _limits
 from ._access import AccessLog, Answer
 from ._asgi import ASGIApp
 from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
 from ._exchange import Exchange
+from ._heads import Asked, HeadReader
 from ._limits import ServerLimits
 from ._output import error_response
 from ._parsers import Parse
 from ._scope import Address, ScopeMaker, TrustedPeers
-from ._strict import Head
+from ._strict import Framing, Head
 from ._transport import Patience, Transport, send_all
 
 logger = logging.getLogger("trioweb.server")
@@ -53,7 +55,7 @@ class Service:
     ) -> None:
         self.app = app
         self.limits = limits
-        self.parse = parse
+        self.new_reader = functools.partial(HeadReader, parse, limits)
         self.root_path = root_path
         self.trusted = trusted
         self.access_log = access_log
@@ -95,9 +97,10 @@ class Connection:
             state=service.state,
             trusted=service.trusted,
         )
+        self._heads = service.new_reader()
         self._buffer = bytearray()
         self._requests = 0
-        self._late_head: bytes | None = None
+        self._late: Asked | None = None  # what came as the waiting ended
         self._seen: Exchange | None = None  # what was in flight when the sweep came by
         self._waiting = trio.CancelScope()
         self._context = contextvars.copy_context()
@@ -155,30 +158,30 @@ class Connection:
     async def _serve(self, exchange: Exchange | None) -> None:
         if exchange is not None and not await self._finish(exchange):
             return
-        while (raw := await self._next_head()) is not None:
+        while (asked := await self._next_head()) is not None:
             if self._waiting.cancel_called:
                 # It came in the moment in which the waiting ended.
-                self._late_head = raw
+                self._late = asked
                 await trio.lowlevel.checkpoint()
-            exchange = await self._answer(raw)
+            exchange = await self._answer(*asked)
             if self.exchange is not exchange:
                 return  # it was handed over meanwhile
-            if not await self._finish(exchange):
+            if not (exchange.ended_well or await self._finish(exchange)):
                 return
 
     async def _serve_late(self) -> None:
         """What had come when the waiting ended, out of the scope that ended it."""
-        raw, self._late_head = self._late_head, None
-        if raw is not None:
-            exchange = await self._answer(raw)
+        asked, self._late = self._late, None
+        if asked is not None:
+            exchange = await self._answer(*asked)
             if self.exchange is exchange:
                 exchange.output.keep_alive = False
                 await self._finish(exchange)
         elif self._buffer and self.exchange is None:
             raise BadRequest(408, "the head of the request came too slowly")
 
-    async def _next_head(self) -> bytes | None:
-        """The bytes of the next head; None when the client is done."""
+    async def _next_head(self) -> Asked | None:
+        """What the next head asks for; None when the client is done."""
         self.exchange = None
         self._task.context = self._context.copy()
         if self._buffer:
@@ -193,34 +196,27 @@ class Connection:
         finally:
             self.deadline = math.inf
 
-    async def _read_head(self, limits: ServerLimits) -> bytes | None:
-        buffer = self._buffer
-        scanned = 0  # bytes of a head that isn't whole yet
+    async def _read_head(self, limits: ServerLimits) -> Asked | None:
+        buffer, heads = self._buffer, self._heads
         has_begun = False
         while True:
-            if buffer and _strict.skip_empty_lines(buffer):
-                scanned = 0
-            if len(buffer) > scanned:
-                raw = _strict.cut_head(buffer, scanned, limits)
-                if raw is not None:
-                    return raw
-                if not has_begun:
+            if buffer:
+                asked = heads.take(buffer)
+                if asked is not None:
+                    return asked
+                if buffer and not has_begun:
                     has_begun = True
                     self.deadline = trio.current_time() + limits.head_timeout
-                scanned = len(buffer)
             data = await self._transport.receive(_limits.HEAD_READ_SIZE)
-            if not buffer and _strict.is_whole_head(data, limits):
-                return data
+            if not buffer and (asked := heads.recall(data)) is not None:
+                return asked
             if not data:
                 return None
             buffer += data
 
-    async def _answer(self, raw: bytes) -> Exchange:
+    async def _answer(self, head: Head, framing: Framing) -> Exchange:
         """Have the app answer one request."""
         service = self._service
-        _strict.check_bytes(raw)
-        head = service.parse(raw)
-        framing = _strict.check_head(head, service.limits)
         exchange = Exchange(service, self._transport, self._buffer, head, framing)
         self.exchange = exchange
         self._requests += 1

@@ -89,6 +89,17 @@ class Exchange:
         return self._body is not None and not self._body.over
 
     @property
+    def ended_well(self) -> bool:
+        """Whether nothing of it is left to do, or in the way of the next request."""
+        output = self.output
+        return (
+            output.complete
+            and output.keep_alive
+            and self._landed is None
+            and not (self.broken or self.has_unread_body)
+        )
+
+    @property
     def client_left(self) -> bool:
         """Whether the client has left, or was sent away, before the response was complete."""
         return self._disconnected and not self.output.complete

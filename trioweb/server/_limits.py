@@ -22,6 +22,9 @@ HEAD_READ_SIZE = 16 * KIB  # bytes
 # How much of what follows a request is read while its handler watches for the client leaving.
 READ_AHEAD = 64 * KIB  # bytes
 
+# Header fields that are kept for the connection's next request, which mostly has the same.
+MAX_KEPT_FIELDS = 4 * KIB  # bytes
+
 # A client that moves fewer bytes than this in a second uses up the time that it has.
 MIN_RATE = 1 * KIB  # bytes a second
 

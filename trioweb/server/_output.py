@@ -15,10 +15,10 @@ from __future__ import annotations
 import enum
 import functools
 import re
-import time
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
+from time import time
 from typing import Any, NamedTuple
 
 from ._asgi import Message
@@ -72,7 +72,7 @@ class Output:
             raise ProtocolMisuse("http.response.start comes once")
         status = message["status"]
         block, self._declared, closes, dated = _fields(message.get("headers", ()))
-        self._head = _status_line(status) + block + (b"" if dated else _date())
+        self._head = _status_line(status) + block + (b"" if dated else _date.get())
         if closes:
             self.keep_alive = False
         if status in _WITHOUT_BODY:
@@ -241,19 +241,21 @@ def _checked(lines: list[bytes]) -> bytes:
     return block
 
 
-class _Clock:
+class _Date:
     """The date field, made anew once a second."""
 
     second = 0
     field = b""
 
+    def get(self) -> bytes:
+        now = time()
+        if not 0 <= now - self.second < 1:
+            self.second = int(now)
+            self.field = b"date: %s\r\n" % formatdate(self.second, usegmt=True).encode()
+        return self.field
 
-def _date() -> bytes:
-    now = int(time.time())
-    if now != _Clock.second:
-        _Clock.second = now
-        _Clock.field = b"date: %s\r\n" % formatdate(now, usegmt=True).encode()
-    return _Clock.field
+
+_date = _Date()
 
 
 def error_response(status: int, reason: str, fields: Sequence[tuple[bytes, bytes]] = ()) -> bytes:

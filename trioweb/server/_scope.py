@@ -56,7 +56,7 @@ class TrustedPeers:
 class ScopeMaker:
     """Makes the scopes of one connection's requests."""
 
-    __slots__ = ("_base", "_root", "_root_raw", "_state", "_trusted")
+    __slots__ = ("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_trusted")
 
     def __init__(
         self,
@@ -68,13 +68,23 @@ class ScopeMaker:
         state: dict[str, Any],
         trusted: TrustedPeers | None,
     ) -> None:
-        self._base = {
+        self._base: dict[str, Any] = {
             "type": "http",
-            "scheme": scheme,
-            "client": client,
+            "asgi": None,
+            "http_version": "",
             "server": server,
+            "client": client,
+            "scheme": scheme,
+            "method": "",
             "root_path": root_path,
+            "path": "",
+            "raw_path": b"",
+            "query_string": b"",
+            "headers": None,
+            "extensions": None,
         }
+        self._known = self._base
+        self._fields: RawFields | None = None
         self._root = root_path
         self._root_raw = quote(root_path).encode()
         self._state = state
@@ -86,41 +96,51 @@ class ScopeMaker:
         method, target, version, fields = head
         if not target.startswith(b"/"):
             target, fields = _origin_form(target, fields)
+        if fields is not self._fields:
+            self._learn(version, fields)
         if b"#" in target:
             target = target.partition(b"#")[0]
         raw_path, _, query = target.partition(b"?")
         path = raw_path.decode("ascii")
-        scope: Scope = {
-            **self._base,
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1" if version == b"1.1" else "1.0",
-            "method": method.decode("ascii"),
-            "path": self._root + unquote(path) if "%" in path else self._root + path,
-            "raw_path": self._root_raw + raw_path,
-            "query_string": query,
-            "headers": fields,
-            "extensions": {"http.response.trailers": {}},
-        }
+        if "%" in path:
+            path = unquote(path)
+        if self._root:
+            path, raw_path = self._root + path, self._root_raw + raw_path
+        # A copy that has all its keys is made at once; what apps may change is made anew.
+        scope = self._known.copy()
+        scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
+        scope["method"] = method.decode("ascii")
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
+        scope["headers"] = fields.copy()
+        scope["extensions"] = {"http.response.trailers": {}}
         if self._state:
             scope["state"] = self._state.copy()
-        if self._trusted is not None:
-            self._apply_forwarded(self._trusted, scope)
         return scope
 
-    def _apply_forwarded(self, trusted: TrustedPeers, scope: Scope) -> None:
+    def _learn(self, version: bytes, fields: RawFields) -> None:
+        """What the fields say of the scope; a connection's requests mostly share them."""
+        self._fields = fields
+        self._known = self._base.copy()
+        self._known["http_version"] = "1.1" if version == b"1.1" else "1.0"
+        if self._trusted is not None:
+            self._apply_forwarded(self._trusted, fields)
+
+    def _apply_forwarded(self, trusted: TrustedPeers, fields: RawFields) -> None:
         hops: list[str] = []
         scheme = ""
-        for name, value in scope["headers"]:
+        for name, value in fields:
             if name == b"x-forwarded-for":
                 hops += [hop.strip() for hop in value.decode("latin-1").split(",")]
             elif name == b"x-forwarded-proto":
                 scheme = value.decode("latin-1").rpartition(",")[2].strip().lower()
         if scheme in ("http", "https"):
-            scope["scheme"] = scheme
+            self._known["scheme"] = scheme
         host = trusted.client(hops)
         if host:
             # The port that the proxy saw isn't told.
-            scope["client"] = (host, 0)
+            self._known["client"] = (host, 0)
 
 
 def _origin_form(target: bytes, fields: RawFields) -> tuple[bytes, RawFields]:

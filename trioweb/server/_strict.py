@@ -32,6 +32,9 @@ _FIELD = rb"(?:%s++:[\t -~\x80-\xff]*+\r\n)" % _TOKEN
 _METHOD = rb"[!#$%%&'*+\-.^_`|~0-9A-Z]{1,%d}" % _limits.MAX_METHOD_SIZE
 _START_LINE = rb"(?P<method>%s) (?P<target>[!-~]++) HTTP/(?P<version>[0-9]\.[0-9])\r\n" % _METHOD
 
+# A method, but for CONNECT, and a path: no form of a target that has rules of its own.
+_PLAIN_START = re.compile(rb"(?!CONNECT )(%s) (/[!-~]*+)" % _METHOD)
+
 _HEAD = re.compile(rb"%s%s*+\r\n" % (_START_LINE, _FIELD))
 _START = re.compile(_START_LINE)
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
@@ -100,12 +103,6 @@ def skip_empty_lines(buffer: bytearray) -> bool:
     return found
 
 
-def is_whole_head(data: bytes, limits: ServerLimits) -> bool:
-    """Whether it is one head with nothing before and after it, as most reads are."""
-    end = data.find(b"\r\n\r\n") + 4
-    return end == len(data) and 4 < end <= limits.max_head_size and data[0] != 13
-
-
 def cut_head(buffer: bytearray, scanned: int, limits: ServerLimits) -> bytes | None:
     """Take a whole head off the front of `buffer`; None while its end is missing.
 
@@ -145,6 +142,12 @@ def check_bytes(head: bytes) -> None:
         raise BadRequest(400, f"malformed {'request line' if line is None else 'header field'}")
     if match["version"] not in (b"1.1", b"1.0"):
         raise BadRequest(505, "the version is neither HTTP/1.0 nor HTTP/1.1")
+
+
+def plain_start(raw: bytes, end: int) -> tuple[bytes, ...] | None:
+    """Method and target, if they are all there is before `end`, and have nothing special."""
+    match = _PLAIN_START.fullmatch(raw, 0, end)
+    return match and match.groups()
 
 
 def check_raw_framing(raw: bytes) -> None:

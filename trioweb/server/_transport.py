@@ -66,14 +66,14 @@ class SocketTransport:
         self._socket = sock
 
     async def receive(self, size: int = _limits.READ_SIZE) -> bytes:
-        # Waiting first: a client that answers our answer hasn't done so yet.
+        # Under load the next request is there when the others have had their turn.
+        await trio.lowlevel.checkpoint()
         try:
             while True:
-                await trio.lowlevel.wait_readable(self._socket)
                 try:
                     return self._socket.recv(size)
                 except BlockingIOError:
-                    continue
+                    await trio.lowlevel.wait_readable(self._socket)
         except (OSError, trio.ClosedResourceError) as exc:
             raise ClientGone("the client has left") from exc
 
