@@ -542,6 +542,27 @@ def test_a_second_signal_cancels(folder: Path) -> None:
         assert "Traceback" not in server.log
 
 
+# Python takes its modules apart after it has put its signal handlers away.
+LATE_SIGNAL = """
+import sys
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), write=os.write):
+        write(1, b"event late signal\\n")
+        kill(pid, 15)
+
+sys.late = Late()
+"""
+
+
+def test_a_signal_that_comes_while_python_ends_changes_nothing(folder: Path) -> None:
+    (folder / "late.py").write_text(ENDINGS + LATE_SIGNAL)
+    with trioweb_process("run", "late:app", "--port", "0", cwd=folder) as server:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "event late signal" in server.log
+
+
 SHORT = ("--drain-timeout", "0.1", "--cleanup-timeout", "0.1")
 
 

@@ -117,10 +117,10 @@ class Watch:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if self._order is None:
-            # Else the process is about to end by itself: a late signal mustn't change its status.
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+        for number, handler in self._handlers.items():
+            # After an order the process is about to end by itself: a late signal mustn't change
+            # its status, not even when Python has put the handlers of its own away.
+            signal.signal(number, handler if self._order is None else signal.SIG_IGN)
         signal.set_wakeup_fd(self._trios_wakeup, warn_on_full_buffer=False)
         self._wakeup.close()
 
