@@ -59,9 +59,9 @@ LIMITS = {
 BASELINE = 2.0  # seconds
 BETWEEN_BYTES = 0.5  # seconds
 POLL = 0.05  # seconds
-# Beside a limit: closing well takes a moment, a reader is slow only when the kernel has taken
-# megabytes for it, and the machine has others to serve.
-SLACK = LINGER_TIME + 10.0  # seconds
+# Beside a limit: closing well takes a moment, what a kernel has room for is sent at once and buys
+# a little time, and the machine has others to serve.
+SLACK = LINGER_TIME + 3.0  # seconds
 PATIENCE = 60.0  # seconds
 
 SLOWHTTPTEST = {

@@ -18,7 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trioweb import App, Limits, Request
 from trioweb.server import ServerLimits
 from trioweb.server._asgi import ASGIApp
-from trioweb.server._limits import LINGER_TIME, MIN_RATE
+from trioweb.server._limits import LINGER_TIME, MAX_UNSENT, MIN_RATE
 
 from .server_clients import connected, listening, request
 from .server_driver import (
@@ -641,6 +641,22 @@ async def test_a_socket_is_read_above_the_rate_and_isnt_cut_off() -> None:
         await client.send(GET)
         await read_slowly(client, 20 * KIB, 0.05, within=1.0)  # 400 times the rate
         assert app.ends == []
+        server.cancel()
+
+
+async def test_what_the_kernel_holds_for_a_reader_is_bounded() -> None:
+    """By itself it takes megabytes: memory, and time until a reader that stalls is seen."""
+    app = Downloads(in_one_piece=True, size=16 * MIB)
+    async with (
+        listening(app) as server,
+        connected(server.urls[0], receive_buffer=4 * KIB) as client,
+    ):
+        await client.send(GET)
+        await client.stream.receive_some(1)
+        [connection] = server._service.connections
+        backlog = connection._transport.backlog()
+        assert backlog is not None
+        assert backlog < 2 * MAX_UNSENT
         server.cancel()
 
 

@@ -28,6 +28,11 @@ MAX_KEPT_FIELDS = 4 * KIB  # bytes
 # A client that moves fewer bytes than this in a second uses up the time that it has.
 MIN_RATE = 1 * KIB  # bytes a second
 
+# So much the kernel takes at most of what it can't send yet: by itself it would take megabytes
+# for each client that doesn't read, and it would be long until that shows.  Where there is nothing
+# but a loopback interface, a response of a megabyte in one piece takes twice as long for it.
+MAX_UNSENT = 256 * KIB  # bytes
+
 # So much is written at most to a stream that doesn't tell how much of it has gone out.
 WRITE_SIZE = 64 * KIB  # bytes
 

@@ -227,6 +227,7 @@ class Server:
             client = (address[0], address[1])
             with contextlib.suppress(OSError):  # a client that has left already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
         try:
             transport: Transport = SocketTransport(sock)
             if self._ssl_context is not None:
