@@ -52,8 +52,6 @@ LIMITS = {
     "write_timeout": LIMIT,
     "idle_timeout": 60.0,
     "max_connections": 5_000,
-    # A request whose body is slow is in flight: with as many as there may be, others get 503.
-    "max_requests": 5_000,
     "max_connection_requests": 10**9,
 }
 BASELINE = 2.0  # seconds

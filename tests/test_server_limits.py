@@ -217,7 +217,9 @@ async def test_a_body_in_chunks_is_counted_as_it_comes(
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         await client.send(b"5\r\n01234\r\n5\r\n56789\r\n")
         await wait_all_tasks_blocked()
-        assert running.in_flight == 1
+        [connection] = running.server._service.connections
+        assert connection.exchange is not None
+        assert not connection.exchange.output.started
         await client.send(b"1\r\n!\r\n")  # and no end
         assert (await client.response()).status == 413
         await client.leave()
@@ -720,6 +722,31 @@ async def test_past_so_many_requests_in_flight_there_is_503(http: ParserName) ->
         assert answers == [200, 200]
         assert running.in_flight == 0
         assert (await running.connect().ask(GET)).status == 200
+
+
+@EachParser
+async def test_who_sends_a_body_slowly_takes_nobodys_place(
+    http: ParserName, autojump_clock: MockClock
+) -> None:
+    """Else so many slow bodies as there may be requests were a wall for everybody else."""
+    limits = ServerLimits(max_requests=1, body_timeout=15)
+    async with serving(echo, http=http, limits=limits) as running:
+        slow = [running.connect() for _ in range(5)]
+        for client in slow:
+            await client.send(POST + b"Content-Length: 3\r\n\r\n1")
+        await wait_all_tasks_blocked()
+        assert running.in_flight == 0
+        assert (await running.connect().ask(GET)).status == 200
+        reader = running.connect_lockstep()
+        await reader.send(POST + b"Content-Length: 9999\r\n\r\n" + b"x" * 9999)
+        await wait_all_tasks_blocked()
+        assert running.in_flight == 0
+        assert (await running.connect().ask(GET)).status == 200
+        await slow[0].send(b"23")
+        assert (await slow[0].response("POST")).status == 200
+        answers = [statuses(await client.rest()) for client in slow[1:]]
+        assert answers == [[408]] * 4
+        assert running.in_flight == 0
 
 
 @EachParser

@@ -14,8 +14,9 @@ Rules of this module:
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -39,6 +40,7 @@ class Service(Protocol):
 
     limits: ServerLimits
     draining: bool
+    requests_in_flight: int
 
 
 class Exchange:
@@ -205,9 +207,19 @@ class Exchange:
             self._writing = Patience(self._service.limits.write_timeout)
         self._is_writing = True
         try:
-            await send_rest(self._transport, rest, self._writing)
+            with self._held_up():
+                await send_rest(self._transport, rest, self._writing)
         finally:
             self._is_writing = False
+
+    @contextlib.contextmanager
+    def _held_up(self) -> Iterator[None]:
+        """A request that waits for its client works on nothing, and takes nobody's place."""
+        self._service.requests_in_flight -= 1
+        try:
+            yield
+        finally:
+            self._service.requests_in_flight += 1
 
     async def _receive_piece(self, body: Body) -> Message:
         try:
@@ -235,7 +247,7 @@ class Exchange:
             self._reading = Patience(self._service.limits.body_timeout)
         if self._wants_continue and not (self.sent or self._is_writing):
             await self._say_continue()
-        with self._reading.scope() as scope:
+        with self._held_up(), self._reading.scope() as scope:
             data = await self._transport.receive()
         if scope.cancelled_caught:
             raise BadRequest(408, "the body of the request came too slowly")

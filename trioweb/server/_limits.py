@@ -88,7 +88,8 @@ class ServerLimits:
     408.  `body_timeout`, `write_timeout`: how long a client that neither sends nor
     reads at least 1 KiB a second may keep a request waiting; then 408, or the
     connection is closed.  `idle_timeout`: between two requests.  `max_connections`:
-    past it nothing is accepted.  `max_requests`: in flight; past it 503.
+    past it nothing is accepted.  `max_requests`: in flight, but for those
+    that wait for their clients; past it 503.
     `max_connection_requests`: the last one's answer says `Connection: close`.
     """
 
