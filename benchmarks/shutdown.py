@@ -13,6 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.hypercorn_process import hypercorn_process
+from tests.processes import Start
+from tests.server_process import command_line, embedded
 from tests.shutdown_proof import (
     BOUND,
     CLEANUP_TIMEOUT,
@@ -25,8 +28,10 @@ from tests.shutdown_proof import (
     run_shielded,
 )
 
+SERVERS = {"hypercorn": hypercorn_process, "embedded": embedded, "run": command_line}
+
 DESCRIPTION = """\
-Starts `hypercorn -k trio` on the loopback interface, sends it SIGTERM, and checks what is left.
+Starts a server on the loopback interface, sends it SIGTERM, and checks what is left.
 Three parts, each with its own processes:
 
   load      tasks of 0 to 2 s, SIGTERM at a random moment: the app's own books say that each was
@@ -40,12 +45,13 @@ Three parts, each with its own processes:
 A broken promise ends the command with the server's log and a non-zero status.
 """
 EPILOG = """\
-Columns, in seconds: `heard`, from the signal until Hypercorn tells the app, and `exit`, from the
-app's answer until the process has ended, are Hypercorn's and Python's; `shutdown` between them is
-trioweb's.  `unfinished`: tasks in flight or pending when the app heard of the shutdown.
+Columns, in seconds: `heard`, from the signal until the server tells the app, and `exit`, from the
+app's answer until the process has ended; `shutdown` between them is the app's.  `unfinished`:
+tasks in flight or pending when the app heard of the shutdown.
 
   python -m benchmarks shutdown                         10 runs of 100,000 tasks: ten minutes
   python -m benchmarks shutdown --tasks 5000 --runs 3   a minute
+  python -m benchmarks shutdown --server run            the same with `trioweb run`
   python -m benchmarks shutdown --moment adding         SIGTERM while requests still add tasks
   python -m benchmarks shutdown --seed 7 --runs 1       run 7 alone once more
 
@@ -59,19 +65,23 @@ LOAD_HEAD = (
 )
 
 
-def run(tasks: int, runs: int, seed: int, moment: Moment) -> None:
-    _load(tasks, range(seed, seed + runs), moment)
-    _hostile(runs)
-    _shielded()
+def run(server: str, tasks: int, runs: int, seed: int, moment: Moment) -> None:
+    start = SERVERS[server]
+    _load(start, tasks, range(seed, seed + runs), moment)
+    _hostile(start, runs)
+    if server == "run":
+        print("\nshielded: left out, `trioweb run` ends the process when time is up")
+    else:
+        _shielded(start)
     print("\nAll promises were kept.")
 
 
-def _load(tasks: int, seeds: Sequence[int], moment: Moment) -> None:
+def _load(start: Start, tasks: int, seeds: Sequence[int], moment: Moment) -> None:
     print(f"load: {tasks:,} tasks, SIGTERM at a random moment ({moment})\n\n{LOAD_HEAD}")
     print("|---" * (LOAD_HEAD.count("|") - 1) + "|")
     for seed in seeds:
         begin = time.monotonic()
-        figures = run_load(tasks, seed, moment)
+        figures = run_load(tasks, seed, moment, start=start)
         took = time.monotonic() - begin
         ended_themselves = figures.done + figures.failed + figures.timed_out
         _row(
@@ -88,22 +98,22 @@ def _load(tasks: int, seeds: Sequence[int], moment: Moment) -> None:
         )
 
 
-def _hostile(runs: int) -> None:
+def _hostile(start: Start, runs: int) -> None:
     print(f"\nhostile: drain {DRAIN_TIMEOUT} s + cleanup {CLEANUP_TIMEOUT} s, bound {BOUND} s\n")
     print("| requests | heard | shutdown | exit |\n|---|---|---|---|")
     for _ in range(runs):
-        _row("none in flight", *_seconds(run_hostile()))
+        _row("none in flight", *_seconds(run_hostile(start=start)))
     # Hypercorn gives it `graceful_timeout` before it tells the app.
-    _row("one in flight", *_seconds(run_hostile(request_in_flight=True)))
+    _row("one in flight", *_seconds(run_hostile(request_in_flight=True, start=start)))
 
 
-def _shielded() -> None:
+def _shielded(start: Start) -> None:
     print("\nshielded: named three times, then let go\n")
     print("| added by | heard | shutdown | exit |\n|---|---|---|---|")
     ways: tuple[AddedBy, ...] = ("add_task", "start_soon")
     for added_by in ways:
         with tempfile.TemporaryDirectory() as folder:
-            held_up = run_shielded(Path(folder), added_by)
+            held_up = run_shielded(Path(folder), added_by, start=start)
         _row(added_by, *_seconds(held_up.stop))
 
 

@@ -18,9 +18,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+
+# How to start a server for an app, as `hypercorn_process` does it.
+Start = Callable[..., AbstractContextManager["ServerProcess"]]
 
 # Seconds.  Generous: they only end a wait that will never be answered.
 LINE_TIMEOUT = 30.0

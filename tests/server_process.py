@@ -10,13 +10,11 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from .processes import STOP_TIMEOUT, ServerProcess, serving_process
-
-Start = Callable[..., AbstractContextManager[ServerProcess]]
+from .processes import STOP_TIMEOUT, ServerProcess, Start, serving_process
 
 # What each program prints when it serves.
 READY = "listening on "

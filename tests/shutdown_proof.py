@@ -2,8 +2,8 @@
 
 Rules of this module:
 
-* One function is one run of one `hypercorn -k trio`; it raises AssertionError, with the log, when a
-  promise was broken, and returns figures when all were kept.
+* One function is one run of one server, by default `hypercorn -k trio`; it raises AssertionError,
+  with the log, when a promise was broken, and returns figures when all were kept.
 * The tests run each a few times; `python -m benchmarks shutdown` as often and as large as asked.
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .hypercorn_process import hypercorn_process
-from .processes import ServerProcess
+from .processes import ServerProcess, Start
 
 APPS = Path(__file__).parent / "apps"
 # How long Hypercorn waits for requests before it tells the app of the shutdown: 3 s by default.
@@ -86,7 +86,7 @@ class Stop:
 
     log: str
     seconds_to_hear: float
-    """From the signal until Hypercorn tells the app: not ours."""
+    """From the signal until the server tells the app: Hypercorn's, where it is one."""
     seconds: float
     """From then until the app had shut down."""
     seconds_to_exit: float
@@ -119,7 +119,9 @@ class LoadFigures:
     cancelled: int
 
 
-def run_load(tasks: int, seed: int, moment: Moment = "added") -> LoadFigures:
+def run_load(
+    tasks: int, seed: int, moment: Moment = "added", *, start: Start = hypercorn_process
+) -> LoadFigures:
     """SIGTERM at a random moment of `tasks` tasks: all are accounted for, and have cleaned up.
 
     With `"added"`, they wait at a gate until the last one is, and the signal comes
@@ -134,7 +136,7 @@ def run_load(tasks: int, seed: int, moment: Moment = "added") -> LoadFigures:
     }
     targets = _targets(tasks)
     with (
-        hypercorn_process(
+        start(
             "load:load_app", cwd=APPS, options=OPTIONS, env=env, stop_timeout=STOP_TIMEOUT
         ) as server,
         contextlib.closing(server.connect()) as connection,
@@ -181,14 +183,14 @@ def _checked(stop: Stop, tasks: int, moment: Moment) -> LoadFigures:
     )
 
 
-def run_hostile(*, request_in_flight: bool = False) -> Stop:
+def run_hostile(*, request_in_flight: bool = False, start: Start = hypercorn_process) -> Stop:
     """All who can hold a shutdown up at once: it is over in time, and the log names each.
 
     `request_in_flight`: one is not answered yet, for which Hypercorn waits for its
     `graceful_timeout` before the app hears of the shutdown.
     """
     with (
-        hypercorn_process("load:hostile_app", cwd=APPS, options=OPTIONS) as server,
+        start("load:hostile_app", cwd=APPS, options=OPTIONS) as server,
         contextlib.closing(server.connect()) as connection,
     ):
         _start_hostile(server)
@@ -226,7 +228,9 @@ class HeldUp:
     """The log up to the end of the shield."""
 
 
-def run_shielded(folder: Path, added_by: AddedBy, interval: str = "") -> HeldUp:
+def run_shielded(
+    folder: Path, added_by: AddedBy, interval: str = "", *, start: Start = hypercorn_process
+) -> HeldUp:
     """A shield that outlasts the cleanup time: its task is named, until it ends.
 
     `folder` is an empty one to work in; `interval` the seconds between two times
@@ -235,7 +239,7 @@ def run_shielded(folder: Path, added_by: AddedBy, interval: str = "") -> HeldUp:
     pipe = folder / "held"
     os.mkfifo(pipe)
     env = {"HELD_BY": str(pipe), "OFFENDER_INTERVAL": interval}
-    with hypercorn_process("load:hostile_app", cwd=APPS, env=env) as server:
+    with start("load:hostile_app", cwd=APPS, env=env) as server:
         for target in (SHIELDED[added_by], "polite"):
             _once(server, target)
             server.wait_for_line(f"event {target.rpartition('/')[2]} began")

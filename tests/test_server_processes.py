@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from . import shutdown_proof
-from .processes import ServerProcess
-from .server_process import Start, command_line, embedded, two_workers
+from .processes import ServerProcess, Start
+from .server_process import command_line, embedded, two_workers
 from .shutdown_proof import (
     APPS,
     BOUND,
@@ -38,38 +37,27 @@ TASKS_IN_A_REQUEST = 20
 TO_HEAR_AND_TO_EXIT = 3.0  # seconds
 
 
-def serve_with(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutdown_proof, "hypercorn_process", start)
-
-
 @pytest.mark.parametrize(
     ("start", "seed", "moment"),
     [(embedded, 1, "added"), (command_line, 2, "adding")],
     ids=["embedded", "trioweb run"],
 )
 def test_no_task_is_lost_or_run_twice_and_each_cleans_up(
-    start: Start, seed: int, moment: Moment, monkeypatch: pytest.MonkeyPatch
+    start: Start, seed: int, moment: Moment
 ) -> None:
-    serve_with(start, monkeypatch)
-    figures = run_load(TASKS, seed, moment)
+    figures = run_load(TASKS, seed, moment, start=start)
     assert figures.unfinished
     assert figures.cancelled
     assert figures.begun
 
 
-def test_whatever_hangs_the_shutdown_is_over_in_time_and_the_log_says_who(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    serve_with(embedded, monkeypatch)
-    stop = run_hostile(request_in_flight=True)
+def test_whatever_hangs_the_shutdown_is_over_in_time_and_the_log_says_who() -> None:
+    stop = run_hostile(request_in_flight=True, start=embedded)
     assert stop.seconds >= DRAIN_TIMEOUT + CLEANUP_TIMEOUT
 
 
-def test_nobody_waits_behind_a_shield_but_the_lifespan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve_with(embedded, monkeypatch)
-    held_up = run_shielded(tmp_path, "add_task", interval="0.2")
+def test_nobody_waits_behind_a_shield_but_the_lifespan(tmp_path: Path) -> None:
+    held_up = run_shielded(tmp_path, "add_task", interval="0.2", start=embedded)
     first = held_up.before.partition(named("add_task"))[0]
     assert "event polite cleaned up " in first
     assert "event session closed " in first
