@@ -661,7 +661,7 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
 
     async with running(app) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("trioweb._lifetime.describe", broken)
+            patch.setattr("trioweb._lifetime.Where", broken)
             await client("GET", "/")
             await trio.testing.wait_all_tasks_blocked()
         assert (await client("GET", "/")).status == 200

@@ -12,6 +12,7 @@ import dis
 import functools
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 # What `await`, `async with` and `async for` compile to.
@@ -22,6 +23,8 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 def target(func: Callable[..., Any]) -> Callable[..., Any]:
     """The function behind partials and behind an object's `__call__`."""
+    if type(func) is FunctionType:  # at a glance: this is asked for each task
+        return func
     while isinstance(func, functools.partial):
         func = func.func
     if inspect.isroutine(func) or inspect.isclass(func):
@@ -31,6 +34,8 @@ def target(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_async(func: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine; `functools.wraps` around an `async def` does."""
+    if type(func) is FunctionType and func.__code__.co_flags & inspect.CO_COROUTINE:
+        return True  # at a glance
     return inspect.iscoroutinefunction(_telling(func))
 
 

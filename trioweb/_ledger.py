@@ -116,7 +116,8 @@ class Ledger(Generic[T]):
                 del self._running[task]
             if self._casualties is not None and new not in ("running", "done", "skipped"):
                 self._casualties.append((task, new))
-            self._notice_idle()
+            if self._idle is not None:
+                self._notice_idle()
 
     def keep_casualties(self, casualties: list[tuple[T, TaskState]] | None) -> None:
         """From now on, note there who ends otherwise than done, and how; None: nowhere."""

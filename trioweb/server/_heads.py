@@ -68,7 +68,7 @@ class HeadReader:
             self._scanned = len(buffer)
             return None
         self._scanned = 0
-        return self._read(raw)
+        return self.recall(raw) or self._read(raw)
 
     def _read(self, raw: bytes) -> Asked:
         _strict.check_bytes(raw)
