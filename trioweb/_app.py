@@ -368,8 +368,12 @@ def _log_lifespan_failure(phase: str, failure: BaseException) -> None:
 
 def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
     """The path to route, without the prefix that a proxy or a mounting app speaks for."""
-    path, raw_path = origin_form(scope["path"], scope.get("raw_path"))
-    return below_root(scope.get("root_path", "").rstrip("/"), path, raw_path)
+    path: str = scope["path"]
+    raw_path: bytes | None = scope.get("raw_path")
+    root = scope.get("root_path")
+    if not root and path.startswith("/"):
+        return path, raw_path  # as nearly all are
+    return below_root((root or "").rstrip("/"), *origin_form(path, raw_path))
 
 
 @asynccontextmanager

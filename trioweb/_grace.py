@@ -48,12 +48,14 @@ class Grace:
         self.end: float = math.inf
         self.run_sync = run_sync
         self._scopes: set[trio.CancelScope] = set()
-        self._parts: weakref.WeakSet[Grace] = weakref.WeakSet()
+        self._parts: weakref.WeakSet[Grace] | None = None  # made with the first one
 
     def part(self) -> Grace:
         """A `Grace` of its own that ends with this one, or earlier."""
         part = Grace(self.seconds, self.run_sync)
         part.end = self.end
+        if self._parts is None:
+            self._parts = weakref.WeakSet()
         self._parts.add(part)
         return part
 
@@ -66,7 +68,7 @@ class Grace:
         self.end = min(self.end, end)
         for scope in self._scopes:
             scope.deadline = min(scope.deadline, self.end)
-        for part in self._parts:
+        for part in self._parts or ():
             part.end_at(self.end)
 
     @contextmanager

@@ -278,6 +278,10 @@ class Request:
         fields = dict(self.scope["headers"])
         return fields.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in fields
 
+    def _has_been_let_alone(self) -> bool:
+        """Whether nobody has asked for its tasks, nor for anything of the client."""
+        return self._tasks is None and self._inbox is None
+
     def _has_tasks(self) -> bool:
         return self._tasks is not None and bool(self._tasks)
 

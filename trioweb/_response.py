@@ -160,7 +160,7 @@ class Response:
         body = self.body if has_body else b""
         try:
             await _send_head(request, send, self._head(len(self.body)))
-            is_there = await _is_there(request)
+            is_there = request._has_been_let_alone() or await _is_there(request)
             await _send_last(request, send, body)
         except OSError:
             return False

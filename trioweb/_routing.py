@@ -303,6 +303,9 @@ class _Route(Generic[T]):
         self.names = tuple(template.parameters)
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 class _Search(Generic[T]):
     """One request's way through the tree."""
 
@@ -312,14 +315,14 @@ class _Search(Generic[T]):
         self.method = method
         self.segments = segments
         self.values: list[object] = []  # of the parameters on the way to the current node
-        self.allowed: set[str] = set()  # the methods of templates that fit the path
+        self.allowed: frozenset[str] = _NONE  # the methods of templates that fit the path
 
     def choose(self, routes: Mapping[str, _Route[T]]) -> _Route[T] | None:
         route = routes.get(self.method)
         if route is None and self.method == "HEAD":
             route = routes.get("GET")
         if route is None:
-            self.allowed.update(routes)
+            self.allowed |= routes.keys()
         return route
 
     def follow(self, edges: Mapping[Read, _Node[T]], text: str, depth: int) -> _Route[T] | None:
@@ -397,15 +400,17 @@ class _Node(Generic[T]):
     def find(self, search: _Search[T], depth: int) -> _Route[T] | None:
         """The best route for the segments from `depth` on; without one, `values` is unchanged."""
         if depth == len(search.segments):
-            return search.choose(self.routes)
+            return self.routes.get(search.method) or search.choose(self.routes)
         segment = search.segments[depth]
         node = self.literals.get(segment)
         if node is not None and (route := node.find(search, depth + 1)) is not None:
             return route
         if self.patterns and (route := self._find_pattern(search, segment, depth)) is not None:
             return route
-        if segment and (route := search.follow(self.parameters, segment, depth + 1)) is not None:
-            return route
+        if self.parameters and segment:
+            route = search.follow(self.parameters, segment, depth + 1)
+            if route is not None:
+                return route
         if self.rest is not None and (route := search.choose(self.rest.routes)) is not None:
             search.values.append("/".join(search.segments[depth:]))
             return route
@@ -544,11 +549,11 @@ def _segments_of_text(path: str) -> list[str]:
     return path.split("/")
 
 
-def _no_route(allowed: set[str]) -> HTTPException:
+def _no_route(allowed: frozenset[str]) -> HTTPException:
     if not allowed:
         return HTTPException(404)
     if "GET" in allowed:
-        allowed.add("HEAD")
+        allowed |= {"HEAD"}
     return HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
 
 
