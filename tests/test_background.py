@@ -8,6 +8,7 @@ import functools
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from trioweb import BackgroundTask, BackgroundTasks, Retry, task
 from trioweb._background import TaskRunner
 from trioweb._grace import Grace
 from trioweb._ledger import Ledger
+from trioweb._limits import TASKS_IN_A_TURN, TURN_TIME
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -176,10 +178,10 @@ async def test_cancel_at_every_checkpoint_leaves_each_task_in_an_end_state() -> 
             runs.append(name)
             await trio.lowlevel.checkpoint()
             if name == "b":
-                tasks.add_task(step, "d")
+                tasks.add_task(step, "f")
                 raise ValueError(name)
 
-        handles = [tasks.add_task(step, name) for name in "abc"]
+        handles = [tasks.add_task(step, name) for name in "abcde"]
         counter = _CancelAt(cancel_at)
         with counter.scope:
             trio.lowlevel.add_instrument(counter)
@@ -213,6 +215,35 @@ class _CancelAt(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task is self._task and self.count + 1 == self._k:
             self.scope.cancel()
+
+
+@pytest.mark.parametrize("seconds", [0.0, TURN_TIME * 2])
+async def test_tasks_that_never_wait_let_others_run(
+    seconds: float, autojump_clock: MockClock
+) -> None:
+    """After so many of them, or so long: by the clock, which goes on as if they computed."""
+    tasks = BackgroundTasks()
+    turns: list[int] = []
+    ran = 0
+
+    async def compute() -> None:
+        nonlocal ran
+        autojump_clock.jump(seconds)
+        ran += 1
+
+    async def others() -> None:
+        while ran < 100:
+            turns.append(ran)
+            await trio.lowlevel.checkpoint()
+
+    for _ in range(100):
+        tasks.add_task(compute)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await run(tasks)
+    longest = max(after - before for before, after in pairwise([0, *turns, 100]))
+    # Whoever's turn comes first in a batch of Trio's may come last in the next one.
+    assert longest <= 2 * (1 if seconds else TASKS_IN_A_TURN)
 
 
 async def test_a_task_may_add_to_its_own_list() -> None:

@@ -11,9 +11,10 @@ Rules of this module:
   refuses new tasks aloud.  Threads add too: adding is one step, and so is closing.
 * What tells of a failure is told whatever becomes of the list: it is sheltered as
   cleanup is.
-* A task sees contextvars as they were when it was added.  Its list gives the Trio
-  task that runs it that context before a checkpoint: Trio resumes a task in
-  whatever context it holds then, and this spares a task spawned for each.
+* A task sees contextvars as they were when it was added, without a Trio task of its
+  own: its list steps through it in its context.
+* Tasks that never wait let others run all the same: when they have had their turn, the
+  list makes a checkpoint.  One for each would cost as much as a small task does.
 * A `def` runs in a thread under a limiter that only tasks use.  It can't be
   cancelled, so on cancellation it gets the time for cleanup and is then abandoned.
 """
@@ -32,7 +33,8 @@ from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
 
-from . import _callables, _errors
+from . import _callables, _errors, _limits
+from ._context import in_context
 from ._grace import Grace, ThreadAbandoned
 from ._ledger import Ledger, TaskState
 from ._tasks import TaskTimeout, When, options_of
@@ -303,7 +305,7 @@ class TaskRunner:
         task._where = where
         trio_task = trio.lowlevel.current_task()
         try:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             if self._places is None:
                 await self._run_in_place(task, grace)
             else:
@@ -358,9 +360,7 @@ class TaskRunner:
 
     async def _attempt_afresh(self, task: BackgroundTask, grace: Grace) -> None:
         """An attempt that sees nothing of what an earlier one wrote to contextvars."""
-        trio.lowlevel.current_task().context = task._context.copy()
-        await trio.lowlevel.checkpoint()
-        await self._attempt(task, grace)
+        await in_context(task._context.copy(), self._attempt(task, grace))
 
     async def _attempt(self, task: BackgroundTask, grace: Grace) -> None:
         timeout = task._options.timeout
@@ -441,15 +441,13 @@ class _Run:
         self._changed: trio.Event | None = None  # made while the list waits for those beside it
 
     async def run(self) -> None:
-        trio_task = trio.lowlevel.current_task()
-        own_context = trio_task.context
         self._queue.notice = self._notice
         try:
             self._start_those_beside()
-            await self._run_waiting(trio_task)
+            await self._run_waiting()
             while self._beside or self._queue.beside:
                 await self._wait_for_change()
-                await self._run_waiting(trio_task)
+                await self._run_waiting()
         except BaseException as exc:
             self._grace.begin()
             self._end_list()
@@ -459,18 +457,22 @@ class _Run:
             await self._wait_for_cleanup()
             raise
         finally:
-            # Takes effect at the next checkpoint, as above.
-            trio_task.context = own_context
             self._end_list()
 
-    async def _run_waiting(self, trio_task: trio.lowlevel.Task) -> None:
+    async def _run_waiting(self) -> None:
+        turn: list[BackgroundTask] = []  # what has run since others could
         while self._queue.waiting:
-            task = self._queue.waiting.popleft()
+            task = self._queue.waiting[0]
             if task._options.when not in self._outcomes:
-                _end(task, "skipped")
+                _end(self._queue.waiting.popleft(), "skipped")
+            elif _is_over(turn):
+                turn.clear()
+                await trio.lowlevel.checkpoint()
             else:
-                trio_task.context = task._context
-                await self._runner.run_one(task, self._where, self._grace)
+                self._queue.waiting.popleft()
+                call = self._runner.run_one(task, self._where, self._grace)
+                await in_context(task._context, call)
+                turn.append(task)
 
     def _start_those_beside(self) -> None:
         while self._queue.beside and not self._ended:
@@ -530,6 +532,15 @@ def _one_is_for(when: When, tasks: deque[BackgroundTask]) -> bool:
         if task._options.when == when:
             return True
     return False
+
+
+def _is_over(turn: Sequence[BackgroundTask]) -> bool:
+    if not turn:
+        return False
+    began, ended = turn[0].started_at, turn[-1].ended_at
+    assert began is not None  # a task that never began was cancelled, and the list with it
+    assert ended is not None
+    return len(turn) == _limits.TASKS_IN_A_TURN or ended - began > _limits.TURN_TIME
 
 
 def _end(task: BackgroundTask, state: TaskState) -> None:

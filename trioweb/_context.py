@@ -18,7 +18,12 @@ T = TypeVar("T")
 
 async def in_own_context(call: Coroutine[Any, Any, T]) -> T:
     """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
-    run = contextvars.copy_context().run
+    return await in_context(contextvars.copy_context(), call)
+
+
+async def in_context(context: contextvars.Context, call: Coroutine[Any, Any, T]) -> T:
+    """`call` in this context, which nothing else may run in meanwhile."""
+    run = context.run
     try:
         trap = run(call.send, None)
     except StopIteration as done:

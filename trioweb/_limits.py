@@ -43,6 +43,10 @@ LINGER_SIZE = 64 * MIB  # bytes
 # What of a request's body may wait unread while we watch for the client leaving.
 READ_AHEAD = 64 * KIB  # bytes
 
+# After so much of a list, tasks that may not have waited for anything, others get their turn.
+TASKS_IN_A_TURN = 16
+TURN_TIME = 0.001  # seconds
+
 # How long a handler runs before anybody listens for its client leaving.
 DEPARTURE_GRACE = 0.2  # seconds
 
