@@ -20,6 +20,7 @@ import contextvars
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -55,7 +56,7 @@ class Service:
     ) -> None:
         self.app = app
         self.limits = limits
-        self.new_reader = functools.partial(HeadReader, parse, limits)
+        self.new_reader: Callable[[], HeadReader] = functools.partial(HeadReader, parse, limits)
         self.root_path = root_path
         self.trusted = trusted
         self.access_log = access_log
