@@ -33,5 +33,5 @@ def test_it_shows_what_the_example_shows() -> None:
 
 
 def test_its_first_command_serves_the_example() -> None:
-    app = EXAMPLE.relative_to(ROOT).with_suffix("").as_posix()
-    assert code_blocks("sh")[0].endswith(f".venv/bin/hypercorn -k trio {app}:app\n")
+    app = ".".join(EXAMPLE.relative_to(ROOT).with_suffix("").parts)
+    assert code_blocks("sh")[0].endswith(f".venv/bin/trioweb run {app}:app\n")

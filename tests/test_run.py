@@ -90,6 +90,13 @@ class Watched:
         return self.told.get(timeout=TIMEOUT)
 
 
+@pytest.fixture
+def no_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal counts however soon it comes."""
+    monkeypatch.setattr(_ending, "ECHO_TIME", 0.0)
+
+
+@pytest.mark.usefixtures("no_echo")
 def test_the_first_signal_drains_the_second_cancels_the_third_changes_nothing() -> None:
     watched = Watched()
     with watched.watch:
@@ -103,6 +110,35 @@ def test_the_first_signal_drains_the_second_cancels_the_third_changes_nothing() 
     assert watched.told.empty()
     assert not watched.given_up.is_set()
     signal.raise_signal(signal.SIGTERM)  # a late one doesn't change how the process ends
+
+
+def test_what_follows_at_once_is_an_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops a process and its group sends it two."""
+    monkeypatch.setattr(_ending, "ECHO_TIME", TIMEOUT)
+    watched = Watched()
+    with watched.watch:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+        assert watched.next_order() is Order.DRAIN
+        watched.roused.clear()
+        signal.raise_signal(signal.SIGINT)
+        assert watched.roused.wait(TIMEOUT)
+    watched.watch._thread.join(TIMEOUT)
+    assert watched.told.empty()
+
+
+def test_a_terminal_that_closes_is_a_stop_unless_nohup_says_otherwise() -> None:
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    watched = Watched()
+    with watched.watch:
+        signal.raise_signal(signal.SIGHUP)
+        assert watched.next_order() is Order.DRAIN
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Watched().watch:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_without_an_order_signals_are_what_they_were() -> None:
@@ -157,6 +193,7 @@ def test_a_worker_whose_supervisor_is_gone_drains(unread: bool) -> None:
 
 
 @pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.usefixtures("no_echo")
 def test_the_limit_counts_from_the_signal_and_beyond_the_block(
     signals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -515,7 +552,7 @@ def test_status_of_passes_on_what_is_the_commands_fault() -> None:
 # --- Real processes
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains(folder: Path, number: signal.Signals) -> None:
     with trioweb_process("run", "--port", "0", cwd=folder) as server:
         server.ask("POST", "/task/short")
@@ -534,6 +571,7 @@ def test_a_second_signal_cancels(folder: Path) -> None:
         server.wait_for_line("event endless began")
         server.send_signal(signal.SIGINT)
         server.wait_for_line("draining")
+        time.sleep(_ending.ECHO_TIME)  # a person takes longer
         begin = time.monotonic()
         server.send_signal(signal.SIGINT)
         assert server.wait() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,26 @@ def on_any_port(serve: Any, ports: dict[str, int], name: str) -> Any:
     return serve_there
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.fixture
+def raised_again() -> Iterator[list[int]]:
+    """The signals that the example left unread: they would have ended it."""
+    numbers: list[int] = []
+    earlier = {
+        number: signal.signal(number, lambda number, _: numbers.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    yield numbers
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGTERM]],
+    ids=["SIGTERM", "SIGINT", "both"],
+)
 async def test_a_web_front_end_beside_other_services(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    monkeypatch: pytest.MonkeyPatch, numbers: list[signal.Signals], raised_again: list[int]
 ) -> None:
     ports: dict[str, int] = {}
     example = runpy.run_path(str(EXAMPLE))
@@ -63,9 +81,15 @@ async def test_a_web_front_end_beside_other_services(
             while not names["done"]:
                 await trio.lowlevel.checkpoint()
             assert await exchange(ports["progress"]) == b"1 done\n"
-            os.kill(os.getpid(), number)
-    with pytest.raises(OSError, match=r"refused|all attempts"):
-        await exchange(ports["web"])
+            for _ in range(5):
+                assert (await exchange(ports["web"], POST)).startswith(b"HTTP/1.1 202 ")
+            for each in numbers:
+                os.kill(os.getpid(), each)
+    assert names["done"] == ["paint"] * 6  # what was accepted is done
+    assert raised_again == []
+    for port in ports.values():
+        with pytest.raises(OSError, match=r"refused|all attempts"):
+            await exchange(port)
 
 
 async def test_jobs_past_the_last_place_are_refused() -> None:

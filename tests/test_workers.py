@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trioweb import _processes, _workers
-from trioweb._ending import Order, Times
+from trioweb._ending import ECHO_TIME, Order, Times
 from trioweb._options import Settings
 from trioweb._processes import MARGIN, Worker, start_worker, worker_command
 from trioweb._workers import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
@@ -121,6 +122,9 @@ async def test_all_drain_at_the_first_signal_and_nobody_listens() -> None:
         await fleet.signal(signal.SIGINT)
         assert not fleet.listens
         assert [worker.heard for worker in fleet.workers] == [[Order.DRAIN]] * 3
+        await fleet.signal(signal.SIGINT)  # an echo of the first
+        assert [worker.heard for worker in fleet.workers] == [[Order.DRAIN]] * 3
+        await trio.sleep(ECHO_TIME)
         await fleet.signal(signal.SIGINT)
         assert [worker.heard for worker in fleet.workers] == [[Order.DRAIN, Order.CANCEL]] * 3
         await fleet.signal(signal.SIGTERM)
@@ -452,6 +456,7 @@ def test_a_second_signal_cancels_in_all(folder: Path, to_all: bool) -> None:
         send = server.send_group_signal if to_all else server.send_signal
         send(signal.SIGINT)
         server.wait_for_lines("draining: ", 2)
+        time.sleep(ECHO_TIME)  # a person takes longer
         send(signal.SIGINT)
         assert server.wait() == 0
         assert "event endless cleaned up" in server.log

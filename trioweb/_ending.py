@@ -5,7 +5,9 @@ Rules of this module:
 * A thread of its own hears signals, and a supervisor's word, so that they count while
   the event loop is blocked: the interpreter writes each signal's number to a socket at
   once (`signal.set_wakeup_fd`), before it finds the time to run a handler.
-* The first signal says drain, the second cancel.  A worker's signals all say drain: in a
+* The first signal says drain, the second cancel.  One stop may come as several signals, by
+  whoever tells a process and then its group; and a terminal that is closed hangs up: that
+  is a stop, too, unless `nohup` said otherwise.  A worker's signals all say drain: in a
   terminal Ctrl-C goes to every process, and what it means is for the supervisor to say.
 * A supervisor says cancel with a byte; that it is gone says drain.
 * What has not ended in time is named in the log, and ends with the process.
@@ -26,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
+from typing import Any
 
 from . import _limits
 
@@ -38,6 +41,9 @@ EXIT_HARD = 3  # something didn't end in time
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# What follows a stop so soon is its echo, no second one: nobody is as quick on purpose.
+ECHO_TIME = 0.25  # seconds
 
 # What an end may take beyond the times that were set.
 SLACK = 1.0  # seconds
@@ -101,6 +107,8 @@ class Watch:
         self._supervisor = supervisor
         self._order: Order | None = None
         self._deadline = math.inf
+        self._first_at: float | None = None  # when the first signal came
+        self._handlers: dict[signal.Signals, Any] = {}
         self._hearing, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         self._thread = threading.Thread(target=self._watch, name="trioweb watch", daemon=True)
@@ -108,7 +116,7 @@ class Watch:
     def __enter__(self) -> Watch:
         self._thread.start()
         self._trios_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _heard) for number in STOP_SIGNALS}
+        self._handlers = {number: signal.signal(number, _heard) for number in _stop_signals()}
         return self
 
     def __exit__(
@@ -146,12 +154,20 @@ class Watch:
         """Returns False at the end of the block."""
         numbers = self._hearing.recv(4096)
         for number in numbers:
-            if number in STOP_SIGNALS:
-                is_first = self._order is None or self._supervisor is not None
-                self._obey(Order.DRAIN if is_first else Order.CANCEL)
+            if number in self._handlers:
+                self._obey(self._meaning())
         if numbers:
             self._rouse()
         return bool(numbers)
+
+    def _meaning(self) -> Order:
+        """Of a signal to stop that has come just now."""
+        now = time.monotonic()
+        if self._first_at is None:
+            self._first_at = now
+            return Order.DRAIN
+        is_echo = now - self._first_at < ECHO_TIME
+        return Order.DRAIN if is_echo or self._supervisor is not None else Order.CANCEL
 
     def _hear_supervisor(self) -> bool:
         """Returns False when it is gone."""
@@ -168,6 +184,11 @@ class Watch:
             self._order = order
             self._deadline = min(self._deadline, time.monotonic() + self.times.after(order))
             self._tell(order)
+
+
+def _stop_signals() -> tuple[signal.Signals, ...]:
+    hangs_up = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    return (*STOP_SIGNALS, signal.SIGHUP) if hangs_up else STOP_SIGNALS
 
 
 def _heard(number: int, frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def reload(settings: Settings, arguments: Sequence[str]) -> int:
 async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
     listeners = await listen(settings)
     reloader = Reloader(functools.partial(start_worker, command, listeners))
-    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as signals:
         logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())
         try:
             await reloader.run(signals, watch(Path.cwd(), reloader.ending))
@@ -107,7 +108,7 @@ def watcher() -> Watcher:
         raise CommandError(
             "changes are seen by watchfiles, which is not installed",
             wrong="trioweb dev",
-            right="pip install 'trioweb[dev]', or trioweb dev --no-reload",
+            right="pip install watchfiles, or trioweb dev --no-reload",
         ) from None
 
     async def watch(folder: Path, stop: trio.Event) -> AsyncIterator[list[str]]:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
 import trio
 
-from ._ending import EXIT_FAILED, STOP_SIGNALS
+from ._ending import ECHO_TIME, EXIT_FAILED, STOP_SIGNALS
 from ._logs import configure_logging
 from ._options import Settings
 from ._processes import Worker, listen, start_worker, worker_command
@@ -114,13 +115,15 @@ class Supervisor:
         return self._status
 
     async def _obey(self, signals: AsyncIterable[int]) -> None:
+        told_at = -math.inf
         async for number in signals:
             if number == signal.SIGHUP:
                 self._renewal.set()
             elif not self._ending.is_set():
                 logger.info("draining all workers; a second signal cancels what they do")
+                told_at = trio.current_time()
                 self._end()
-            else:
+            elif trio.current_time() - told_at >= ECHO_TIME:
                 logger.warning("cancelling what the workers still do")
                 for worker in self._workers:
                     worker.cancel()

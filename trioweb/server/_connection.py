@@ -236,7 +236,7 @@ class Connection:
         if service.requests_in_flight >= service.limits.max_requests:
             await exchange.refuse(503, "The server is busy", (b"retry-after", b"1"))
             return
-        service.requests_in_flight += 1
+        exchange.begin()
         failure: BaseException | None = None
         try:
             await service.app(self._scopes.make(head), exchange.receive, exchange.send)
@@ -244,8 +244,7 @@ class Connection:
             failure = _failure(exc)
         finally:
             exchange.returned = True
-            if self.exchange is exchange:
-                service.requests_in_flight -= 1
+            exchange.end()
         if failure is not None or not exchange.output.complete:
             await self._account_for(exchange, head, failure)
 
@@ -262,7 +261,7 @@ class Connection:
             logger.error("%s: the app returned before the end of its response", _describe(head))
         if left:
             exchange.gone = True
-            exchange.broken = exchange.broken or exchange.sent > 0
+            exchange.broken = exchange.broken or (exchange.sent > 0 and not exchange.refused)
         elif not exchange.output.complete:
             await exchange.refuse(500, "Internal Server Error")
 
@@ -282,7 +281,7 @@ class Connection:
         if exchange is not None and exchange.outlived:
             self.exchange = None
             self._waiting = trio.CancelScope()
-            self._service.requests_in_flight -= 1
+            exchange.end()
             nursery.start_soon(self.run, exchange)
 
     async def _finish(self, exchange: Exchange) -> bool:

@@ -54,6 +54,7 @@ class Exchange:
     sent = 0  # bytes of the response
     gone = False  # nothing can be sent any more
     broken = False  # a response has begun that can't be ended
+    refused = False  # it was answered in the app's place
     returned = False  # the app's call is over
     _body: Body | None = None  # where there is one
     _end_was_told = False
@@ -61,6 +62,9 @@ class Exchange:
     _reading: Patience | None = None
     _writing: Patience | None = None
     _is_writing = False
+    _works = False  # whether the app does
+    _waits = 0  # how many of its tasks wait for the client
+    _counts = False  # as a request in flight
     _continued: trio.Event | None = None  # while 100 Continue is on its way
     _listening: trio.CancelScope | None = None
     _landed: trio.Event | None = None
@@ -165,9 +169,12 @@ class Exchange:
 
     async def refuse(self, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
         """Answer in the app's place, unless it has begun to; nothing can follow."""
+        if self.refused:
+            return
         if not (self.sent or self.gone or self._is_writing):
             self.status = status
             await self._write(error_response(status, reason, fields), more=False)
+            self.refused = True
         else:
             self.broken = True
         self.gone = self._disconnected = True
@@ -215,11 +222,28 @@ class Exchange:
     @contextlib.contextmanager
     def _held_up(self) -> Iterator[None]:
         """A request that waits for its client works on nothing, and takes nobody's place."""
-        self._service.requests_in_flight -= 1
+        self._waits += 1
+        self._count()
         try:
             yield
         finally:
-            self._service.requests_in_flight += 1
+            self._waits -= 1
+            self._count()
+
+    def begin(self) -> None:
+        """The app works on it: it is one of the requests in flight."""
+        self._works = True
+        self._count()
+
+    def end(self) -> None:
+        """The app has returned, or the connection goes on without it."""
+        self._works = False
+        self._count()
+
+    def _count(self) -> None:
+        counts = self._works and not self._waits
+        self._service.requests_in_flight += counts - self._counts
+        self._counts = counts
 
     async def _receive_piece(self, body: Body) -> Message:
         try:
@@ -259,14 +283,16 @@ class Exchange:
     async def _say_continue(self) -> None:
         """The app may send its response meanwhile, which has to wait for that.
 
-        It's said whole, even if whoever asked for the body is cancelled: else the response,
-        which may be somebody else's, couldn't be sent any more.
+        Whoever asked for the body and is cancelled before it is said has broken the response,
+        too: nobody may hold up a shutdown by not reading.
         """
         self._wants_continue = False
+        rest = memoryview(CONTINUE)[self._transport.send_nowait(CONTINUE) :]
+        if not rest:
+            return
         self._continued = trio.Event()
         try:
-            with trio.CancelScope(shield=True):
-                await self._write_rest(memoryview(CONTINUE))
+            await self._write_rest(rest)
         except BaseException:
             self.gone = self.broken = self._disconnected = True
             raise

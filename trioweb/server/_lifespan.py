@@ -90,6 +90,9 @@ class Lifespan:
         if self._started:
             logger.error("the app's lifespan failed", exc_info=failure)
             self.failure = self.failure or f"the app's lifespan failed: {failure!r}"
+        elif self._asked and self.failure is None:
+            # ASGI lets it go on without; what it had meant to do at its start is missing.
+            logger.warning("the app has no lifespan, it is served without", exc_info=failure)
 
     def _start(self) -> None:
         self._started = True

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from ._asgi import Message
 from ._errors import ProtocolMisuse
+from ._strict import NO_TRAILERS
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]++: [\t -~\x80-\xff]*+\r\n)*+")
@@ -31,7 +32,7 @@ _STATUS_LINES = {
     for status in HTTPStatus
     if status >= 200
 }
-_WITHOUT_BODY = (204, 304)
+_WITHOUT_BODY = (204, 304)  # RFC 9112, 6.3
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -90,6 +91,8 @@ class Output:
             raise ProtocolMisuse("http.response.body came with more_body=False before")
         if not isinstance(body, (bytes, bytearray, memoryview)):
             raise ProtocolMisuse(f"a body is bytes, not {type(body).__name__}")
+        if isinstance(body, memoryview):
+            body = body.tobytes()  # its length counts items, which may be wider than a byte
         if self._left is not None:
             self._left = _checked_size(self._left - len(body), more=more)
         if self._framing is not None:
@@ -114,7 +117,11 @@ class Output:
             raise ProtocolMisuse(
                 "http.response.trailers comes after the whole body, and was announced"
             )
-        lines = _checked([_line(name.lower(), value) for name, value in fields])
+        fields = [(name.lower(), value) for name, value in fields]
+        for name, _ in fields:
+            if name in NO_TRAILERS:
+                raise ProtocolMisuse(f"{name!r} can't be a trailer: it has to come first")
+        lines = _checked([_line(name, value) for name, value in fields])
         self.complete = not more
         if self._framing is not Framing.CHUNKED:
             return b""

@@ -33,7 +33,7 @@ def parser(name: ParserName) -> Parse:
         if name == "auto":
             return parse_with_h11
         raise ModuleNotFoundError(
-            "the parser httptools is not installed: pip install 'trioweb[fast]', or --http h11"
+            "the parser httptools is not installed: pip install httptools, or --http h11"
         ) from None
 
 
@@ -48,7 +48,9 @@ def parse_with_h11(raw: bytes) -> Head:
     except h11.RemoteProtocolError as exc:
         raise BadRequest(exc.error_status_hint, str(exc)) from None
     assert isinstance(request, h11.Request)  # the head is whole
-    return Head(request.method, request.target, request.http_version, list(request.headers))
+    # As they were sent: h11's own list has some values in lower case.
+    fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
+    return Head(request.method, request.target, request.http_version, fields)
 
 
 class HttptoolsParser:

@@ -32,7 +32,7 @@ from ._limits import ServerLimits, limits_of
 from ._listeners import AnySocket, Listener, open_listeners
 from ._parsers import ParserName, parser
 from ._scope import Address, TrustedPeers
-from ._transport import SocketTransport, StreamTransport, Transport
+from ._transport import SocketTransport, StreamTransport, Transport, Wire
 
 logger = logging.getLogger("trioweb.server")
 
@@ -62,6 +62,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self._accepting_ended = trio.Event()
         self._opening = 0  # connections that were accepted, and aren't served yet
+        self._handshakes: set[trio.CancelScope] = set()
 
     async def shutdown(self) -> None:
         """Drain: accept nothing more, let requests end, then cancel; returns when it's over.
@@ -147,6 +148,8 @@ class Server:
         """Let what is in flight end, until the end of the drain timeout."""
         await self._stop_accepting()
         await self._wait_for_heads()
+        for scope in self._handshakes:
+            scope.cancel()
         self._service.draining = True
         for connection in tuple(self._service.connections):
             if connection.is_idle:
@@ -231,7 +234,14 @@ class Server:
         try:
             transport: Transport = SocketTransport(sock)
             if self._ssl_context is not None:
-                transport = StreamTransport(await _encrypted(sock, self._ssl_context))
+                with trio.CancelScope() as scope:
+                    self._handshakes.add(scope)
+                    wire = Wire(sock)
+                    stream = await _encrypted(wire, self._ssl_context)
+                    transport = StreamTransport(stream, wire)
+                self._handshakes.discard(scope)
+                if scope.cancelled_caught:
+                    return
         except trio.BrokenResourceError:
             return
         finally:
@@ -283,16 +293,9 @@ class Server:
             await trio.sleep_until(again)
 
 
-async def _encrypted(
-    sock: socket.socket, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
+async def _encrypted(wire: Wire, context: ssl.SSLContext) -> trio.SSLStream[Wire]:
     """The stream after its handshake.  Raises BrokenResourceError if that fails."""
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        context,
-        server_side=True,
-        https_compatible=True,
-    )
+    stream = trio.SSLStream(wire, context, server_side=True, https_compatible=True)
     with trio.move_on_after(_limits.HANDSHAKE_TIME):
         try:
             await stream.do_handshake()

@@ -64,7 +64,7 @@ _MEANINGFUL = frozenset(
 _SINGLE = frozenset((b"host", b"content-length"))
 
 # RFC 9110, 6.5.1: framing, routing, request modifiers and authentication.
-_NO_TRAILERS = frozenset(
+NO_TRAILERS = frozenset(
     (
         *(b"content-length", b"transfer-encoding", b"trailer", b"te", b"host"),
         *(b"connection", b"keep-alive", b"proxy-connection", b"upgrade"),
@@ -363,7 +363,7 @@ class ChunkedBody:
     def _check_trailer(self, line: bytes) -> None:
         if not _TRAILER.fullmatch(line):
             raise BadRequest(400, "malformed trailer")
-        if line.partition(b":")[0].lower() in _NO_TRAILERS:
+        if line.partition(b":")[0].lower() in NO_TRAILERS:
             raise BadRequest(400, "a field that can't be a trailer")
         if self._trailer_fields > self._limits.max_fields:
             raise BadRequest(431, "the request has too many trailers")
