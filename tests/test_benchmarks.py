@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree
@@ -36,12 +35,6 @@ RATES = {
     "path": {REFERENCE: [30.0, 20.0, 40.0], "Sanic": [20.0, 25.0, 20.0], "A": [60.0, 40.0, 80.0]},
     "one-task": {REFERENCE: [20.0], "Sanic": [10.0]},
 }
-
-
-def benchmark(*arguments: str) -> str:
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
-    return ran.stdout
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,13 @@ def test_an_input_is_read_as_requests() -> None:
     assert reading.refused is None
 
 
+@pytest.mark.parametrize("http", PARSERS)
+def test_a_head_that_is_known_is_read_as_the_first_one_was(http: ParserName) -> None:
+    reading = read([SIMPLE, SIMPLE], parser(http), ServerLimits())
+    assert [request.raw for request in reading.requests] == [SIMPLE, SIMPLE]
+    assert reading.requests[0].head == reading.requests[1].head
+
+
 def test_the_same_seed_gives_the_same_inputs() -> None:
     assert mutated(5, 200) == mutated(5, 200)
     assert mutated(5, 200) != mutated(6, 200)

@@ -313,6 +313,10 @@ def test_limits_of_other_apps() -> None:
         adjusted_limits(bare, {"max_body_size": 9})
 
 
+def test_what_isnt_given_is_for_the_app_to_say() -> None:
+    assert adjusted_limits(bare, {}) is None
+
+
 def test_an_app_of_ours_is_adjusted() -> None:
     app = App()
     serve_options(app, settings(debug=True, cleanup_timeout=7.0), [])

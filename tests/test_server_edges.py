@@ -32,6 +32,7 @@ from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import Head, check_head
 from trioweb.server._transport import Patience, SocketTransport, StreamTransport, send_all
 
+from .server_clients import connected, listening
 from .server_driver import GET, Client, EachParser, echo, http_app, respond, serving, statuses
 
 # Who the client is, behind proxies.
@@ -417,3 +418,93 @@ def test_a_length_is_no_longer_than_a_number_can_be() -> None:
 def test_a_lifespan_that_failed_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert report(LifespanFailed("disk full")) == 1
     assert caplog.messages == ["the app's lifespan failed: disk full"]
+
+
+# Who holds up what.
+
+
+@EachParser
+async def test_100_continue_holds_up_no_end(http: ParserName, autojump_clock: MockClock) -> None:
+    """Its client doesn't read it: that mustn't outlast the server."""
+    async with serving(echo, http=http) as running:
+        client = running.connect_lockstep()
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        await trio.sleep(1)
+        running.server.cancel()
+        await running.server.wait_closed()
+        assert trio.current_time() == 1
+
+
+@EachParser
+async def test_places_are_counted_once(http: ParserName, autojump_clock: MockClock) -> None:
+    """A body that is read away when nobody works on it, and one that is read beside a send."""
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/both":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await respond(send, b"x" * 100_000)
+        else:
+            await respond(send)
+
+    async with serving(app, http=http) as running:
+        for target in (b"/unread", b"/both") * 3:
+            head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" % target
+            await running.connect_lockstep().send(head)
+            await wait_all_tasks_blocked()
+            assert running.in_flight == 0
+    assert running.in_flight == 0
+
+
+@pytest.mark.parametrize("bad", [b"ZZ\r\n", b""], ids=["bad chunk", "stalled"])
+@EachParser
+async def test_a_bad_body_leaves_the_answers_before_it_whole(http: ParserName, bad: bytes) -> None:
+    """Closing at once would reset the connection, and what is on its way would be lost."""
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            await receive()
+        else:
+            await respond(send, b"x" * 150_000)
+
+    limits = ServerLimits(body_timeout=0.1)
+    async with (
+        listening(app, http=http, limits=limits) as server,
+        connected(server.urls[0], receive_buffer=4096) as client,
+    ):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await client.send(GET + head + bad)
+        answers = [await client.response(), await client.response()]
+        assert [len(answers[0].body), answers[1].status] == [150_000, 400 if bad else 408]
+
+
+async def test_what_an_app_says_after_it_was_refused_changes_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        raise ZeroDivisionError
+
+    async with serving(app) as running:
+        client = running.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")
+        assert statuses(await client.rest()) == [400]
+
+
+async def test_an_app_without_a_lifespan_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            raise RuntimeError("no database")
+        await respond(send)
+
+    async with serving(app) as running:
+        assert (await running.connect().ask(GET)).status == 200
+    [record] = caplog.records
+    assert record.getMessage() == "the app has no lifespan, it is served without"
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "no database"

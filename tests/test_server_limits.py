@@ -850,3 +850,19 @@ async def test_limits_come_with_an_app_and_can_be_given_to_the_server() -> None:
         assert await status(running) == 414
     async with serving(app, limits=ServerLimits()) as running:
         assert await status(running) == 404
+
+
+@pytest.mark.parametrize(("own", "status"), [(None, 431), (ServerLimits(), 404)])
+async def test_middleware_doesnt_hide_the_limits_of_its_app(
+    own: ServerLimits | None, status: int
+) -> None:
+    """The app says them as it starts; those that the server was given go before."""
+    app = App(limits=Limits(max_head_size=1_000))
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    async with serving(middleware, limits=own) as running:
+        client = running.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"a" * 3_000))
+        assert (await client.response()).status == status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import string
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -301,6 +302,21 @@ def test_trailers() -> None:
     found = read(data + b"rest")
     assert (found.body, found.rest) == (b"hello", b"rest")
     assert found.trailers == [(b"a", b"b"), (b"c", b"d"), (b"e", b"")]
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"transfer-encoding", b"Host"])
+def test_what_has_to_come_first_is_no_trailer(name: bytes) -> None:
+    out = output()
+    out.start(start(trailers=True))
+    out.body(b"hello", more=False)
+    with pytest.raises(ProtocolMisuse, match="can't be a trailer"):
+        out.trailers([(name, b"5")], more=False)
+
+
+def test_a_view_of_wide_items_is_as_long_as_its_bytes() -> None:
+    wide: Any = memoryview(array("H", [1, 2, 3]))
+    data, _ = framed(b"GET", b"1.1", 200, [], [wide])
+    assert read(data).body == wide.tobytes()
 
 
 def test_trailers_may_be_empty() -> None:

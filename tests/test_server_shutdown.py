@@ -966,6 +966,20 @@ async def test_handshakes_that_stall_dont_hold_a_shutdown_past_its_deadline(
         assert await seconds_of(server) <= 3 + 2 + 1
 
 
+async def test_handshakes_that_stall_are_waited_for_no_longer_than_heads_are(
+    server_context: ssl.SSLContext, autojump_clock: MockClock
+) -> None:
+    """No request is at stake."""
+    patient(autojump_clock)
+    async with (
+        listening(tells_scheme, ssl_context=server_context) as server,
+        connected(server.urls[0]) as client,
+    ):
+        await client.send(b"\x16\x03\x01")
+        await trio.sleep(1)
+        assert await seconds_of(server) < 1
+
+
 async def test_a_stalled_reader_behind_tls_doesnt_either(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext, autojump_clock: MockClock
 ) -> None:

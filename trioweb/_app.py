@@ -285,11 +285,15 @@ class App(Router):
         await send({"type": "lifespan.shutdown.complete"})
 
     def _startup_complete(self) -> Message:
-        """With the times that a shutdown takes: a server that reads them needn't drain itself."""
+        """With the times that a shutdown takes, and the limits, for a server that heeds them.
+
+        It needn't drain by itself, then; and middleware hides neither.
+        """
         return {
             "type": "lifespan.startup.complete",
             "drain_timeout": self._lifetime.drain_timeout,
             "cleanup_timeout": self._cleanup_timeout,
+            "limits": self.limits,
         }
 
     @contextmanager

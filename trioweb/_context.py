@@ -16,9 +16,9 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 
-async def in_own_context(call: Coroutine[Any, Any, T]) -> T:
+def in_own_context(call: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
-    return await in_context(contextvars.copy_context(), call)
+    return in_context(contextvars.copy_context(), call)
 
 
 async def in_context(context: contextvars.Context, call: Coroutine[Any, Any, T]) -> T:

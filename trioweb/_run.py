@@ -199,8 +199,11 @@ def serve_options(app: ASGIApp, settings: Settings, sockets: Sequence[int]) -> M
     }
 
 
-def adjusted_limits(app: ASGIApp, given: Mapping[str, Any]) -> ServerLimits:
-    """The app's limits with those `given` in their place.  Raises CommandError."""
+def adjusted_limits(app: ASGIApp, given: Mapping[str, Any]) -> ServerLimits | None:
+    """The app's limits with those `given` in their place; None: whatever it says at its start.
+
+    Raises CommandError.
+    """
     if isinstance(app, App):
         app.limits = replace(app.limits, **given)
         return app.limits
@@ -209,7 +212,7 @@ def adjusted_limits(app: ASGIApp, given: Mapping[str, Any]) -> ServerLimits:
             f"--limit-{name.replace('_', '-')} is kept by a trioweb.App, and this is another kind"
             f" of app: {app!r}"
         )
-    return replace(limits_of(app), **given)
+    return replace(limits_of(app), **given) if given else None
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:

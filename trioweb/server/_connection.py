@@ -55,8 +55,8 @@ class Service:
         access_log: AccessLog | None,
     ) -> None:
         self.app = app
-        self.limits = limits
-        self.new_reader: Callable[[], HeadReader] = functools.partial(HeadReader, parse, limits)
+        self._parse = parse
+        self.keep(limits)
         self.root_path = root_path
         self.trusted = trusted
         self.access_log = access_log
@@ -67,6 +67,13 @@ class Service:
         self.draining = False  # nor is a connection used again
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
+
+    def keep(self, limits: ServerLimits) -> None:
+        """The limits of connections to come."""
+        self.limits: ServerLimits = limits
+        self.new_reader: Callable[[], HeadReader] = functools.partial(
+            HeadReader, self._parse, limits
+        )
 
     def notify(self) -> None:
         self.changed.set()

@@ -9,6 +9,7 @@ Rules of this module:
 * An app may drain by itself: it says how long that may take when it has started
   (`drain_timeout`, `cleanup_timeout` in `lifespan.startup.complete`).  Then it is told of
   the shutdown while its requests are still in flight.
+* It may say its `limits` there, too: so they reach the server through any middleware.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import trio
 
 from ._asgi import LIFESPAN_VERSIONS, ASGIApp, Message, Scope
 from ._errors import LifespanFailed, StartupFailed, split
+from ._limits import ServerLimits
 
 logger = logging.getLogger("trioweb.server")
 
@@ -32,6 +34,7 @@ class Lifespan:
         self.drains: bool = False
         self.drain_timeout: float | None = drain_timeout
         self.cleanup_timeout: float | None = None
+        self.limits: ServerLimits | None = None
         self.ended: trio.Event = trio.Event()
         self.failure: str | None = None  # why it ended before it was told to, or badly
         self._app = app
@@ -112,6 +115,8 @@ class Lifespan:
             self.drains = "drain_timeout" in message
             self.drain_timeout = message.get("drain_timeout", self.drain_timeout)
             self.cleanup_timeout = message.get("cleanup_timeout")
+            limits = message.get("limits")
+            self.limits = limits if isinstance(limits, ServerLimits) else None
             self._start()
         elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
             self.failure = message.get("message") or f"the app says {kind}"

@@ -48,9 +48,7 @@ def parse_with_h11(raw: bytes) -> Head:
     except h11.RemoteProtocolError as exc:
         raise BadRequest(exc.error_status_hint, str(exc)) from None
     assert isinstance(request, h11.Request)  # the head is whole
-    # As they were sent: h11's own list has some values in lower case.
-    fields = [(name.lower(), value) for name, value in request.headers.raw_items()]
-    return Head(request.method, request.target, request.http_version, fields)
+    return Head(request.method, request.target, request.http_version, list(request.headers))
 
 
 class HttptoolsParser:

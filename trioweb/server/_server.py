@@ -32,7 +32,7 @@ from ._limits import ServerLimits, limits_of
 from ._listeners import AnySocket, Listener, open_listeners
 from ._parsers import ParserName, parser
 from ._scope import Address, TrustedPeers
-from ._transport import SocketTransport, StreamTransport, Transport, Wire
+from ._transport import SocketTransport, StreamTransport, Transport
 
 logger = logging.getLogger("trioweb.server")
 
@@ -51,8 +51,11 @@ class Server:
         lifespan: Lifespan,
         listeners: Sequence[Listener],
         ssl_context: ssl.SSLContext | None,
+        *,
+        has_own_limits: bool,
     ) -> None:
         self.urls: tuple[str, ...] = ()
+        self._has_own_limits = has_own_limits  # or the app's count
         self._service = service
         self._lifespan = lifespan
         self._listeners = listeners
@@ -111,6 +114,8 @@ class Server:
         try:
             await outer.start(self._lifespan.run)
             self._service.state = self._lifespan.state
+            if self._lifespan.limits is not None and not self._has_own_limits:
+                self._service.keep(self._lifespan.limits)
             await self._run_connections(task_status)
         except BaseException:
             self._lifespan.cancel()
@@ -236,9 +241,7 @@ class Server:
             if self._ssl_context is not None:
                 with trio.CancelScope() as scope:
                     self._handshakes.add(scope)
-                    wire = Wire(sock)
-                    stream = await _encrypted(wire, self._ssl_context)
-                    transport = StreamTransport(stream, wire)
+                    transport = StreamTransport(await _encrypted(sock, self._ssl_context))
                 self._handshakes.discard(scope)
                 if scope.cancelled_caught:
                     return
@@ -293,9 +296,16 @@ class Server:
             await trio.sleep_until(again)
 
 
-async def _encrypted(wire: Wire, context: ssl.SSLContext) -> trio.SSLStream[Wire]:
+async def _encrypted(
+    sock: socket.socket, context: ssl.SSLContext
+) -> trio.SSLStream[trio.SocketStream]:
     """The stream after its handshake.  Raises BrokenResourceError if that fails."""
-    stream = trio.SSLStream(wire, context, server_side=True, https_compatible=True)
+    stream = trio.SSLStream(
+        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
+        context,
+        server_side=True,
+        https_compatible=True,
+    )
     with trio.move_on_after(_limits.HANDSHAKE_TIME):
         try:
             await stream.do_handshake()
@@ -389,7 +399,13 @@ async def run_server(
         access_log=AccessLog() if access_log else None,
     )
     try:
-        server = Server(service, Lifespan(app, drain_timeout), listeners, ssl_context)
+        server = Server(
+            service,
+            Lifespan(app, drain_timeout),
+            listeners,
+            ssl_context,
+            has_own_limits=limits is not None,
+        )
         await server._run(task_status)
     finally:
         if service.access_log is not None:

@@ -104,7 +104,10 @@ class SocketTransport:
         return int.from_bytes(size, sys.byteorder)
 
     def has_data(self) -> bool:
-        return _has_data(self._socket)
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     async def send_eof(self) -> None:
         try:
@@ -119,39 +122,11 @@ class SocketTransport:
         self._socket.close()
 
 
-class Wire(trio.abc.Stream):
-    """A socket below TLS, which tells whether there are bytes that TLS hasn't passed on."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        self._has_news = False
-
-    def has_data(self) -> bool:
-        return self._has_news or _has_data(self._socket)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        self._has_news = False  # who asks for more has passed on what there was
-        data = bytes(await self._stream.receive_some(max_bytes))
-        self._has_news = bool(data)
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 class StreamTransport:
-    """Any Trio stream: TLS over `wire`, or a pair of memory streams."""
+    """Any Trio stream: TLS, or a pair of memory streams."""
 
-    def __init__(self, stream: trio.abc.Stream, wire: Wire | None = None) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._wire = wire
 
     async def receive(self, size: int = _limits.READ_SIZE) -> bytes:
         try:
@@ -173,7 +148,7 @@ class StreamTransport:
         return None
 
     def has_data(self) -> bool:
-        return self._wire is not None and self._wire.has_data()
+        return False
 
     async def send_eof(self) -> None:
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
@@ -189,13 +164,6 @@ class StreamTransport:
         # TLS says goodbye first, which the client may not take; cancelled, it closes all the same.
         with trio.move_on_after(_limits.LINGER_TIME), contextlib.suppress(trio.BrokenResourceError):
             await self._stream.aclose()
-
-
-def _has_data(sock: socket.socket) -> bool:
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
 
 
 class Patience:
