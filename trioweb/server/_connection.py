@@ -108,6 +108,7 @@ class Connection:
         self._heads = service.new_reader()
         self._buffer = bytearray()
         self._requests = 0
+        self._opened_at = trio.current_time()
         self._late: Asked | None = None  # what came as the waiting ended
         self._seen: Exchange | None = None  # what was in flight when the sweep came by
         self._waiting = trio.CancelScope()
@@ -121,11 +122,19 @@ class Connection:
     @property
     def is_about_to_ask(self) -> bool:
         """Whether a request may be on its way that nobody has seen."""
-        return self.exchange is None and (self._requests == 0 or not self.is_idle)
+        if self.exchange is not None:
+            return False
+        age = trio.current_time() - self._opened_at
+        return (self._requests == 0 and age < _limits.HEADWAY) or not self.is_idle
 
     def expire(self) -> None:
-        """It has waited for too long, or is idle when the server ends."""
+        """It has waited for too long."""
         self._waiting.cancel()
+
+    def leave(self) -> None:
+        """It is idle when the server ends: an end to find costs less than a cancellation."""
+        if not self._transport.end_receiving():
+            self.expire()
 
     async def run(self, exchange: Exchange | None = None) -> None:
         """Serve requests until the connection ends.

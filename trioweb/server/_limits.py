@@ -63,7 +63,7 @@ SWEEP_INTERVAL = 0.1  # seconds
 # How long a shutdown waits for what is in flight, where the app says nothing else.
 DRAIN_TIMEOUT = 20.0  # seconds
 
-# Before an app drains, whoever has just connected has so long to send a request.
+# Who has connected so short a time before the end may be about to send a request.
 HEADWAY = 0.05  # seconds
 
 # What is on its way when an app has drained still has to land.

@@ -158,7 +158,7 @@ class Server:
         self._service.draining = True
         for connection in tuple(self._service.connections):
             if connection.is_idle:
-                connection.expire()
+                connection.leave()
         seconds = self.drain_timeout
         if self._lifespan.drains:
             self._lifespan.stop()

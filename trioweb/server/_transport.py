@@ -50,6 +50,10 @@ class Transport(Protocol):
         """Whether bytes are known to wait."""
         ...
 
+    def end_receiving(self) -> bool:
+        """Have `receive` find the end after what has come; whether that can be done."""
+        ...
+
     async def send_eof(self) -> None:
         """Say that nothing more is coming."""
         ...
@@ -109,6 +113,13 @@ class SocketTransport:
         except OSError:
             return False
 
+    def end_receiving(self) -> bool:
+        try:
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError:
+            return False
+        return True
+
     async def send_eof(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_WR)
@@ -148,6 +159,9 @@ class StreamTransport:
         return None
 
     def has_data(self) -> bool:
+        return False
+
+    def end_receiving(self) -> bool:
         return False
 
     async def send_eof(self) -> None:
