@@ -28,6 +28,7 @@ from trioweb.server._connection import Connection
 from trioweb.server._errors import BadRequest
 from trioweb.server._exchange import Exchange
 from trioweb.server._limits import MAX_WAITING_LOG_LINES, MIB, READ_AHEAD
+from trioweb.server._output import CONTINUE
 from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import Head, check_head
 from trioweb.server._transport import Patience, SocketTransport, StreamTransport, send_all
@@ -434,6 +435,26 @@ async def test_100_continue_holds_up_no_end(http: ParserName, autojump_clock: Mo
         running.server.cancel()
         await running.server.wait_closed()
         assert trio.current_time() == 1
+
+
+async def test_100_continue_is_said_at_once_where_there_is_room() -> None:
+    async with listening(echo) as server, connected(server.urls[0]) as client:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+        await client.send(head)
+        assert await client.stream.receive_some() == CONTINUE
+        await client.send(b"!")
+        assert (await client.response("POST")).status == 200
+
+
+async def test_a_socket_ends_for_who_reads_it_after_what_has_come() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        transport = SocketTransport(ours)
+        theirs.send(b"last")
+        assert transport.end_receiving()
+        assert [await transport.receive(), await transport.receive()] == [b"last", b""]
+    assert not transport.end_receiving()
 
 
 @EachParser
