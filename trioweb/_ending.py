@@ -28,7 +28,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import Any
 
 from . import _limits
 
@@ -108,15 +107,15 @@ class Watch:
         self._order: Order | None = None
         self._deadline = math.inf
         self._first_at: float | None = None  # when the first signal came
-        self._handlers: dict[signal.Signals, Any] = {}
         self._hearing, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         self._thread = threading.Thread(target=self._watch, name="trioweb watch", daemon=True)
 
     def __enter__(self) -> Watch:
+        self._signals = stop_signals()
         self._thread.start()
         self._trios_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _heard) for number in _stop_signals()}
+        self._handlers = {number: signal.signal(number, _heard) for number in self._signals}
         return self
 
     def __exit__(
@@ -154,7 +153,7 @@ class Watch:
         """Returns False at the end of the block."""
         numbers = self._hearing.recv(4096)
         for number in numbers:
-            if number in self._handlers:
+            if number in self._signals:
                 self._obey(self._meaning())
         if numbers:
             self._rouse()
@@ -186,7 +185,8 @@ class Watch:
             self._tell(order)
 
 
-def _stop_signals() -> tuple[signal.Signals, ...]:
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Those that a process without workers is to heed; called before there is a handler."""
     hangs_up = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     return (*STOP_SIGNALS, signal.SIGHUP) if hangs_up else STOP_SIGNALS
 

@@ -14,13 +14,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
 
-from ._ending import STOP_SIGNALS
+from ._ending import stop_signals
 from ._errors import CommandError
 from ._logs import configure_logging
 from ._options import Settings
@@ -43,7 +42,7 @@ def reload(settings: Settings, arguments: Sequence[str]) -> int:
 async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
     listeners = await listen(settings)
     reloader = Reloader(functools.partial(start_worker, command, listeners))
-    with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())
         try:
             await reloader.run(signals, watch(Path.cwd(), reloader.ending))
