@@ -65,7 +65,7 @@ class Server:
         self._accepting = trio.CancelScope()
         self._accepting_ended = trio.Event()
         self._opening = 0  # connections that were accepted, and aren't served yet
-        self._handshakes: set[trio.CancelScope] = set()
+        self._handshakes: set[trio.CancelScope] = set()  # under way
 
     async def shutdown(self) -> None:
         """Drain: accept nothing more, let requests end, then cancel; returns when it's over.
@@ -115,7 +115,7 @@ class Server:
             await outer.start(self._lifespan.run)
             self._service.state = self._lifespan.state
             if self._lifespan.limits is not None and not self._has_own_limits:
-                self._service.keep(self._lifespan.limits)
+                self._service.limits = self._lifespan.limits
             await self._run_connections(task_status)
         except BaseException:
             self._lifespan.cancel()
@@ -239,12 +239,7 @@ class Server:
         try:
             transport: Transport = SocketTransport(sock)
             if self._ssl_context is not None:
-                with trio.CancelScope() as scope:
-                    self._handshakes.add(scope)
-                    transport = StreamTransport(await _encrypted(sock, self._ssl_context))
-                self._handshakes.discard(scope)
-                if scope.cancelled_caught:
-                    return
+                transport = await self._encrypt(sock, self._ssl_context)
         except trio.BrokenResourceError:
             return
         finally:
@@ -256,6 +251,16 @@ class Server:
                 self._service, transport, scheme=scheme, client=client, server=listener.address
             )
         )
+
+    async def _encrypt(self, sock: socket.socket, context: ssl.SSLContext) -> StreamTransport:
+        """Raises BrokenResourceError if the handshake fails, or the server ends within it."""
+        with trio.CancelScope() as scope:
+            self._handshakes.add(scope)
+            try:
+                return StreamTransport(await _encrypted(sock, context))
+            finally:
+                self._handshakes.discard(scope)
+        raise trio.BrokenResourceError("the server ends")
 
     def serve_stream(
         self,
