@@ -303,9 +303,6 @@ class _Route(Generic[T]):
         self.names = tuple(template.parameters)
 
 
-_NONE: frozenset[str] = frozenset()
-
-
 class _Search(Generic[T]):
     """One request's way through the tree."""
 
@@ -315,14 +312,14 @@ class _Search(Generic[T]):
         self.method = method
         self.segments = segments
         self.values: list[object] = []  # of the parameters on the way to the current node
-        self.allowed: frozenset[str] = _NONE  # the methods of templates that fit the path
+        self.allowed: set[str] = set()  # the methods of templates that fit the path
 
     def choose(self, routes: Mapping[str, _Route[T]]) -> _Route[T] | None:
         route = routes.get(self.method)
         if route is None and self.method == "HEAD":
             route = routes.get("GET")
         if route is None:
-            self.allowed |= routes.keys()
+            self.allowed.update(routes)
         return route
 
     def follow(self, edges: Mapping[Read, _Node[T]], text: str, depth: int) -> _Route[T] | None:
@@ -400,7 +397,7 @@ class _Node(Generic[T]):
     def find(self, search: _Search[T], depth: int) -> _Route[T] | None:
         """The best route for the segments from `depth` on; without one, `values` is unchanged."""
         if depth == len(search.segments):
-            return self.routes.get(search.method) or search.choose(self.routes)
+            return search.choose(self.routes)
         segment = search.segments[depth]
         node = self.literals.get(segment)
         if node is not None and (route := node.find(search, depth + 1)) is not None:
@@ -549,11 +546,11 @@ def _segments_of_text(path: str) -> list[str]:
     return path.split("/")
 
 
-def _no_route(allowed: frozenset[str]) -> HTTPException:
+def _no_route(allowed: set[str]) -> HTTPException:
     if not allowed:
         return HTTPException(404)
     if "GET" in allowed:
-        allowed |= {"HEAD"}
+        allowed.add("HEAD")
     return HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
 
 

@@ -17,10 +17,8 @@ Rules of this module:
 from __future__ import annotations
 
 import contextvars
-import functools
 import logging
 import math
-from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -55,8 +53,8 @@ class Service:
         access_log: AccessLog | None,
     ) -> None:
         self.app = app
+        self.limits = limits
         self._parse = parse
-        self.keep(limits)
         self.root_path = root_path
         self.trusted = trusted
         self.access_log = access_log
@@ -68,12 +66,8 @@ class Service:
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
 
-    def keep(self, limits: ServerLimits) -> None:
-        """The limits of connections to come."""
-        self.limits: ServerLimits = limits
-        self.new_reader: Callable[[], HeadReader] = functools.partial(
-            HeadReader, self._parse, limits
-        )
+    def new_reader(self) -> HeadReader:
+        return HeadReader(self._parse, self.limits)
 
     def notify(self) -> None:
         self.changed.set()
@@ -305,11 +299,11 @@ class Connection:
         if exchange.is_received_from:
             await exchange.wait_landed()
         output = exchange.output
+        if exchange.ended_well:
+            return True
         if exchange.broken:
             return False
         if output.complete and output.keep_alive:
-            if not exchange.has_unread_body:
-                return True
             with trio.move_on_after(_limits.LINGER_TIME):
                 if await exchange.skip_body():
                     return True

@@ -64,7 +64,6 @@ class Exchange:
     _is_writing = False
     _works = False  # whether the app does
     _waits = 0  # how many of its tasks wait for the client
-    _counts = False  # as a request in flight
     _continued: trio.Event | None = None  # while 100 Continue is on its way
     _listening: trio.CancelScope | None = None
     _landed: trio.Event | None = None
@@ -114,6 +113,16 @@ class Exchange:
     def outlived(self) -> bool:
         """Whether the app's call goes on after its whole response."""
         return self.output.complete and not (self._is_writing or self.returned)
+
+    def begin(self) -> None:
+        """The app works on it: it is one of the requests in flight."""
+        self._works = True
+        self._service.requests_in_flight += 1
+
+    def end(self) -> None:
+        """The app has returned, or the connection goes on without it."""
+        self._service.requests_in_flight -= self._is_at_work
+        self._works = False
 
     async def receive(self) -> Message:
         """ASGI's `receive`: the body piece by piece, then `http.disconnect` when it's true.
@@ -222,28 +231,18 @@ class Exchange:
     @contextlib.contextmanager
     def _held_up(self) -> Iterator[None]:
         """A request that waits for its client works on nothing, and takes nobody's place."""
+        self._service.requests_in_flight -= self._is_at_work
         self._waits += 1
-        self._count()
         try:
             yield
         finally:
             self._waits -= 1
-            self._count()
+            self._service.requests_in_flight += self._is_at_work
 
-    def begin(self) -> None:
-        """The app works on it: it is one of the requests in flight."""
-        self._works = True
-        self._count()
-
-    def end(self) -> None:
-        """The app has returned, or the connection goes on without it."""
-        self._works = False
-        self._count()
-
-    def _count(self) -> None:
-        counts = self._works and not self._waits
-        self._service.requests_in_flight += counts - self._counts
-        self._counts = counts
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether it is counted as a request in flight."""
+        return self._works and not self._waits
 
     async def _receive_piece(self, body: Body) -> Message:
         try:
