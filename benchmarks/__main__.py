@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from types import ModuleType
 from typing import Any
 
 from . import attack, compare, internals, latency, scale, shutdown
@@ -26,19 +27,36 @@ def main() -> None:
     run(**arguments)
 
 
-def add_compare(commands: Commands) -> None:
-    command = commands.add_parser(
-        "compare",
-        help="requests a second on real sockets, beside other frameworks and servers",
-        description=compare.DESCRIPTION,
-        epilog=compare.EPILOG,
+def _added(commands: Commands, module: ModuleType, summary: str) -> argparse.ArgumentParser:
+    """The command that runs this module, named and described as it is."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        module.__name__.rpartition(".")[2],
+        help=summary,
+        description=module.DESCRIPTION,
+        epilog=getattr(module, "EPILOG", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.set_defaults(run=module.run)
+    return command
+
+
+def _add_load(command: argparse.ArgumentParser, *, seconds: int) -> None:
+    """For how long, and by how many, servers are asked."""
     command.add_argument("--rounds", type=int, default=5, help="over all of them (%(default)s)")
     command.add_argument(
-        "--seconds", type=int, default=2, help="for each measurement, whole ones (%(default)s)"
+        "--seconds",
+        type=int,
+        default=seconds,
+        help="for each measurement, whole ones (%(default)s)",
     )
     command.add_argument("--connections", type=int, default=32, help="at once (%(default)s)")
+
+
+def add_compare(commands: Commands) -> None:
+    command = _added(
+        commands, compare, "requests a second on real sockets, beside other frameworks and servers"
+    )
+    _add_load(command, seconds=2)
     for what, names in (("endpoint", ENDPOINTS), ("server", SERVERS)):
         command.add_argument(
             f"--{what}",
@@ -49,15 +67,13 @@ def add_compare(commands: Commands) -> None:
             metavar="NAME",
             help=f"only this one, may be repeated: {', '.join(map(repr, names))}",
         )
-    command.set_defaults(run=compare.run)
 
 
 def add_internals(commands: Commands) -> None:
-    command = commands.add_parser(
-        "internals",
-        help="cost of one ASGI call and of its parts, without a server, beside other frameworks",
-        description=internals.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = _added(
+        commands,
+        internals,
+        "cost of one ASGI call and of its parts, without a server, beside other frameworks",
     )
     command.add_argument("--rounds", type=int, default=30, help="of 1,000 calls each (%(default)s)")
     command.add_argument(
@@ -65,43 +81,27 @@ def add_internals(commands: Commands) -> None:
         action="store_true",
         help="count instructions too: by perf, or by valgrind, which takes minutes",
     )
-    command.set_defaults(run=internals.run)
 
 
 def add_scale(commands: Commands) -> None:
-    command = commands.add_parser(
-        "scale",
-        help="how cost grows with routes, pending tasks, connections and sizes",
-        description=scale.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = _added(
+        commands, scale, "how cost grows with routes, pending tasks, connections and sizes"
     )
     command.add_argument("--rounds", type=int, default=5, help="of each size (%(default)s)")
-    command.set_defaults(run=scale.run)
 
 
 def add_latency(commands: Commands) -> None:
-    command = commands.add_parser(
-        "latency",
-        help="percentiles at half the maximum rate, while up to 10,000 tasks sleep in the server",
-        description=latency.DESCRIPTION,
-        epilog=latency.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = _added(
+        commands,
+        latency,
+        "percentiles at half the maximum rate, while up to 10,000 tasks sleep in the server",
     )
-    command.add_argument("--rounds", type=int, default=5, help="over all of them (%(default)s)")
-    command.add_argument(
-        "--seconds", type=int, default=5, help="for each measurement, whole ones (%(default)s)"
-    )
-    command.add_argument("--connections", type=int, default=32, help="at once (%(default)s)")
-    command.set_defaults(run=latency.run)
+    _add_load(command, seconds=5)
 
 
 def add_shutdown(commands: Commands) -> None:
-    command = commands.add_parser(
-        "shutdown",
-        help="SIGTERM to real servers full of tasks, and to some that try not to end",
-        description=shutdown.DESCRIPTION,
-        epilog=shutdown.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = _added(
+        commands, shutdown, "SIGTERM to real servers full of tasks, and to some that try not to end"
     )
     command.add_argument(
         "--server",
@@ -120,20 +120,17 @@ def add_shutdown(commands: Commands) -> None:
         default="added",
         help="SIGTERM when all tasks were added, or while they are (%(default)s)",
     )
-    command.set_defaults(run=shutdown.run)
 
 
 def add_attack(commands: Commands) -> None:
-    command = commands.add_parser(
-        "attack",
-        help="slow clients by the hundred, pipelines and idle connections, against a real server",
-        description=attack.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = _added(
+        commands,
+        attack,
+        "slow clients by the hundred, pipelines and idle connections, against a real server",
     )
     command.add_argument("--connections", type=int, default=500, help="of attackers (%(default)s)")
     command.add_argument("--pipelined", type=int, default=10_000, help="requests (%(default)s)")
     command.add_argument("--idle", type=int, default=10_000, help="connections (%(default)s)")
-    command.set_defaults(run=attack.run)
 
 
 if __name__ == "__main__":
