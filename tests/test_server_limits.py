@@ -809,7 +809,10 @@ async def test_the_last_request_of_a_connection_says_so(http: ParserName, count:
 
 
 @pytest.mark.parametrize("leaving", ["closes", "idles", "stalls"])
-async def test_past_so_many_connections_nobody_is_accepted_until_one_ends(leaving: str) -> None:
+async def test_past_so_many_connections_nobody_is_accepted_until_one_ends(
+    leaving: str, autojump_clock: MockClock
+) -> None:
+    patient(autojump_clock)
     limits = ServerLimits(max_connections=2, head_timeout=0.2, idle_timeout=0.2)
     gate = Gate()
     gate.open()
