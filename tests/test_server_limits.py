@@ -20,7 +20,7 @@ from trioweb.server import ServerLimits
 from trioweb.server._asgi import ASGIApp
 from trioweb.server._limits import LINGER_TIME, MAX_UNSENT, MIN_RATE
 
-from .server_clients import connected, listening, request
+from .server_clients import connected, listening, patient, request
 from .server_driver import (
     GET,
     Client,

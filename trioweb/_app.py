@@ -14,7 +14,7 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -188,9 +188,9 @@ class App(Router):
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
 
-    async def _answer(
+    def _answer(
         self, lifetime: AppLifetime, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    ) -> Awaitable[None]:
         if self._yielded:
             scope.setdefault("state", dict(self._yielded))
         request = Request(scope, receive, self, self.limits.max_body_size)
@@ -199,7 +199,7 @@ class App(Router):
             endpoint = self._find(request, lifetime)
         except HTTPException as exc:
             endpoint = _Refusal(exc.status_code, exc.detail, exc.headers)
-        await lifetime.serve(request, send, endpoint, self._error_response)
+        return lifetime.serve(request, send, endpoint, self._error_response)
 
     def _find(self, request: Request, lifetime: AppLifetime) -> Plan:
         if lifetime.draining.is_set():

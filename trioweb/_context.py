@@ -27,7 +27,8 @@ async def in_context(context: contextvars.Context, call: Coroutine[Any, Any, T])
     try:
         trap = run(call.send, None)
     except StopIteration as done:
-        return cast(T, done.value)
+        value: T = done.value
+        return value
     return await _driven(run, call, trap)
 
 

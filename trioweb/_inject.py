@@ -163,6 +163,8 @@ class Plan:
         self.cancel_on_disconnect = cancel_on_disconnect
         self._calls = calls
         self._handler = calls[-1]
+        # As most are: a handler that needs nothing but what the request's head says.
+        self._is_alone = len(calls) == 1 and not calls[0].reads_body
         self._embeds_body = embeds_body
         self._status_code = status_code
         self.timeout = timeout
@@ -179,6 +181,9 @@ class Plan:
 
     async def __call__(self, request: Request, steps: Steps) -> Response:
         values: Values = {}
+        if self._is_alone:
+            arguments = self._arguments(self._handler, request, values)
+            return self._as_response(await self._handler.run(arguments, steps), request)
         failed: set[object] = set()
         problems: list[Problem] = []
         for call in self._calls:
@@ -201,6 +206,12 @@ class Plan:
         if problems:
             raise RequestValidationError(problems)
         return self._as_response(values[self._handler.key], request)
+
+    def _arguments(self, call: _Call, request: Request, values: Values) -> dict[str, Any]:
+        try:
+            return {p.name: p.extract(request, values) for p in call.parameters}
+        except Invalid:
+            raise RequestValidationError(call.problems(request, values)) from None
 
     def _as_response(self, result: Any, request: Request) -> Response:
         if isinstance(result, Response):

@@ -97,6 +97,7 @@ class AppLifetime:
         self.draining = trio.Event()
         self.is_open = False
         self.runner = runner
+        self.ledger: Ledger[BackgroundTask] = runner.ledger
         self.grace = grace
         self.drain_timeout = drain_timeout
         self.departures = DepartureWatch()
@@ -109,10 +110,6 @@ class AppLifetime:
         self._inline_steps = Steps(grace)
         self._closing: Closing | None = None
         self._landed: trio.Event | None = None  # made while somebody waits for one to land
-
-    @property
-    def ledger(self) -> Ledger[BackgroundTask]:
-        return self.runner.ledger
 
     @property
     def _in_flight(self) -> int:
@@ -212,7 +209,7 @@ class AppLifetime:
         cleanup timeout; the tasks of one that has returned go on.
         """
         request._grace = self.grace
-        request._ledger = self.runner.ledger
+        request._ledger = self.ledger
         if not endpoint.inline:
             await self._serve_beside(request, send, endpoint, error_response)
             return

@@ -66,7 +66,7 @@ class Response:
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
-        self.status_code = status_code
+        self._status_code = _checked_status(status_code)
         self.background: BackgroundTasks | BackgroundTask | None = _checked_background(background)
         self._content_type = _content_type(media_type or self.media_type)
         # Made when first asked for: most responses have no header field of their own.
@@ -156,7 +156,7 @@ class Response:
 
         False when the client is known to have left before.
         """
-        has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
+        has_body = request.scope["method"] != "HEAD" and self._status_code not in _WITHOUT_BODY
         body = self.body if has_body else b""
         try:
             await _send_head(request, send, self._head(len(self.body)))
@@ -175,15 +175,13 @@ class Response:
             request.tasks._adopt(self.background)
 
     def _head(self, size: int | None) -> Message:
-        fields: RawHeaders = []
-        if self._content_type is not None:
-            fields.append((b"content-type", self._content_type))
-        if size is not None and self.status_code not in _WITHOUT_BODY:
+        status, fields = self._status_code, list(self._content_type)
+        if size is not None and status not in _WITHOUT_BODY:
             fields.append((b"content-length", b"%d" % size))
         if self._headers is not None:
-            length_is_ours = size is not None or self.status_code in _WITHOUT_BODY
+            length_is_ours = size is not None or status in _WITHOUT_BODY
             fields = _merged(fields, self._headers.raw, length_is_ours=length_is_ours)
-        return {"type": "http.response.start", "status": self.status_code, "headers": fields}
+        return {"type": "http.response.start", "status": status, "headers": fields}
 
 
 class JSONResponse(Response):
@@ -429,11 +427,14 @@ async def _was_taken(sending: Awaitable[None]) -> bool:
     return True
 
 
-async def _send_last(request: Request, send: Send, body: bytes) -> None:
+def _send_last(request: Request, send: Send, body: bytes) -> Awaitable[None]:
     """Send the end of the response, and throw away what is unread of the request meanwhile."""
-    if not request._may_have_unread_body():
-        await send({"type": "http.response.body", "body": body, "more_body": False})
-        return
+    if request._may_have_unread_body():
+        return _send_last_and_discard(request, send, body)
+    return send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _send_last_and_discard(request: Request, send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
     inbox = request._get_inbox()
     with trio.move_on_after(_limits.LINGER_TIME):
@@ -476,12 +477,13 @@ def _checked_status(status_code: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _content_type(media_type: str | None) -> bytes | None:
+def _content_type(media_type: str | None) -> RawHeaders:
+    """The header field for it, if there is one."""
     if media_type is None:
-        return None
+        return []
     if media_type.startswith("text/") and "charset=" not in media_type:
         media_type += "; charset=utf-8"
-    return checked_value("content-type", media_type)
+    return [(b"content-type", checked_value("content-type", media_type))]
 
 
 def _merged(ours: RawHeaders, theirs: RawHeaders, *, length_is_ours: bool) -> RawHeaders:
