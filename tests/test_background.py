@@ -594,6 +594,12 @@ async def test_those_beside_the_list_run_for_their_outcomes_only() -> None:
 # Adding from threads
 
 
+def close(tasks: BackgroundTasks) -> None:
+    """As the end of its request does."""
+    for waiting in tasks._queue.close():
+        waiting._cancel("GET /")
+
+
 class _SlowLedger(Ledger[BackgroundTask]):
     """While a task is entered, another thread does something, as far as it comes."""
 
@@ -601,8 +607,8 @@ class _SlowLedger(Ledger[BackgroundTask]):
         super().__init__()
         self.thread = threading.Thread(target=meanwhile)
 
-    def enter(self, task: BackgroundTask) -> None:
-        super().enter(task)
+    def enter(self) -> None:
+        super().enter()
         self.thread.start()
         self.thread.join(timeout=0.05)
 
@@ -615,8 +621,7 @@ async def test_what_is_added_as_its_list_ends_is_counted(
     token = trio.lowlevel.current_trio_token()
 
     def end() -> None:
-        close = functools.partial(tasks._queue.cancel, "GET /", close=True)
-        trio.from_thread.run_sync(close, trio_token=token)
+        trio.from_thread.run_sync(close, tasks, trio_token=token)
 
     ledger = _SlowLedger(end)
     tasks._queue.ledger = ledger
@@ -650,7 +655,7 @@ async def test_a_thread_that_adds_for_ever_loses_nothing(
         has_begun.wait()
         with trio.move_on_after(0.01):
             await runner.run(tasks, "GET /", Grace(5), nursery)
-        tasks._queue.cancel("GET /", close=True)
+        close(tasks)
         await trio.to_thread.run_sync(thread.join)
     assert {handle.state for handle in handles} <= {"done", "cancelled"}
     assert runner.ledger.statistics().pending == 0
@@ -671,7 +676,7 @@ async def test_what_a_thread_adds_to_a_list_that_became_part_of_another_runs() -
 
 def test_a_list_whose_request_is_over_takes_over_no_tasks() -> None:
     over, brought, empty = BackgroundTasks(), BackgroundTasks(), BackgroundTasks()
-    over._queue.cancel("GET /", close=True)
+    close(over)
     task = brought.add_task(print)
     with pytest.raises(RuntimeError, match="the request is over"):
         over._adopt(brought)

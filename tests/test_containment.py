@@ -987,7 +987,6 @@ async def test_requests_leave_nothing_behind_in_memory() -> None:
         finally:
             gc.enable()
         assert not app._lifetime.grace._scopes
-        assert not app._lifetime.grace._parts
 
 
 def living(app: App) -> list[Request]:

@@ -268,12 +268,12 @@ async def test_the_report_leaves_out_what_ended_before(
     before, since, after = (BackgroundTask(quick) for _ in range(3))
     for handle in (before, since, after):
         handle._enter(ledger)
-    before._move(state)
+    before._end(state)
     Closing(ledger).report()
     closing = Closing(ledger)
-    since._move(state)
+    since._end(state)
     closing.report()
-    after._move(state)
+    after._end(state)
     assert not ledger.is_closing
     none, one = messages(caplog)
     assert none.endswith("tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned")

@@ -27,9 +27,9 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set as AbstractSet
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVarTuple
+from typing import Any, ParamSpec, TypeVarTuple, cast
 
 import trio
 
@@ -37,7 +37,7 @@ from . import _callables, _errors, _limits
 from ._context import in_context
 from ._grace import Grace, ThreadAbandoned
 from ._ledger import Ledger, TaskState
-from ._tasks import TaskTimeout, When, options_of
+from ._tasks import Retry, TaskTimeout, When, options_of
 
 logger = logging.getLogger("trioweb.tasks")
 
@@ -133,14 +133,29 @@ class BackgroundTask:
 
     def _enter(self, ledger: Ledger[BackgroundTask]) -> None:
         self._ledger = ledger
-        ledger.enter(self)
+        ledger.enter()
 
-    def _move(self, state: TaskState) -> None:
+    def _begin(self) -> None:
+        self.started_at = trio.current_time()
+        self.state = "running"
         if self._ledger is not None:
-            self._ledger.move(self, self.state, state)
+            self._ledger.begin(self)
+
+    def _end(self, state: TaskState) -> None:
+        self.ended_at = trio.current_time()
         self.state = state
-        if state != "running" and self._ended is not None:
+        if self._ledger is not None:
+            self._ledger.end(self, state)
+        if self._ended is not None:
             self._ended.set()
+
+    def _cancel(self, where: object) -> None:
+        """It was cancelled, running or pending; `where`, as a `str`, names the request."""
+        self._where = where
+        self._end("cancelled")
+        if self._ledger is None or not self._ledger.is_closing:
+            # A shutdown may cancel very many, and says so in its report.
+            logger.warning("task %s of %s was cancelled", self.name, where)
 
     def __repr__(self) -> str:
         return f"<BackgroundTask {self.name!r} {self.state}>"
@@ -196,16 +211,19 @@ class BackgroundTasks:
 class _Queue:
     """What lists that became one share."""
 
+    ledger: Ledger[BackgroundTask] | None = None
+    closed = False
+    # Closed, because this list became a part of that one.
+    joined: _Queue | None = None
+    # Set while the list runs: told of a task that joined.
+    notice: Callable[[BackgroundTask], None] | None = None
+    # Whether there was a task that asks if the client got the response.
+    asks_for_delivery = False
+
     def __init__(self) -> None:
         self.waiting: deque[BackgroundTask] = deque()
         # Those that start as soon as the list runs.
         self.beside: deque[BackgroundTask] = deque()
-        self.ledger: Ledger[BackgroundTask] | None = None
-        self.closed = False
-        # Closed, because this list became a part of that one.
-        self.joined: _Queue | None = None
-        # Set while the list runs: told of a task that joined.
-        self.notice: Callable[[BackgroundTask], None] | None = None
 
     def add(self, task: BackgroundTask) -> None:
         with _adding:
@@ -233,6 +251,8 @@ class _Queue:
     def _enter(self, task: BackgroundTask) -> None:
         if self.ledger is not None:
             task._enter(self.ledger)
+        if task._options.when == "sent":
+            self.asks_for_delivery = True
         (self.beside if task._beside else self.waiting).append(task)
         if self.notice is not None:
             self.notice(task)
@@ -243,10 +263,6 @@ class _Queue:
         self.waiting.clear()
         return tasks
 
-    def has(self, when: When) -> bool:
-        with _adding:
-            return _one_is_for(when, self.waiting) or _one_is_for(when, self.beside)
-
     def keep(self, outcomes: AbstractSet[When]) -> None:
         """Skip those that aren't for these outcomes."""
         with _adding:
@@ -256,15 +272,20 @@ class _Queue:
                     (self.beside if task._beside else self.waiting).append(task)
         for task in tasks:
             if task._options.when not in outcomes:
-                _end(task, "skipped")
+                task._end("skipped")
 
-    def cancel(self, where: object, *, close: bool = False) -> None:
-        """The request was cancelled before these could run; `close`: it is over."""
+    def close(self) -> list[BackgroundTask]:
+        """Refuse what is added from now on; those that still wait are the caller's to cancel."""
         with _adding:
-            self.closed = self.closed or close
+            self.closed = True
+            return self._taken()
+
+    def cancel(self, where: object) -> None:
+        """The request was cancelled before these could run."""
+        with _adding:
             tasks = self._taken()
         for task in tasks:
-            _cancelled(task, where)
+            task._cancel(where)
 
 
 class TaskRunner:
@@ -284,21 +305,21 @@ class TaskRunner:
         self._error_handlers = error_handlers
         self._error_listeners = error_listeners
 
-    async def run(
+    def run(
         self,
         tasks: BackgroundTasks,
         where: object,
         grace: Grace,
         nursery: trio.Nursery,
         outcomes: AbstractSet[When] = frozenset(("success", "sent", "always")),
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Run all of `tasks` that are for these `outcomes`, and those that join meanwhile.
 
         `where`, as a `str`, names the request in the log.  Tasks that run beside the others do
         so in `nursery`.  On cancellation the running tasks are cancelled, the rest
         is counted as cancelled, and `trio.Cancelled` goes on.
         """
-        await _Run(self, tasks._queue, where, grace, nursery, outcomes).run()
+        return _Run(self, tasks._queue, where, grace, nursery, outcomes).run()
 
     async def run_one(self, task: BackgroundTask, where: object, grace: Grace) -> None:
         """One task to its end state; raises nothing but cancellation and Ctrl-C."""
@@ -307,12 +328,12 @@ class TaskRunner:
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._places is None:
-                await self._run_in_place(task, grace)
+                await self._begin(task, grace)
             else:
                 async with self._places:
-                    await self._run_in_place(task, grace)
+                    await self._begin(task, grace)
         except ThreadAbandoned:
-            _end(task, "abandoned")
+            task._end("abandoned")
             logger.error(
                 "task %s of %s: its thread didn't end in time, abandoned", task.name, where
             )
@@ -321,22 +342,24 @@ class TaskRunner:
             if rest is not None or _errors.is_cancelled_now():
                 grace.begin()
             if failure is None:
-                _cancelled(task, where)
+                task._cancel(where)
             else:
                 with self.ledger.reporting(task):
                     await self._fail(task, failure, grace)
             if rest is not None:
                 raise rest from None
         else:
-            _end(task, "done")
+            task._end("done")
 
-    async def _run_in_place(self, task: BackgroundTask, grace: Grace) -> None:
-        task.started_at = trio.current_time()
-        task._move("running")
+    # What follows up to the task's own function are no coroutines where they needn't be: each
+    # one costs as much as all that a small task does.
+
+    def _begin(self, task: BackgroundTask, grace: Grace) -> Awaitable[object]:
+        task._begin()
         retry = task._options.retry
-        if retry is None:
-            await self._attempt(task, grace)
-            return
+        return self._attempt(task, grace) if retry is None else self._try(task, retry, grace)
+
+    async def _try(self, task: BackgroundTask, retry: Retry, grace: Grace) -> None:
         for failures in range(1, retry.attempts):
             try:
                 await self._attempt_afresh(task, grace)
@@ -360,35 +383,39 @@ class TaskRunner:
 
     async def _attempt_afresh(self, task: BackgroundTask, grace: Grace) -> None:
         """An attempt that sees nothing of what an earlier one wrote to contextvars."""
-        await in_context(task._context.copy(), self._attempt(task, grace))
 
-    async def _attempt(self, task: BackgroundTask, grace: Grace) -> None:
+        async def attempt() -> None:
+            await self._attempt(task, grace)
+
+        await in_context(task._context.copy(), attempt())
+
+    def _attempt(self, task: BackgroundTask, grace: Grace) -> Awaitable[object]:
         timeout = task._options.timeout
-        if timeout is None:
-            await self._call(task._func, task._args, task._kwargs, grace)
-            return
-        with trio.move_on_after(timeout):
+        if timeout is not None:
+            return self._attempt_within(timeout, task, grace)
+        return self._call(task._func, task._args, task._kwargs, grace)
+
+    async def _attempt_within(self, seconds: float, task: BackgroundTask, grace: Grace) -> None:
+        with trio.move_on_after(seconds):
             await self._call(task._func, task._args, task._kwargs, grace)
             # In time or not, what it does is done: a retry would do it twice.
             return
-        raise TaskTimeout(f"task {task.name} took longer than {timeout:g} s")
+        raise TaskTimeout(f"task {task.name} took longer than {seconds:g} s")
 
-    async def _call(
+    def _call(
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         grace: Grace,
-    ) -> None:
+    ) -> Awaitable[object]:
         if _callables.is_async(func):
-            await func(*args, **kwargs)
-        else:
-            call = functools.partial(func, *args, **kwargs)
-            await grace.run_in_thread(call, self._threads)
+            return cast("Awaitable[object]", func(*args, **kwargs))
+        return grace.run_in_thread(functools.partial(func, *args, **kwargs), self._threads)
 
     async def _fail(self, task: BackgroundTask, failure: BaseException, grace: Grace) -> None:
         task.exception = failure
-        _end(task, "timed_out" if isinstance(failure, TaskTimeout) else "failed")
+        task._end("timed_out" if isinstance(failure, TaskTimeout) else "failed")
         for listener in self._error_listeners:
             listener(task, failure)
         if not self._error_handlers:
@@ -460,25 +487,28 @@ class _Run:
             self._end_list()
 
     async def _run_waiting(self) -> None:
-        turn: list[BackgroundTask] = []  # what has run since others could
-        while self._queue.waiting:
-            task = self._queue.waiting[0]
+        waiting = self._queue.waiting
+        first: BackgroundTask | None = None  # of those that have run since others could
+        ran, is_over = 0, False  # how many of these, and whether that is enough
+        while waiting:
+            task = waiting[0]
             if task._options.when not in self._outcomes:
-                _end(self._queue.waiting.popleft(), "skipped")
-            elif _is_over(turn):
-                turn.clear()
+                waiting.popleft()._end("skipped")
+            elif is_over:
+                first, ran, is_over = None, 0, False
                 await trio.lowlevel.checkpoint()
             else:
-                self._queue.waiting.popleft()
+                waiting.popleft()
                 call = self._runner.run_one(task, self._where, self._grace)
                 await in_context(task._context, call)
-                turn.append(task)
+                first, ran = first or task, ran + 1
+                is_over = ran == _limits.TASKS_IN_A_TURN or _took_long(first, task)
 
     def _start_those_beside(self) -> None:
         while self._queue.beside and not self._ended:
             task = self._queue.beside.popleft()
             if task._options.when not in self._outcomes:
-                _end(task, "skipped")
+                task._end("skipped")
                 continue
             self._beside += 1
             task._context.run(self._nursery.start_soon, self._run_beside, task)
@@ -511,7 +541,8 @@ class _Run:
         """What still waits is cancelled; what joins now isn't ours to start."""
         self._ended = True
         self._queue.notice = None
-        self._queue.cancel(self._where)
+        if self._queue.waiting or self._queue.beside:
+            self._queue.cancel(self._where)
 
     async def _wait_for_change(self) -> None:
         self._changed = trio.Event()
@@ -527,33 +558,11 @@ class _Run:
                 await self._wait_for_change()
 
 
-def _one_is_for(when: When, tasks: deque[BackgroundTask]) -> bool:
-    for task in tasks:  # noqa: SIM110  a loop costs half of what `any` does, for each request
-        if task._options.when == when:
-            return True
-    return False
-
-
-def _is_over(turn: Sequence[BackgroundTask]) -> bool:
-    if not turn:
-        return False
-    began, ended = turn[0].started_at, turn[-1].ended_at
+def _took_long(first: BackgroundTask, last: BackgroundTask) -> bool:
+    began, ended = first.started_at, last.ended_at
     assert began is not None  # a task that never began was cancelled, and the list with it
     assert ended is not None
-    return len(turn) == _limits.TASKS_IN_A_TURN or ended - began > _limits.TURN_TIME
-
-
-def _end(task: BackgroundTask, state: TaskState) -> None:
-    task.ended_at = trio.current_time()
-    task._move(state)
-
-
-def _cancelled(task: BackgroundTask, where: object) -> None:
-    task._where = where
-    _end(task, "cancelled")
-    if task._ledger is None or not task._ledger.is_closing:
-        # A shutdown may cancel very many, and says so in its report.
-        logger.warning("task %s of %s was cancelled", task.name, where)
+    return ended - began > _limits.TURN_TIME
 
 
 def _log_failure(task: BackgroundTask) -> None:

@@ -55,6 +55,8 @@ def _telling(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_generator(func: Callable[..., Any]) -> bool:
     """Of either kind.  Asked for each task that is added, so it only looks at a flag."""
+    if type(func) is FunctionType:
+        return bool(func.__code__.co_flags & _GENERATORS)
     code = getattr(target(func), "__code__", None)
     return code is not None and bool(code.co_flags & _GENERATORS)
 

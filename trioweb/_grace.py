@@ -15,7 +15,6 @@ Rules of this module:
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -42,22 +41,26 @@ class Grace:
     the signature of `trio.to_thread.run_sync`.
     """
 
-    def __init__(self, seconds: float, run_sync: RunSync = trio.to_thread.run_sync) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        run_sync: RunSync = trio.to_thread.run_sync,
+        whole: Grace | None = None,
+    ) -> None:
         self.seconds = seconds
-        # When cleanup must be over, on Trio's clock.
-        self.end: float = math.inf
         self.run_sync = run_sync
-        self._scopes: set[trio.CancelScope] = set()
-        self._parts: weakref.WeakSet[Grace] | None = None  # made with the first one
+        self._whole = whole
+        self._end = math.inf
+        self._scopes: set[trio.CancelScope] = set()  # its open shelters, and those of its parts
+
+    @property
+    def end(self) -> float:
+        """When cleanup must be over, on Trio's clock."""
+        return self._end if self._whole is None else min(self._end, self._whole.end)
 
     def part(self) -> Grace:
         """A `Grace` of its own that ends with this one, or earlier."""
-        part = Grace(self.seconds, self.run_sync)
-        part.end = self.end
-        if self._parts is None:
-            self._parts = weakref.WeakSet()
-        self._parts.add(part)
-        return part
+        return Grace(self.seconds, self.run_sync, self)
 
     def begin(self) -> None:
         """The work was cancelled just now: the time for its cleanup begins."""
@@ -65,11 +68,9 @@ class Grace:
 
     def end_at(self, end: float) -> None:
         """Cleanup must be over at `end` (on Trio's clock); an earlier one stays."""
-        self.end = min(self.end, end)
+        self._end = min(self._end, end)
         for scope in self._scopes:
-            scope.deadline = min(scope.deadline, self.end)
-        for part in self._parts or ():
-            part.end_at(self.end)
+            scope.deadline = min(scope.deadline, self._end)
 
     @contextmanager
     def shelter(self, scope: trio.CancelScope, deadline: float) -> Iterator[None]:
@@ -80,12 +81,22 @@ class Grace:
         # In this order: a shield that goes up looks whether the deadline has passed.
         scope.deadline = deadline
         scope.shield = True
-        self._scopes.add(scope)
+        graces = tuple(self._wholes())
+        for grace in graces:
+            grace._scopes.add(scope)
         try:
             yield
         finally:
-            self._scopes.discard(scope)
+            for grace in graces:
+                grace._scopes.discard(scope)
             scope.shield = False
+
+    def _wholes(self) -> Iterator[Grace]:
+        """This one, what it is a part of, and so on."""
+        grace: Grace | None = self
+        while grace is not None:
+            yield grace
+            grace = grace._whole
 
     async def clean_up(
         self,

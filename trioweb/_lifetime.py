@@ -310,10 +310,14 @@ class AppLifetime:
         try:
             if request._has_tasks():
                 nursery = request._nursery or self._nursery
-                with _heard_of(request._nursery, grace) if request._nursery else nullcontext():
-                    await self.runner.run(
-                        request.tasks, Where(request.scope), grace, nursery, request._outcomes
-                    )
+                running = self.runner.run(
+                    request.tasks, Where(request.scope), grace, nursery, request._outcomes
+                )
+                if request._nursery is None:
+                    await running
+                else:
+                    with _heard_of(request._nursery, grace):
+                        await running
         finally:
             request._end_tasks()
 

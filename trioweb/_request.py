@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 import trio
@@ -203,10 +203,10 @@ class Request:
             tasks = BackgroundTasks()
             tasks._queue.ledger = self._ledger
             # A thread may have been quicker.
-            tasks = cast(BackgroundTasks, self.__dict__.setdefault("_tasks", tasks))
+            first: BackgroundTasks = self.__dict__.setdefault("_tasks", tasks)
             if self._ended:  # asked last: the end closes a list that it finds
-                tasks._queue.closed = True
-            return tasks
+                first._queue.closed = True
+            return first
         return self._tasks
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
@@ -301,7 +301,7 @@ class Request:
 
     def _wants_delivery(self) -> bool:
         """Whether a task asks if the client got the response."""
-        return self._tasks is not None and self._tasks._queue.has("sent")
+        return self._tasks is not None and self._tasks._queue.asks_for_delivery
 
     def _is_known_to_have_left(self) -> bool:
         return self._inbox is not None and self._inbox.disconnected
@@ -316,7 +316,8 @@ class Request:
         """What still waits is cancelled, and nobody would run what is added later: an error."""
         self._ended = True
         if self._tasks is not None:
-            self._tasks._queue.cancel(Where(self.scope), close=True)
+            for task in self._tasks._queue.close():
+                task._cancel(Where(self.scope))
 
     def __repr__(self) -> str:
         return f"<Request {describe(self.scope)}>"

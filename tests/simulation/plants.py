@@ -155,12 +155,10 @@ def see_no_departure_when_sending(patch: pytest.MonkeyPatch) -> None:
 
 @_said("failed after")
 def never_try_again(patch: pytest.MonkeyPatch) -> None:
-    async def once(self: Any, task: Any, grace: Any) -> None:
-        task.started_at = trio.current_time()
-        task._move("running")
+    async def once(self: Any, task: Any, retry: Any, grace: Any) -> None:
         await self._attempt(task, grace)
 
-    patch.setattr(_background.TaskRunner, "_run_in_place", once)
+    patch.setattr(_background.TaskRunner, "_try", once)
 
 
 @_said("tried again after")
