@@ -46,6 +46,7 @@ FLOORS = {
     "_tasks": 1,
     "_ending": 1,
     "_logs": 1,
+    "_starter": 1,
     "_explain": 1,
     "_callables": 0,
     "_context": 0,

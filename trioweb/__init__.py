@@ -26,7 +26,7 @@ a test holds the imports against this picture:
     1  _routing       path -> route                 _explain   why a body doesn't fit
        _markers       what an author writes: Query  _tasks     what an author writes: @task
        _grace         time to clean up              _ending    how a process is told to end
-       _logs          how the command line logs
+       _logs          how the command line logs     _starter   calls that may be over at once
     0  _errors        every exception               _ledger    which task is in which state
        _headers  _limits  _callables  _context
 

@@ -21,14 +21,23 @@ def in_own_context(call: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     return in_context(contextvars.copy_context(), call)
 
 
-async def in_context(context: contextvars.Context, call: Coroutine[Any, Any, T]) -> T:
-    """`call` in this context, which nothing else may run in meanwhile."""
+async def in_context(
+    context: contextvars.Context,
+    call: Coroutine[Any, Any, T],
+    on_wait: Callable[[], None] | None = None,
+) -> T:
+    """`call` in this context, which nothing else may run in meanwhile.
+
+    `on_wait` is called when it waits for the first time, if it does.
+    """
     run = context.run
     try:
         trap = run(call.send, None)
     except StopIteration as done:
         value: T = done.value
         return value
+    if on_wait is not None:
+        on_wait()
     return await _driven(run, call, trap)
 
 

@@ -51,6 +51,7 @@ from ._ledger import Ledger
 from ._report import Closing
 from ._request import Request, Send, Where, describe
 from ._response import Response
+from ._starter import Starter
 
 logger = logging.getLogger("trioweb")
 
@@ -124,6 +125,7 @@ class AppLifetime:
         """
         try:
             async with trio.open_nursery() as self._nursery:
+                self._starter = Starter(self._nursery)
                 self.is_open = True
                 try:
                     yield
@@ -218,7 +220,7 @@ class AppLifetime:
             await in_own_context(self._answer_inline(request, send, endpoint, error_response))
         finally:
             if request._has_tasks() and self.is_open:
-                self._start(self.run_tasks, request, self.grace.part())
+                self._start_tasks(request, self.grace.part())
             else:
                 request._end_tasks()
             del self._inline[request]
@@ -228,8 +230,8 @@ class AppLifetime:
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
     ) -> None:
         life = Life(self, request, send, endpoint, error_response)
-        self._ours += 1
-        self._start(self._run_beside, life, request)
+        self._ours += 2  # this call, and the task that it waits for
+        self._nursery.start_soon(self._run, self._run_beside, life, request)
         try:
             await life.wait_responded()
         finally:
@@ -321,11 +323,11 @@ class AppLifetime:
         finally:
             request._end_tasks()
 
-    def _start(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
+    def _start_tasks(self, request: Request, grace: Grace) -> None:
         self._ours += 1
-        self._nursery.start_soon(self._run, run, args)
+        self._starter.start_soon(functools.partial(self._run, self.run_tasks, request, grace))
 
-    async def _run(self, run: Callable[..., Awaitable[None]], args: tuple[object, ...]) -> None:
+    async def _run(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
         trio_task = trio.lowlevel.current_task()
         try:
             await run(*args)

@@ -115,7 +115,7 @@ def start_early(patch: pytest.MonkeyPatch) -> None:
     async def early(request: Any, send: Any, body: bytes) -> None:
         if request._has_tasks():
             lifetime = request.app._lifetime
-            lifetime._start(lifetime.run_tasks, request, request._grace)
+            lifetime._start_tasks(request, request._grace)
         await send_last(request, send, body)
 
     patch.setattr(_response, "_send_last", early)

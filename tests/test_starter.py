@@ -1,0 +1,201 @@
+"""Calls that share a task as long as they don't wait: nobody can tell but by the clock."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trioweb import _limits
+from trioweb._starter import Starter
+
+var = contextvars.ContextVar("var", default="nobody's")
+
+
+class Spawned(trio.abc.Instrument):
+    """Counts the tasks that Trio is asked for."""
+
+    count = 0
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+@asynccontextmanager
+async def starter() -> AsyncIterator[tuple[Starter, Spawned]]:
+    """One, and the count; both end with all that was started."""
+    spawned = Spawned()
+    trio.lowlevel.add_instrument(spawned)
+    try:
+        async with trio.open_nursery() as nursery:
+            yield Starter(nursery), spawned
+    finally:
+        trio.lowlevel.remove_instrument(spawned)
+
+
+class Log:
+    """What happened, in order."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    async def say(self, what: object) -> None:
+        self.said.append(what)
+
+    async def say_after(self, what: object, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await wait()
+        finally:
+            self.said.append(what)
+
+
+async def test_those_that_never_wait_share_a_task_in_the_order_started(
+    autojump_clock: MockClock,
+) -> None:
+    log, count = Log(), _limits.TASKS_IN_A_TURN
+    async with starter() as (start, spawned):
+        for number in range(count):
+            start.start_soon(partial(log.say, number))
+        assert log.said == []  # soon isn't now
+        await wait_all_tasks_blocked()
+    assert log.said == list(range(count))
+    assert spawned.count == 1
+
+
+async def test_who_comes_later_is_started_too(autojump_clock: MockClock) -> None:
+    log = Log()
+    async with starter() as (start, _):
+        for number in range(3):
+            start.start_soon(partial(log.say, number))
+            await wait_all_tasks_blocked()
+            assert log.said == list(range(number + 1))
+
+
+async def test_one_that_waits_holds_nobody_up(autojump_clock: MockClock) -> None:
+    log, gate = Log(), trio.Event()
+    async with starter() as (start, spawned):
+        start.start_soon(partial(log.say, "first"))
+        start.start_soon(partial(log.say_after, "second", gate.wait))
+        start.start_soon(partial(log.say_after, "third", partial(trio.sleep, 1)))
+        start.start_soon(partial(log.say, "fourth"))
+        await wait_all_tasks_blocked()
+        assert log.said == ["first", "fourth"]
+        await trio.sleep(2)
+        gate.set()
+        await wait_all_tasks_blocked()
+    assert log.said == ["first", "fourth", "third", "second"]
+    assert spawned.count == 3
+
+
+async def test_those_that_never_wait_let_others_have_their_turn(autojump_clock: MockClock) -> None:
+    log, count = Log(), 8 * _limits.TASKS_IN_A_TURN
+    async with starter() as (start, _):
+        for number in range(count):
+            start.start_soon(partial(log.say, number))
+        seen = [0]
+        while len(log.said) < count:
+            await trio.lowlevel.checkpoint()
+            seen.append(len(log.said))
+    # Between two looks may be two turns: what Trio runs in one pass has no order.
+    most = max(later - earlier for earlier, later in pairwise(seen))
+    assert most <= 2 * _limits.TASKS_IN_A_TURN
+    assert log.said == list(range(count))
+
+
+async def test_a_turn_is_over_after_a_while_too(mock_clock: MockClock) -> None:
+    log = Log()
+
+    async def compute() -> None:
+        mock_clock.jump(2 * _limits.TURN_TIME)
+        await log.say("computed")
+
+    async with starter() as (start, spawned):
+        for _ in range(3):
+            start.start_soon(compute)
+    assert log.said == ["computed"] * 3
+    assert spawned.count == 3
+
+
+async def test_each_has_the_context_of_whoever_started_it(autojump_clock: MockClock) -> None:
+    log = Log()
+
+    async def write() -> None:
+        await log.say(var.get())
+        var.set("overwritten")
+
+    async with starter() as (start, _):
+        for name in ("one's", "two's"):
+            var.set(name)
+            start.start_soon(write)
+        var.set("later")
+    assert log.said == ["one's", "two's"]
+    assert var.get() == "later"
+
+
+async def test_one_may_start_others(autojump_clock: MockClock) -> None:
+    log = Log()
+    async with starter() as (start, _):
+
+        async def parent() -> None:
+            start.start_soon(partial(log.say, "child"))
+            await log.say("parent")
+
+        start.start_soon(parent)
+        start.start_soon(partial(log.say, "other"))
+    assert log.said == ["parent", "other", "child"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_one_that_fails_cancels_the_nursery_and_the_others_are_made(
+    waits: bool, autojump_clock: MockClock
+) -> None:
+    log = Log()
+
+    async def fail() -> None:
+        if waits:
+            await trio.lowlevel.checkpoint()
+        raise LookupError
+
+    with pytest.RaisesGroup(LookupError):
+        async with starter() as (start, _):
+            start.start_soon(fail)
+            start.start_soon(partial(log.say, "made"))
+            start.start_soon(partial(log.say_after, "cancelled", trio.sleep_forever))
+            start.start_soon(partial(log.say, "made, too"))
+    assert sorted(map(str, log.said)) == ["cancelled", "made", "made, too"]
+
+
+async def test_in_a_cancelled_nursery_each_is_begun_and_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    log = Log()
+    async with trio.open_nursery() as nursery:
+        start = Starter(nursery)
+        for number in range(3):
+            start.start_soon(partial(log.say_after, number, trio.lowlevel.checkpoint))
+        nursery.cancel_scope.cancel()
+    assert sorted(map(str, log.said)) == ["0", "1", "2"]
+    assert nursery.cancel_scope.cancelled_caught
+
+
+async def test_a_scope_that_is_left_open_is_nobody_elses(autojump_clock: MockClock) -> None:
+    log, scope = Log(), trio.CancelScope()
+
+    async def leave_open() -> None:
+        scope.__enter__()
+
+    async with starter() as (start, _):
+        start.start_soon(leave_open)
+        start.start_soon(partial(log.say_after, "slept", partial(trio.sleep, 1)))
+        await wait_all_tasks_blocked()
+        scope.cancel()
+        await trio.sleep(0.5)
+        await log.say("not cancelled")
+    assert log.said == ["not cancelled", "slept"]
