@@ -26,8 +26,8 @@ from pathlib import Path
 Start = Callable[..., AbstractContextManager["ServerProcess"]]
 
 # Seconds.  Generous: they only end a wait that will never be answered.
-LINE_TIMEOUT = 30.0
-STOP_TIMEOUT = 30.0
+LINE_TIMEOUT = 60.0
+STOP_TIMEOUT = 60.0
 
 HOST = "127.0.0.1"
 

@@ -115,8 +115,9 @@ async def attack(url: str, name: str, count: int, seconds: float) -> None:
 class Honest:
     """A client that asks, waits for the answer, and asks again; it notes the seconds of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: float) -> None:
         self.seconds: list[float] = []
+        self._pause = pause
 
     async def run(self, url: str) -> None:
         async with connected(url) as client:
@@ -125,13 +126,15 @@ class Honest:
                 answer = await client.ask(GET)
                 self.seconds.append(time.perf_counter() - began)
                 assert answer.status == 200
-                await trio.sleep(BETWEEN_REQUESTS)
+                await trio.sleep(self._pause)
 
 
 @asynccontextmanager
-async def honest(url: str, count: int = 4) -> AsyncIterator[Honest]:
+async def honest(
+    url: str, count: int = 4, *, pause: float = BETWEEN_REQUESTS
+) -> AsyncIterator[Honest]:
     """So many honest clients, while the block runs."""
-    them = Honest()
+    them = Honest(pause)
     async with trio.open_nursery() as nursery:
         for _ in range(count):
             nursery.start_soon(them.run, url)

@@ -696,7 +696,7 @@ async def test_a_thread_may_wait_for_what_it_starts_beside_its_list() -> None:
         states.append(handle.state)
 
     tasks.add_task(start_and_wait)
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await run(tasks)
     assert states == ["done"]
 

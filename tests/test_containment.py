@@ -860,7 +860,7 @@ async def test_a_nursery_that_its_handler_cancels_gives_a_500(
 async def test_without_a_lifespan_the_limits_and_counts_are_the_apps() -> None:
     app = App(limits=Limits(max_task_threads=2))
     now, most, lock = 0, 0, threading.Lock()
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=30)
 
     def work() -> None:
         nonlocal now, most

@@ -167,7 +167,7 @@ async def test_a_dependencys_thread_has_the_cleanup_time_when_the_client_leaves(
     release = threading.Event()
 
     def hold() -> None:
-        release.wait(timeout=5)
+        release.wait(timeout=30)
 
     @app.get("/")
     async def root(_: Annotated[None, Depends(hold)]) -> None: ...
@@ -250,7 +250,7 @@ async def test_a_def_handler_runs_to_its_end_though_its_client_leaves(
     @app.get("/")
     def root(tasks: BackgroundTasks, _: Annotated[None, Depends(session)]) -> str:
         tasks.add_task(task)
-        release.wait(timeout=5)
+        release.wait(timeout=30)
         events.append("handler")
         return "ok"
 

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from trioweb._options import Settings
 from trioweb._processes import Worker
 from trioweb._reload import Reloader, reload, watcher
 
+from .processes import LINE_TIMEOUT
 from .test_run import on_record
 from .test_workers import FakeWorker, script
 from .trioweb_process import TriowebProcess, trioweb_process
@@ -167,6 +169,16 @@ def dev(folder: Path, *options: str) -> Any:
     return trioweb_process("dev", "--port", "0", *options, cwd=folder)
 
 
+def change(server: TriowebProcess, main: Path, version: int) -> None:
+    """Write that version of the app, and wait until it is served."""
+    give_up = time.monotonic() + LINE_TIMEOUT
+    while server.ask("GET", "/") != str(version):
+        assert time.monotonic() < give_up, server.log
+        # Again and again: the watch begins at a time of its own.
+        main.write_text(APP + f"VERSION = {version}")
+        time.sleep(0.5)
+
+
 def ask_debug_page(server: TriowebProcess) -> str:
     connection = server.connect()
     connection.request("GET", "/fail", headers={"accept": "text/html"})
@@ -184,15 +196,12 @@ def test_dev_starts_anew_shows_errors_and_waits_out_mistakes(tmp_path: Path) -> 
         server.wait_for_workers(1)
         assert server.ask("GET", "/") == "1"
         assert "debug=True" in ask_debug_page(server)
-        main.write_text(APP + "VERSION = 2")
-        server.wait_for_workers(2)
-        assert server.ask("GET", "/") == "2"
+        change(server, main, 2)
         main.write_text("def (")
         server.wait_for_line("SyntaxError: invalid syntax")
         server.wait_for_line("waiting for a change")
         assert "_importing" not in server.log
         main.write_text(APP + "VERSION = 3")
-        server.wait_for_workers(3)
         assert server.ask("GET", "/") == "3"
         server.send_group_signal(signal.SIGINT)
         assert server.wait() == 0

@@ -52,9 +52,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _signal_handlers() -> Iterator[None]:
-    """Those of this process, which hasn't ended where another would have."""
+    """Those of this process, which hasn't ended where another would have.
+
+    Each test begins with those of a program in a terminal, also under `nohup`.
+    """
     numbers = (*_ending.STOP_SIGNALS, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
@@ -570,16 +575,15 @@ def test_a_signal_drains(folder: Path, number: signal.Signals) -> None:
 
 
 def test_a_second_signal_cancels(folder: Path) -> None:
-    with trioweb_process("run", "--port", "0", cwd=folder) as server:
+    draining_for_long = ("--drain-timeout", "1000")  # that would outlast the waiting for its end
+    with trioweb_process("run", "--port", "0", *draining_for_long, cwd=folder) as server:
         server.ask("POST", "/task/endless")
         server.wait_for_line("event endless began")
         server.send_signal(signal.SIGINT)
         server.wait_for_line("draining")
         time.sleep(_ending.ECHO_TIME)  # a person takes longer
-        begin = time.monotonic()
         server.send_signal(signal.SIGINT)
         assert server.wait() == 0
-        assert time.monotonic() - begin < 5  # the drain timeout is 10
         assert "event endless cleaned up" in server.log
         assert "Traceback" not in server.log
 
@@ -606,6 +610,14 @@ def test_a_signal_that_comes_while_python_ends_changes_nothing(folder: Path) -> 
 
 
 SHORT = ("--drain-timeout", "0.1", "--cleanup-timeout", "0.1")
+# With these, and with the times of the app itself, which are 10 and 5.
+SHORT_END, LONG_END = 1.2, 16.0  # seconds
+
+# The last words have their time on a busy machine, too: only a log that is stuck takes it all.
+PATIENT = """
+from trioweb import _ending
+_ending.LAST_WORDS_TIME = 10.0
+"""
 
 
 @pytest.mark.parametrize(
@@ -618,6 +630,7 @@ SHORT = ("--drain-timeout", "0.1", "--cleanup-timeout", "0.1")
 def test_what_does_not_end_is_named_and_ends_with_the_process(
     folder: Path, target: str, line: str, named: str
 ) -> None:
+    (folder / "main.py").write_text(ENDINGS + PATIENT)
     with trioweb_process("run", "--port", "0", *SHORT, cwd=folder) as server:
         with closing(server.connect()) as connection:
             connection.request("POST", target)
@@ -625,7 +638,7 @@ def test_what_does_not_end_is_named_and_ends_with_the_process(
             begin = time.monotonic()
             server.send_signal(signal.SIGTERM)
             assert server.wait() == EXIT_HARD
-        assert 1.2 <= time.monotonic() - begin < 4
+        assert SHORT_END <= time.monotonic() - begin < LONG_END
         last = server.wait_for_line("exiting hard")
         assert named.partition("{")[0] in last
 
@@ -649,7 +662,10 @@ def test_a_signal_while_the_app_starts(folder: Path) -> None:
 
 
 def test_ctrl_c_while_the_app_is_imported(folder: Path) -> None:
-    (folder / "slow.py").write_text("import time\nprint('event', flush=True)\ntime.sleep(1000)")
+    # In short pieces: Python misses a signal that comes just before it begins to sleep.
+    (folder / "slow.py").write_text(
+        "import time\nprint('event', flush=True)\nwhile True:\n    time.sleep(0.01)"
+    )
     with trioweb_process("run", "slow:app", cwd=folder, wait=False) as server:
         server.wait_for_line("event")
         server.send_signal(signal.SIGINT)

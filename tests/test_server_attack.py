@@ -7,29 +7,33 @@ attackers as asked.
 from __future__ import annotations
 
 import gc
+import math
 import tracemalloc
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from trioweb.server import Server, ServerLimits
 from trioweb.server._limits import LINGER_TIME, READ_SIZE
 
 from .server_attackers import ATTACKS, LARGE, attack, honest, pipeline
-from .server_clients import PATIENCE, connected, listening
+from .server_clients import PATIENCE, connected, listening, patient
 from .server_driver import GET, EachParser, ParserName
 
 MIB = 1024 * 1024
 
 ATTACKERS = 30
 HONEST = 2
-LIMIT = 0.4  # seconds, all of them
-BETWEEN_BYTES = 0.1  # seconds
+# Seconds of a mock clock.
+LIMIT = 4.0  # all of them
+BETWEEN_BYTES = 1.0
+BETWEEN_REQUESTS = 0.5
+# Late is who is only looked at now and then; what never ends is later.
+SLACK = 1.0
 UNLIMITED = 10**9
-# A machine with others to serve is late; what never ends is later.
-SLACK = 3.0  # seconds
 
 MUCH = b"x" * 8 * MIB
 
@@ -50,7 +54,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_all_attackers_are_gone_by_their_limit_and_others_are_served(name: str) -> None:
+async def test_all_attackers_are_gone_by_their_limit_and_others_are_served(
+    name: str, autojump_clock: MockClock
+) -> None:
+    patient(autojump_clock)
     limits = ServerLimits(
         head_timeout=LIMIT,
         body_timeout=LIMIT,
@@ -60,7 +67,8 @@ async def test_all_attackers_are_gone_by_their_limit_and_others_are_served(name:
     )
     async with listening(app, limits=limits) as server:
         [url] = server.urls
-        async with honest(url, HONEST) as others, trio.open_nursery() as attackers:
+        quick = honest(url, HONEST, pause=BETWEEN_REQUESTS)
+        async with quick as others, trio.open_nursery() as attackers:
             attackers.start_soon(attack, url, name, ATTACKERS, BETWEEN_BYTES)
             await arrived(server, HONEST + ATTACKERS)
             began = trio.current_time()
@@ -116,7 +124,8 @@ async def test_pipelined_requests_are_served_one_at_a_time_in_order(http: Parser
 
 
 async def test_an_idle_connection_needs_little_memory() -> None:
-    async with listening(app) as server, AsyncExitStack() as stack:
+    limits = ServerLimits(idle_timeout=math.inf)  # none is to go before the last has come
+    async with listening(app, limits=limits) as server, AsyncExitStack() as stack:
         gc.collect()
         tracemalloc.start()
         try:

@@ -33,7 +33,7 @@ from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import Head, check_head
 from trioweb.server._transport import Patience, SocketTransport, StreamTransport, send_all
 
-from .server_clients import connected, listening
+from .server_clients import connected, listening, patient
 from .server_driver import GET, Client, EachParser, echo, http_app, respond, serving, statuses
 
 # Who the client is, behind proxies.
@@ -481,8 +481,11 @@ async def test_places_are_counted_once(http: ParserName, autojump_clock: MockClo
 
 @pytest.mark.parametrize("bad", [b"ZZ\r\n", b""], ids=["bad chunk", "stalled"])
 @EachParser
-async def test_a_bad_body_leaves_the_answers_before_it_whole(http: ParserName, bad: bytes) -> None:
+async def test_a_bad_body_leaves_the_answers_before_it_whole(
+    http: ParserName, bad: bytes, autojump_clock: MockClock
+) -> None:
     """Closing at once would reset the connection, and what is on its way would be lost."""
+    patient(autojump_clock)
 
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -70,7 +70,7 @@ async def test_a_web_front_end_beside_other_services(
     names = example["main"].__globals__
     monkeypatch.setattr(trioweb, "serve", on_any_port(trioweb.serve, ports, "web"))
     monkeypatch.setattr(trio, "serve_tcp", on_any_port(trio.serve_tcp, ports, "progress"))
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(example["main"])
             while "web" not in ports:

@@ -13,6 +13,7 @@ from trioweb.server._parsers import parser
 from trioweb.server._strict import Head
 
 from .server_driver import EachParser, ParserName
+from .unhurried import unhurried
 
 LIMITS = ServerLimits(max_target_size=40, max_head_size=200)
 TAIL = b" HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n"
@@ -66,6 +67,7 @@ def test_what_is_known_is_judged_as_if_it_werent(
     assert verdict(reader, data) == verdict(reader_of(http), data)
 
 
+@unhurried()
 @given(
     st.lists(
         st.tuples(st.sampled_from(BEGINNINGS) | st.binary(max_size=6), st.sampled_from(TAILS)),

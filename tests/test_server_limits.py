@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -20,7 +19,7 @@ from trioweb.server import ServerLimits
 from trioweb.server._asgi import ASGIApp
 from trioweb.server._limits import LINGER_TIME, MAX_UNSENT, MIN_RATE
 
-from .server_clients import connected, listening, patient, request
+from .server_clients import PATIENCE, connected, listening, patient, request
 from .server_driver import (
     GET,
     Client,
@@ -379,12 +378,15 @@ async def test_a_request_that_takes_long_isnt_idle(
         assert await ends_at(client) == (close_to(100 + IDLE_TIMEOUT), b"")
 
 
-async def test_a_request_that_came_in_time_is_served_though_its_server_was_busy() -> None:
+async def test_a_request_that_came_in_time_is_served_though_its_server_was_busy(
+    autojump_clock: MockClock,
+) -> None:
     """Nobody looked when it came; when somebody does, its connection seems idle for too long."""
+    patient(autojump_clock)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] == "/block":
-            time.sleep(0.4)  # noqa: ASYNC251  as a handler that computes does
+            autojump_clock.jump(0.4)  # as it goes on while a handler computes
         await echo(scope, receive, send)
 
     limits = ServerLimits(idle_timeout=0.3)
@@ -632,8 +634,11 @@ async def test_a_reader_that_stalls_gets_nothing_after_the_gap(
         assert total < MIB
 
 
-async def test_a_socket_is_read_above_the_rate_and_isnt_cut_off() -> None:
+async def test_a_socket_is_read_above_the_rate_and_isnt_cut_off(
+    autojump_clock: MockClock,
+) -> None:
     """Its kernel buffers take megabytes at a time: that it doesn't take more now means little."""
+    patient(autojump_clock)
     app = Downloads(in_one_piece=True, size=16 * MIB)
     limits = ServerLimits(write_timeout=0.5)
     async with (
@@ -836,7 +841,7 @@ async def test_places_are_given_back_by_clients_that_come_and_go() -> None:
     async with listening(echo, limits=ServerLimits(max_connections=3)) as server:
         for _ in range(20):
             async with connected(server.urls[0]) as client:
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     assert (await client.ask(GET)).status == 200
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 from trioweb.server import ProtocolMisuse
 from trioweb.server._output import CONTINUE, Output, error_response
+
+from .unhurried import unhurried
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -628,7 +630,7 @@ class Script:
         return self.out.trailers(message["headers"], more=message["more"])
 
 
-@settings(max_examples=150, deadline=None)
+@unhurried(max_examples=150)
 @given(
     scripts,
     st.sampled_from([b"GET", b"HEAD"]),

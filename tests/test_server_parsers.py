@@ -8,12 +8,14 @@ from typing import Any
 
 import httptools
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from trioweb.server import ServerLimits, _strict
 from trioweb.server._errors import BadRequest
 from trioweb.server._parsers import HttptoolsParser, Parse, parse_with_h11, parser
 from trioweb.server._strict import Framing, Head
+
+from .unhurried import unhurried
 
 LIMITS = ServerLimits()
 
@@ -186,7 +188,7 @@ KINDS = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@unhurried(max_examples=100)
 @given(st.lists(st.sampled_from(KINDS), min_size=2, max_size=12))
 def test_a_shared_parser_carries_nothing_over(heads: list[bytes]) -> None:
     shared = HttptoolsParser()

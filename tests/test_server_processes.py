@@ -21,7 +21,6 @@ from .processes import ServerProcess, Start
 from .server_process import command_line, embedded, two_workers
 from .shutdown_proof import (
     APPS,
-    BOUND,
     CLEANUP_TIMEOUT,
     DRAIN_TIMEOUT,
     Moment,
@@ -33,8 +32,8 @@ from .shutdown_proof import (
 
 TASKS = 2_000
 TASKS_IN_A_REQUEST = 20
-# What a process needs to hear of a signal, and to end when all is over.
-TO_HEAR_AND_TO_EXIT = 3.0  # seconds
+# Where nobody needs it: a process that is late isn't ended for that, and who waits for it is seen.
+LONG_CLEANUP = 25.0  # seconds
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,8 @@ def test_two_workers_lose_no_task_between_them() -> None:
 
 
 def test_two_workers_drain_each_for_itself_and_none_cuts_the_other_off() -> None:
-    with two_workers("load:hostile_app", cwd=APPS) as server:
+    env = {"HOSTILE_CLEANUP": str(LONG_CLEANUP)}
+    with two_workers("load:hostile_app", cwd=APPS, env=env) as server:
         for name in ("endless", "stubborn", "polite"):
             assert posted(server, f"/{name}")
             server.wait_for_line(f"event {name} began")
@@ -120,7 +120,7 @@ def test_two_workers_drain_each_for_itself_and_none_cuts_the_other_off() -> None
             with contextlib.suppress(http.client.HTTPException, ConnectionError):
                 assert connection.getresponse().status == 503
         log = server.log
-    assert took < BOUND + TO_HEAR_AND_TO_EXIT
+    assert took < DRAIN_TIMEOUT + LONG_CLEANUP
     assert "event polite cleaned up " in log
     assert len(re.findall(r"^event shutdown complete ", log, re.MULTILINE)) == 2
     assert len(re.findall(r"^event lifespan closed ", log, re.MULTILINE)) == 2

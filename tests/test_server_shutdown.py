@@ -197,7 +197,10 @@ async def test_other_tasks_of_its_nursery_go_on_after_it() -> None:
 # Draining.
 
 
-async def test_what_is_in_flight_ends_and_nothing_new_is_accepted(events: Events) -> None:
+async def test_what_is_in_flight_ends_and_nothing_new_is_accepted(
+    events: Events, autojump_clock: MockClock
+) -> None:
+    patient(autojump_clock)
     async with listening(slow_app(events)) as server, connected(server.urls[0]) as client:
         await client.send(request("/0.2"))
         await events.begun(1)
@@ -496,7 +499,8 @@ async def test_stalled_readers_dont_hold_an_app_that_drains(
     assert events.seen == ["lifespan closes", "lifespan closed"]
 
 
-async def test_stalled_sockets_dont_hold_it_either() -> None:
+async def test_stalled_sockets_dont_hold_it_either(autojump_clock: MockClock) -> None:
+    patient(autojump_clock)
     app = App(drain_timeout=0.2, cleanup_timeout=0.2)
 
     @app.get("/")

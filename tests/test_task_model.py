@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
-from hypothesis import Phase, settings, strategies as st
+from hypothesis import Phase, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -47,6 +47,8 @@ from trioweb import (
     task,
 )
 from trioweb.testing import Client, client
+
+from .unhurried import unhurried
 
 T = TypeVar("T")
 
@@ -509,13 +511,12 @@ def _one_of(choices: list[T], pick: int) -> T:
     return choices[pick % len(choices)]
 
 
-TaskModel.TestCase.settings = settings(
+TaskModel.TestCase.settings = unhurried(
     max_examples=int(EXAMPLES or 100),
     stateful_step_count=40,
     derandomize=EXAMPLES is None,
     # To make a failing game short takes minutes: for people.
     phases=[Phase.generate] if EXAMPLES is None else tuple(Phase),
-    deadline=None,
 )
 TestTaskModel = TaskModel.TestCase
 

@@ -519,7 +519,7 @@ async def test_a_task_may_start_others_beside_it_at_once(autojump_clock: MockClo
 async def test_a_thread_may_start_others_too() -> None:
     app = App()
     events: list[str] = []
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=30)
 
     async def child() -> None:
         events.append("child")
@@ -565,7 +565,7 @@ async def test_the_list_goes_on_at_once_with_what_a_thread_beside_it_adds() -> N
 
     def beside(tasks: BackgroundTasks) -> None:
         tasks.add_task(ran.set)
-        seen.append(ran.wait(timeout=5))
+        seen.append(ran.wait(timeout=30))
 
     @app.get("/")
     async def root(tasks: BackgroundTasks) -> None:
@@ -671,7 +671,7 @@ async def test_a_thread_has_the_cleanup_time_when_a_child_fails(
 
     def hold() -> None:
         trio.from_thread.run_sync(entered.set)
-        release.wait(timeout=5)
+        release.wait(timeout=30)
 
     async def child() -> None:
         await entered.wait()

@@ -5,6 +5,7 @@ The port is the system's choice, and read from the line that says where the serv
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -38,14 +39,19 @@ class TriowebProcess(ServerProcess):
         """The answer's body, on a connection of its own; AssertionError if it isn't a 200."""
         with closing(self.connect()) as connection:
             connection.request(method, target)
-            with connection.getresponse() as response:
-                body = response.read().decode()
-                assert response.status == 200, body
-                return body
+            return read_answer(connection)
 
     def send_group_signal(self, number: signal.Signals) -> None:
         """Signal all of its processes, as a terminal does at Ctrl-C."""
         os.killpg(self.pid, number)
+
+
+def read_answer(connection: http.client.HTTPConnection) -> str:
+    """The answer's body; AssertionError if it isn't a 200."""
+    with connection.getresponse() as response:
+        body = response.read().decode()
+        assert response.status == 200, body
+        return body
 
 
 @contextmanager
@@ -55,12 +61,13 @@ def trioweb_process(
     env: Mapping[str, str] | None = None,
     sockets: Sequence[socket.socket] = (),
     wait: bool = True,
+    program: Sequence[str] = ("-m", "trioweb"),
 ) -> Iterator[TriowebProcess]:
     """Run `trioweb` with these arguments; with `wait`, it knows its port when it is given.
 
     At the end the caller has ended it, or it is killed.
     """
-    server = TriowebProcess(("-m", "trioweb", *arguments), cwd=cwd, env=env, sockets=sockets)
+    server = TriowebProcess((*program, *arguments), cwd=cwd, env=env, sockets=sockets)
     try:
         if wait:
             server.find_port()

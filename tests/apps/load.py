@@ -29,6 +29,8 @@ TASKS = int(os.environ.get("LOAD_TASKS", "1000"))
 SEED = os.environ.get("LOAD_SEED", "0")
 MAX_RUNNING = int(os.environ.get("LOAD_MAX_RUNNING", "0")) or None
 MAX_DURATION = 2.0  # seconds
+# Of one task in fifty: however late the signal comes, there is something left to cancel.
+TOO_LONG = 3600.0  # seconds
 TASKS_AT_A_GATE = 1000
 HURRY = 1.0  # seconds, after which one task in fifty is too slow
 THREAD_DURATION = 0.002  # seconds
@@ -155,7 +157,9 @@ class Broken(Exception):
 
 books = Books(TASKS)
 _random = random.Random(SEED)
-durations = [_random.uniform(0, MAX_DURATION) for _ in range(TASKS)]
+durations = [
+    TOO_LONG if number % 50 == 3 else _random.uniform(0, MAX_DURATION) for number in range(TASKS)
+]
 # Opened one by one: all at once, the tasks would keep everybody else waiting for seconds.
 gates = [trio.Event() for _ in range(TASKS // TASKS_AT_A_GATE + 1)]
 
@@ -237,7 +241,7 @@ async def open_gates() -> None:
 hostile = App(
     lifespan=database.opened,
     drain_timeout=0.5,
-    cleanup_timeout=0.5,
+    cleanup_timeout=float(os.environ.get("HOSTILE_CLEANUP", "2")),
     limits=Limits(max_running_tasks=7, max_task_threads=2),
 )
 hostile_app = watched(hostile)

@@ -3,6 +3,7 @@
 What happens in it is printed, in one line each: `event KEY WHAT`.  Standard output and error are
 one pipe to the tests, so the lines, the log's among them, are in the order of what happened.
 A task that shall last waits at its key's gate until the test opens it with a request.
+LINGER_TIME is how long an unread body is read away, in seconds, if not as by default.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ from trioweb import (
     Request,
     Response,
     StreamingResponse,
+    _limits,
 )
 
 MIB = 1024 * 1024
+
+if os.environ.get("LINGER_TIME"):
+    _limits.LINGER_TIME = float(os.environ["LINGER_TIME"])
 
 app = App()
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
