@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -495,6 +496,27 @@ async def test_a_client_that_leaves_after_the_body_has_sent_it_all() -> None:
     assert await request.body() == b"one"
     await request._get_inbox().wait_disconnected()
     assert [piece async for piece in request.stream()] == [b"one"]
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+async def test_whether_the_client_has_left_is_asked_for_some_turns(
+    has_left: bool, mock_clock: MockClock
+) -> None:
+    """Under load the time is over before the server's own reader has had its turn."""
+    to_app, messages = trio.open_memory_channel[Message](1)
+
+    async def take_long_turns() -> None:
+        for turn in count():
+            mock_clock.jump(1)
+            if has_left and turn == 2:
+                to_app.send_nowait(DISCONNECT)
+            await trio.lowlevel.checkpoint()
+
+    request = Request(_scope("GET", "/", []), messages.receive, App(), 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_long_turns)
+        assert await request._has_left() == has_left
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_leaves_within_the_body_is_no_error_of_ours(

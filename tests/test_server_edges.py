@@ -21,6 +21,7 @@ from trioweb.server import (
     ProtocolMisuse,
     Server,
     ServerLimits,
+    _limits,
     serve,
 )
 from trioweb.server._access import AccessLog, Answer
@@ -31,7 +32,13 @@ from trioweb.server._limits import MAX_WAITING_LOG_LINES, MIB, READ_AHEAD
 from trioweb.server._output import CONTINUE
 from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import Head, check_head
-from trioweb.server._transport import Patience, SocketTransport, StreamTransport, send_all
+from trioweb.server._transport import (
+    _RESET,
+    Patience,
+    SocketTransport,
+    StreamTransport,
+    send_all,
+)
 
 from .server_clients import connected, listening, patient
 from .server_driver import GET, Client, EachParser, echo, http_app, respond, serving, statuses
@@ -226,6 +233,8 @@ async def test_a_socket_that_was_reset_is_a_client_that_has_left() -> None:
         with pytest.raises(ClientGone):
             await transport.receive()
         with pytest.raises(ClientGone):
+            transport.receive_nowait()
+        with pytest.raises(ClientGone):
             transport.send_nowait(b"out")
         with pytest.raises(ClientGone):
             await transport.send_some(memoryview(b"out"))
@@ -395,6 +404,35 @@ async def test_a_glance_reads_no_more_ahead_than_is_allowed() -> None:
         await client.stream.aclose()
         await wait_all_tasks_blocked()
     assert len(exchanges) == 1
+
+
+@pytest.mark.parametrize("how", ["closes", "resets"])
+async def test_who_has_left_is_seen_before_the_loop_turns(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks may have less time than others take for their turn."""
+    monkeypatch.setattr(_limits, "GLANCE_TIME", 0.0)
+    asked, left = trio.Event(), trio.Event()
+    heard: list[str] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        asked.set()
+        await left.wait()
+        with trio.CancelScope() as scope_:
+            scope_.cancel()
+            heard.append((await receive())["type"])
+
+    async with listening(app) as server:
+        async with connected(server.urls[0]) as client:
+            await client.send(GET)
+            await asked.wait()
+            assert isinstance(client.stream, trio.SocketStream)
+            if how == "resets":
+                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        left.set()
+    assert heard == ["http.disconnect"]
 
 
 # Odds and ends.

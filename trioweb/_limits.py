@@ -50,8 +50,10 @@ TURN_TIME = 0.001  # seconds
 # How long a handler runs before anybody listens for its client leaving.
 DEPARTURE_GRACE = 0.2  # seconds
 
-# How long we look whether a client has left, for tasks that are to run only if it hasn't.
+# How long we look whether a client has left, for tasks that are to run only if it hasn't; and how
+# often, since a server under load needs some turns of the loop to find out.
 DEPARTURE_TIME = 0.001  # seconds
+DEPARTURE_LOOKS = 5
 
 # Fields of one query string; parsing costs time for each.
 MAX_QUERY_FIELDS = 1000

@@ -308,9 +308,11 @@ class Request:
 
     async def _has_left(self) -> bool:
         """Whether the client has left already."""
-        with trio.move_on_after(_limits.DEPARTURE_TIME) as scope:
-            await self.wait_disconnected()
-        return not scope.cancelled_caught
+        for _ in range(_limits.DEPARTURE_LOOKS):
+            with trio.move_on_after(_limits.DEPARTURE_TIME / _limits.DEPARTURE_LOOKS):
+                await self.wait_disconnected()
+                return True
+        return False
 
     def _end_tasks(self) -> None:
         """What still waits is cancelled, and nobody would run what is added later: an error."""

@@ -134,7 +134,8 @@ class Exchange:
         if self._disconnected or self.output.complete:
             return {"type": _DISCONNECT}
         if self._end_was_told:
-            if trio.current_effective_deadline() == -math.inf:
+            self._look()
+            if not self._disconnected and trio.current_effective_deadline() == -math.inf:
                 await self._alone(self._glance)
             if not self._disconnected:
                 await self._alone(self._wait_disconnected)
@@ -307,6 +308,16 @@ class Exchange:
                 await self._listen()
         self._listening = None
 
+    def _look(self) -> None:
+        """Whether the client has left, before a turn of the loop: whoever asks may have no time."""
+        if len(self.buffer) <= _limits.READ_AHEAD:
+            try:
+                data = self._transport.receive_nowait()
+            except ClientGone:
+                data = b""
+            if data is not None:
+                self._take(data)
+
     async def _glance(self) -> None:
         """For who only wants to know whether the client has left, and doesn't wait."""
         with trio.move_on_after(_limits.GLANCE_TIME, shield=True):
@@ -318,6 +329,10 @@ class Exchange:
             data = await self._transport.receive()
         except ClientGone:
             data = b""
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """What came while nothing was asked for; nothing means that the client has left."""
         self.buffer += data
         self._disconnected = not data
 

@@ -34,6 +34,10 @@ class Transport(Protocol):
         """Some bytes, at most so many; none when the client has closed its side."""
         ...
 
+    def receive_nowait(self) -> bytes | None:
+        """As `receive`; None where nothing has come, or nobody knows."""
+        ...
+
     def send_nowait(self, data: bytes) -> int:
         """How many bytes were taken at once."""
         ...
@@ -79,6 +83,14 @@ class SocketTransport:
                 except BlockingIOError:
                     await trio.lowlevel.wait_readable(self._socket)
         except (OSError, trio.ClosedResourceError) as exc:
+            raise ClientGone("the client has left") from exc
+
+    def receive_nowait(self) -> bytes | None:
+        try:
+            return self._socket.recv(_limits.READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
             raise ClientGone("the client has left") from exc
 
     def send_nowait(self, data: bytes) -> int:
@@ -144,6 +156,9 @@ class StreamTransport:
             return bytes(await self._stream.receive_some(size))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ClientGone("the client has left") from exc
+
+    def receive_nowait(self) -> bytes | None:
+        return None
 
     def send_nowait(self, data: bytes) -> int:
         return 0
