@@ -46,6 +46,7 @@ from trioweb import (
     Retry,
     task,
 )
+from trioweb._limits import DEPARTURE_LOOKS, DEPARTURE_TIME
 from trioweb.testing import Client, client
 
 from .unhurried import unhurried
@@ -401,7 +402,8 @@ class TaskModel(RuleBasedStateMachine):
         visit = _one_of(self._unanswered(), pick)
         visit.fails = fails
         self.game.move(visit.answer.set)
-        self.game.advance(0.01)  # it may look whether its client is there
+        for _ in range(DEPARTURE_LOOKS):  # it may look whether its client is there
+            self.game.advance(DEPARTURE_TIME)
         visit.answered(fails=fails)
         expected = 409 if fails else 200
         assert visit.status == (None if visit.has_left else expected)
