@@ -16,9 +16,9 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import trio
 
 from . import _callables, _errors, _limits
@@ -321,16 +321,14 @@ class App(Router):
         return AppLifetime(runner, grace, drain_timeout=drain_timeout)
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(msgspec.Struct, frozen=True):
     """What the matcher finds."""
 
     plan: Plan
     max_body_size: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(msgspec.Struct, frozen=True):
     """In an endpoint's place where there is none: 404, 405, 503."""
 
     status_code: int

@@ -27,9 +27,9 @@ import inspect
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 import trio
 
 from . import _callables, _shapes
@@ -66,19 +66,17 @@ BODY = "body"
 _CONVERTED = {"int": int, "float": float, "uuid": uuid.UUID}
 
 
-@dataclass(slots=True)
-class _Parameter:
+class _Parameter(msgspec.Struct):
     """One argument of a call: where its value comes from, and its place in a problem."""
 
     name: str
     extract: Extract
-    place: list[str | int] = field(default_factory=list)
+    place: list[str | int] = []
     may_be_left_out: bool = False
     annotation: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """One value that a call takes out of a request.
 
     `alias` is its name there; that of a whole body is empty.
@@ -90,8 +88,7 @@ class Input:
     annotation: Any
 
 
-@dataclass(frozen=True, slots=True)
-class _BodyParameter:
+class _BodyParameter(msgspec.Struct, frozen=True):
     """A parameter that waits until it is known how many share the body."""
 
     parameter: _Parameter
@@ -100,8 +97,7 @@ class _BodyParameter:
     alias: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True):
     """One dependency, or the handler."""
 
     key: object

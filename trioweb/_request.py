@@ -283,8 +283,8 @@ class Request:
         return False
 
     def _has_been_let_alone(self) -> bool:
-        """Whether nobody has asked for its tasks, nor for anything of the client."""
-        return self._tasks is None and self._inbox is None
+        """Whether nobody has asked for anything of the client, nor does a task."""
+        return self._inbox is None and not self._wants_delivery()
 
     def _has_tasks(self) -> bool:
         return self._tasks is not None and bool(self._tasks)

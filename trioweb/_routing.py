@@ -25,12 +25,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, unquote_to_bytes
 from uuid import UUID
+
+import msgspec
 
 from ._errors import HTTPException, RegistrationError
 
@@ -92,8 +93,7 @@ _RANK: Final[Mapping[Read, int]] = {read: rank for rank, read in enumerate(_CONV
 Part: TypeAlias = "str | Parameter"
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """A segment that holds a parameter, with the literal text before and after it."""
 
     prefix: str
@@ -129,8 +129,7 @@ def _number_text(value: float) -> str:
     return format(Decimal(float.__repr__(value)), "f")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A path with parameters, such as `/users/{id:int}`."""
 
     text: str

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from random import random as random_number
 from typing import Any, Literal, TypeVar, cast, overload
 
+import msgspec
 import trio
 
 from . import _callables
@@ -99,8 +100,7 @@ class Retry:
         return float(self.backoff * 2**doubled * (1 + self.jitter * self.random()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What `@task` says of a function."""
 
     timeout: float | None = None

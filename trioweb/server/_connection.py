@@ -123,6 +123,7 @@ class Connection:
 
     def expire(self) -> None:
         """It has waited for too long."""
+        self._expired = True  # asking the scope would cost a look at the clock, for each request
         self._waiting.cancel()
 
     def leave(self) -> None:
@@ -139,6 +140,7 @@ class Connection:
         """
         service = self._service
         mine = self._waiting = trio.CancelScope()
+        self._expired = False
         self._task = trio.lowlevel.current_task()
         service.connections.add(self)
         service.notify()
@@ -170,7 +172,7 @@ class Connection:
         if exchange is not None and not await self._finish(exchange):
             return
         while (asked := await self._next_head()) is not None:
-            if self._waiting.cancel_called:
+            if self._expired:
                 # It came in the moment in which the waiting ended.
                 self._late = asked
                 await trio.lowlevel.checkpoint()
