@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any
 
 import pytest
@@ -506,9 +505,11 @@ async def test_whether_the_client_has_left_is_asked_for_some_turns(
     to_app, messages = trio.open_memory_channel[Message](1)
 
     async def take_long_turns() -> None:
-        for turn in count():
+        turns = 0
+        while True:
+            turns += 1
             mock_clock.jump(1)
-            if has_left and turn == 2:
+            if has_left and turns == 3:
                 to_app.send_nowait(DISCONNECT)
             await trio.lowlevel.checkpoint()
 

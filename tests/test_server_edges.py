@@ -224,6 +224,19 @@ async def test_not_every_kernel_tells_what_it_holds(monkeypatch: pytest.MonkeyPa
         await SocketTransport(ours).close()
 
 
+async def test_what_has_come_is_there_without_waiting() -> None:
+    ours, theirs = pair()
+    with theirs:
+        ours.setblocking(False)
+        transport = SocketTransport(ours)
+        assert transport.receive_nowait() is None
+        theirs.send(b"in")
+        assert transport.receive_nowait() == b"in"
+        theirs.shutdown(socket.SHUT_WR)
+        assert transport.receive_nowait() == b""
+        await transport.close()
+
+
 async def test_a_socket_that_was_reset_is_a_client_that_has_left() -> None:
     ours, theirs = pair()
     with theirs:

@@ -959,6 +959,26 @@ async def test_no_more_tasks_run_at_once_than_allowed(autojump_clock: MockClock)
     assert max(running_now) == 2
 
 
+async def test_short_tasks_keep_up_with_their_requests(autojump_clock: MockClock) -> None:
+    """Those of all requests that were answered together have run two passes of Trio later."""
+    app, at_once = App(), 100
+
+    async def quick() -> None: ...
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(quick)
+
+    async with running(app) as client:
+        for round_ in range(1, 10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(at_once):
+                    nursery.start_soon(client, "GET", "/")
+            for _ in range(2):
+                await trio.lowlevel.checkpoint()
+            assert app.statistics().done == round_ * at_once
+
+
 async def test_the_counts_add_up_at_every_step(autojump_clock: MockClock) -> None:
     app = App(drain_timeout=3)
 
