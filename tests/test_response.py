@@ -593,3 +593,15 @@ async def test_the_status_at_the_time_of_sending_decides_on_a_body(status_code: 
     exchange = await answer(lambda: response)
     assert (exchange.status, exchange.body) == (status_code, b"")
     assert "content-length" not in exchange.headers
+
+
+def test_a_subclass_says_its_status_itself() -> None:
+    class MultiStatus(JSONResponse):
+        @property
+        def status_code(self) -> int:
+            return 207
+
+        @status_code.setter
+        def status_code(self, status_code: int) -> None: ...
+
+    assert MultiStatus({})._head(2)["status"] == 207

@@ -92,18 +92,38 @@ async def test_one_that_waits_holds_nobody_up(autojump_clock: MockClock) -> None
     assert spawned.count == 3
 
 
-async def test_all_begin_in_the_pass_after(autojump_clock: MockClock) -> None:
-    """However many there are: a backlog would grow for as long as so many come."""
-    log = Log()
+@pytest.mark.parametrize("waiting", [0, 1, 50, 100])
+async def test_all_begin_within_two_passes(waiting: int, autojump_clock: MockClock) -> None:
+    """However many there are and wait: a backlog would grow for as long as so many come."""
+    begun = 0
+
+    async def begin(waits: bool) -> None:
+        nonlocal begun
+        begun += 1
+        if waits:
+            await trio.sleep(1)
+
     async with starter() as (start, spawned):
         for passes in range(1, 20):
             for number in range(100):
-                start.start_soon(partial(log.say, number))
-            # What is to run in one pass has no order: two see to it that they had theirs.
-            for _ in range(2):
+                start.start_soon(partial(begin, number < waiting))
+            # What is to run in one pass has no order: so many see to it that they had two.
+            for _ in range(3):
                 await trio.lowlevel.checkpoint()
-            assert len(log.said) == 100 * passes
-    assert spawned.count == 19
+            assert begun == 100 * passes
+    assert spawned.count == 19 * (100 if waiting else 1)
+
+
+async def test_the_task_that_they_share_keeps_nobodys_context(autojump_clock: MockClock) -> None:
+    log = Log()
+
+    async def look() -> None:
+        await log.say(trio.lowlevel.current_task().context.copy().run(var.get))
+
+    async with starter() as (start, _):
+        var.set("one's")
+        start.start_soon(look)
+    assert log.said == ["nobody's"]
 
 
 async def test_each_has_the_context_of_whoever_started_it(autojump_clock: MockClock) -> None:

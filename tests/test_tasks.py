@@ -29,7 +29,7 @@ from trioweb import (
 )
 from trioweb.testing import client
 
-from .asgi import running
+from .asgi import _scope, running
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -959,11 +959,16 @@ async def test_no_more_tasks_run_at_once_than_allowed(autojump_clock: MockClock)
     assert max(running_now) == 2
 
 
-async def test_short_tasks_keep_up_with_their_requests(autojump_clock: MockClock) -> None:
-    """Those of all requests that were answered together have run two passes of Trio later."""
+@pytest.mark.parametrize("waits", [False, True])
+async def test_tasks_begin_with_the_requests_that_added_them(
+    waits: bool, autojump_clock: MockClock
+) -> None:
+    """Those of all requests that were answered together have begun three passes of Trio later."""
     app, at_once = App(), 100
 
-    async def quick() -> None: ...
+    async def quick() -> None:
+        if waits:
+            await trio.sleep(1)
 
     @app.get("/")
     async def root(tasks: BackgroundTasks) -> None:
@@ -974,9 +979,34 @@ async def test_short_tasks_keep_up_with_their_requests(autojump_clock: MockClock
             async with trio.open_nursery() as nursery:
                 for _ in range(at_once):
                     nursery.start_soon(client, "GET", "/")
-            for _ in range(2):
+            for _ in range(3):
                 await trio.lowlevel.checkpoint()
-            assert app.statistics().done == round_ * at_once
+            now = app.statistics()
+            assert (now.pending, now.added) == (0, round_ * at_once)
+
+
+async def test_nobody_looks_for_a_client_whose_answer_failed(autojump_clock: MockClock) -> None:
+    """A task that would have asked is skipped; looking would say 100 Continue, and take time."""
+    app, asked = App(), 0
+
+    @task(when="sent")
+    async def note() -> None: ...
+
+    @app.post("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(note)
+        raise HTTPException(401)
+
+    async def receive() -> Any:
+        nonlocal asked
+        asked += 1
+        await trio.sleep_forever()
+
+    async def send(message: Any) -> None: ...
+
+    async with running(app):
+        await app(_scope("POST", "/", []), receive, send)
+    assert asked == 0
 
 
 async def test_the_counts_add_up_at_every_step(autojump_clock: MockClock) -> None:

@@ -76,6 +76,8 @@ class Fleet:
         self.workers: list[FakeWorker] = []
         self.listens = True
         self.status: int | None = None
+        self.may_launch = trio.Event()
+        self.may_launch.set()
         self.behaviour: dict[str, Any] = behaviour
         self._signals, signals = trio.open_memory_channel[int](math.inf)
         self._run = functools.partial(
@@ -83,7 +85,7 @@ class Fleet:
         )
 
     async def _start(self) -> Worker:
-        await trio.lowlevel.checkpoint()
+        await self.may_launch.wait()
         worker = FakeWorker(len(self.workers), **self.behaviour)
         self.workers.append(worker)
         return worker
@@ -137,6 +139,32 @@ async def test_all_drain_at_the_first_signal_and_nobody_listens(autojump_clock: 
 
     assert await play(fleet, script) in (1, 3)
     assert len(fleet.workers) == 3
+
+
+@pytest.mark.parametrize("already", [0, 1])
+async def test_a_worker_that_is_launched_as_the_end_comes_drains_at_once(
+    already: int, autojump_clock: object
+) -> None:
+    """Until then the socket stays open: the worker is to inherit it."""
+    fleet = Fleet(2)
+    if not already:
+        fleet.may_launch = trio.Event()
+
+    async def script(fleet: Fleet) -> None:
+        if already:
+            fleet.may_launch = trio.Event()
+            fleet.workers[0].end(128 + signal.SIGSEGV)
+            await trio.sleep(FIRST_PAUSE * 1.1)
+        launched = len(fleet.workers)
+        await fleet.signal(signal.SIGTERM)
+        assert fleet.listens
+        fleet.may_launch.set()
+        await wait_all_tasks_blocked()
+        assert not fleet.listens
+        [worker] = fleet.workers[launched:]
+        assert worker.heard == [Order.DRAIN]
+
+    assert await play(fleet, script) == 0
 
 
 async def test_a_good_end_has_the_status_0() -> None:

@@ -267,6 +267,7 @@ class _Queue:
         """Skip those that aren't for these outcomes."""
         with _adding:
             tasks = self._taken()
+            self.asks_for_delivery = self.asks_for_delivery and "sent" in outcomes
             for task in tasks:
                 if task._options.when in outcomes:
                     (self.beside if task._beside else self.waiting).append(task)

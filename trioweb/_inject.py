@@ -178,8 +178,12 @@ class Plan:
     async def __call__(self, request: Request, steps: Steps) -> Response:
         values: Values = {}
         if self._is_alone:
-            arguments = self._arguments(self._handler, request, values)
-            return self._as_response(await self._handler.run(arguments, steps), request)
+            handler = self._handler
+            try:
+                arguments = {p.name: p.extract(request, values) for p in handler.parameters}
+            except Invalid:
+                raise RequestValidationError(handler.problems(request, values)) from None
+            return self._as_response(await handler.run(arguments, steps), request)
         failed: set[object] = set()
         problems: list[Problem] = []
         for call in self._calls:
@@ -202,12 +206,6 @@ class Plan:
         if problems:
             raise RequestValidationError(problems)
         return self._as_response(values[self._handler.key], request)
-
-    def _arguments(self, call: _Call, request: Request, values: Values) -> dict[str, Any]:
-        try:
-            return {p.name: p.extract(request, values) for p in call.parameters}
-        except Invalid:
-            raise RequestValidationError(call.problems(request, values)) from None
 
     def _as_response(self, result: Any, request: Request) -> Response:
         if isinstance(result, Response):

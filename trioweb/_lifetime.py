@@ -14,7 +14,7 @@ Rules of this module:
   call, and only its tasks, if it added any, get a task in the app's nursery.
   The steps are the same; nobody can tell but by the clock.
 * Its contextvars are its own all the same: the whole answer, with what answers
-  for its failure, runs in a copy of the context, the server's or one of its own.
+  for its failure, runs in a copy of the context.
 * One request mustn't take the others with it: what comes out of a request's task
   is contained, unless the app itself is being cancelled.
 * Shutdown is one deadline for draining and one, in `Grace`, for cleaning up.
@@ -216,11 +216,8 @@ class AppLifetime:
             await self._serve_beside(request, send, endpoint, error_response)
             return
         self._inline[request] = None
-        answer = self._answer_inline(request, send, endpoint, error_response)
         try:
-            # Our own server has seen to that already.
-            has_own_context = "trioweb.own_context" in (request.scope.get("extensions") or ())
-            await (answer if has_own_context else in_own_context(answer))
+            await in_own_context(self._answer_inline(request, send, endpoint, error_response))
         finally:
             if request._has_tasks() and self.is_open:
                 self._start_tasks(request, self.grace.part())

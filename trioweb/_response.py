@@ -66,8 +66,8 @@ class Response:
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
-        self._status_code = _checked_status(status_code)
-        self.background: BackgroundTasks | BackgroundTask | None = _checked_background(background)
+        self.status_code = status_code
+        self.background = background if background is None else _checked_background(background)
         self._content_type = _content_type(media_type or self.media_type)
         # Made when first asked for: most responses have no header field of their own.
         self._headers = ResponseHeaders(headers) if headers else None
@@ -156,7 +156,7 @@ class Response:
 
         False when the client is known to have left before.
         """
-        has_body = request.scope["method"] != "HEAD" and self._status_code not in _WITHOUT_BODY
+        has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         body = self.body if has_body else b""
         try:
             await _send_head(request, send, self._head(len(self.body)))
@@ -175,7 +175,7 @@ class Response:
             request.tasks._adopt(self.background)
 
     def _head(self, size: int | None) -> Message:
-        status, fields = self._status_code, list(self._content_type)
+        status, fields = self.status_code, list(self._content_type)
         if size is not None and status not in _WITHOUT_BODY:
             fields.append((b"content-length", b"%d" % size))
         if self._headers is not None:
@@ -461,10 +461,10 @@ def _as_bytes(content: object, response: Response, hint: str) -> bytes:
 
 
 def _checked_background(
-    background: BackgroundTasks | BackgroundTask | None,
-) -> BackgroundTasks | BackgroundTask | None:
+    background: BackgroundTasks | BackgroundTask,
+) -> BackgroundTasks | BackgroundTask:
     """As it is; a function or a list in its place would be found out after the answer."""
-    if background is not None and not isinstance(background, (BackgroundTasks, BackgroundTask)):
+    if not isinstance(background, (BackgroundTasks, BackgroundTask)):
         right = "BackgroundTask(func, *args), or several: BackgroundTasks([BackgroundTask(…), …])"
         raise TypeError(f"background={background!r} is no task; take {right}")
     return background

@@ -2,11 +2,12 @@
 
 Rules of this module:
 
-* To a call it is as if `nursery.start_soon` had started it: it begins in Trio's next pass, with
-  the context of whoever started it and under the nursery's cancellation, and nobody waits for it.
+* A call has the context of whoever started it, and the nursery's cancellation; nobody waits
+  for it, nor does it wait for others: it begins in Trio's next pass, or the one after.
 * A task costs as much as a small request.  So calls that begin in the same pass share one as long
-  as they don't wait; as soon as one does, the rest go on in another.
-* A call that leaves a cancel scope open is the last one of its task.
+  as they don't wait; as soon as one does, each of the rest gets a task of its own.
+* A call that leaves a cancel scope open is the last one of its task.  What else Trio keeps by
+  task, such as who holds a lock, is shared.
 """
 
 from __future__ import annotations
@@ -30,32 +31,31 @@ class Starter:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._next: Calls | None = None  # those that begin in the next pass, if there are any
+        # For the tasks that they share, which mustn't keep what is in anybody's context.
+        self._context = contextvars.copy_context()
 
     def start_soon(self, call: Call) -> None:
         """Await `call()` in the nursery, soon.  What it raises cancels the nursery."""
         if self._next is None:
             calls: Calls = deque()
-            self._nursery.start_soon(self._make, calls)
+            self._context.run(self._nursery.start_soon, self._make, calls)
             self._next = calls
         self._next.append((contextvars.copy_context(), call))
 
     async def _make(self, calls: Calls) -> None:
-        """Make these calls; once one waits, the rest in another task."""
-        if calls is self._next:
-            self._next = None
-        is_here = True
+        """Make these calls, up to one that waits."""
+        self._next = None
 
         def leave() -> None:
-            nonlocal is_here
-            if is_here and calls:
-                self._nursery.start_soon(self._make, calls)
-            is_here = False
+            while calls:
+                context, call = calls.popleft()
+                context.run(self._nursery.start_soon, call)
 
         task = trio.lowlevel.current_task()
         # Nothing that is public tells of a scope that was left open.
         scopes = task._cancel_status
         try:
-            while is_here and calls:
+            while calls:
                 context, call = calls.popleft()
                 await in_context(context, call(), leave)
                 if task._cancel_status is not scopes:

@@ -6,8 +6,6 @@ Rules of this module:
   is, never interpreted.
 * A target that is a whole URL speaks for itself: its authority takes the place of the
   Host field (RFC 9112, 3.2.2).
-* Each request has contextvars of its own, and the extension `trioweb.own_context` says so:
-  an app needn't see to that again.
 * Forwarded headers count only from peers that are trusted, and of those only what the
   nearest untrusted hop was told (X-Forwarded-For, read from the right).
 """
@@ -116,7 +114,7 @@ class ScopeMaker:
         scope["raw_path"] = raw_path
         scope["query_string"] = query
         scope["headers"] = fields.copy()
-        scope["extensions"] = {"http.response.trailers": {}, "trioweb.own_context": {}}
+        scope["extensions"] = {"http.response.trailers": {}}
         if self._state:
             scope["state"] = self._state.copy()
         return scope
