@@ -67,7 +67,9 @@ class Response:
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
         self.status_code = status_code
-        self.background = background if background is None else _checked_background(background)
+        self.background: BackgroundTasks | BackgroundTask | None = (
+            None if background is None else _checked_background(background)
+        )
         self._content_type = _content_type(media_type or self.media_type)
         # Made when first asked for: most responses have no header field of their own.
         self._headers = ResponseHeaders(headers) if headers else None
