@@ -574,9 +574,12 @@ def test_a_signal_drains(folder: Path, number: signal.Signals) -> None:
         assert server.log.rstrip().endswith("trioweb.run: stopped")
 
 
+# A drain that would outlast the waiting for its end: so who ends has been cancelled.
+DRAINING_FOR_LONG = ("--drain-timeout", "1000")
+
+
 def test_a_second_signal_cancels(folder: Path) -> None:
-    draining_for_long = ("--drain-timeout", "1000")  # that would outlast the waiting for its end
-    with trioweb_process("run", "--port", "0", *draining_for_long, cwd=folder) as server:
+    with trioweb_process("run", "--port", "0", *DRAINING_FOR_LONG, cwd=folder) as server:
         server.ask("POST", "/task/endless")
         server.wait_for_line("event endless began")
         server.send_signal(signal.SIGINT)

@@ -30,7 +30,7 @@ from trioweb._processes import MARGIN, Worker, start_worker, worker_command
 from trioweb._workers import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
 from trioweb.server._limits import HEADWAY
 
-from .test_run import PATIENT, on_record
+from .test_run import DRAINING_FOR_LONG, PATIENT, on_record
 from .trioweb_process import ENDINGS, TriowebProcess, read_answer, trioweb_process
 
 # --- In memory
@@ -483,7 +483,7 @@ def test_a_signal_drains_all_and_none_cuts_another_off(
 
 @pytest.mark.parametrize("to_all", [False, True])
 def test_a_second_signal_cancels_in_all(folder: Path, to_all: bool) -> None:
-    with workers(folder) as (server, _):
+    with workers(folder, *DRAINING_FOR_LONG) as (server, _):
         server.ask("POST", "/task/endless")
         server.wait_for_line("event endless began")
         send = server.send_group_signal if to_all else server.send_signal

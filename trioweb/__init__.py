@@ -32,8 +32,8 @@ a test holds the imports against this picture:
 
    server/ is the other wing: an ASGI server that knows nothing of the framework.
 
-Records that only we see are `msgspec.Struct`s: to define a dataclass takes a millisecond, which
-every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
+Most records that only we see are `msgspec.Struct`s: to define a dataclass takes a millisecond,
+which every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
 """
 
 from ._app import App as App

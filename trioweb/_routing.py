@@ -472,10 +472,12 @@ class Matcher(Generic[T]):
         """
         cut = path.rfind("/") + 1
         node, last = self._last.get(path[:cut]), path[cut:]
-        if node is None or node.patterns or last in node.literals or not last.isascii():
+        if node is None or node.patterns or last in node.literals:
+            return None
+        if not last or not last.isascii():
             return None
         for read, ending in node.parameters.items():
-            if last and (value := read(last)) is not None:
+            if (value := read(last)) is not None:
                 route = ending.routes.get(method)
                 return None if route is None else (route.target, {route.names[0]: value})
         return None

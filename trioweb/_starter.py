@@ -44,7 +44,7 @@ class Starter:
 
     async def _make(self, calls: Calls) -> None:
         """Make these calls, up to one that waits."""
-        self._next = None
+        self._next = None  # who is added from now on begins in the pass after
 
         def leave() -> None:
             while calls:
