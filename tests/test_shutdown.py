@@ -267,7 +267,8 @@ async def test_the_report_leaves_out_what_ended_before(
     ledger: Ledger[BackgroundTask] = Ledger()
     before, since, after = (BackgroundTask(quick) for _ in range(3))
     for handle in (before, since, after):
-        handle._enter(ledger)
+        handle._ledger = ledger
+        ledger.enter()
     before._end(state)
     Closing(ledger).report()
     closing = Closing(ledger)

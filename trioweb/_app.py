@@ -373,7 +373,7 @@ def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
     path: str = scope["path"]
     raw_path: bytes | None = scope.get("raw_path")
     root = scope.get("root_path")
-    if not root and path.startswith("/"):
+    if not root and path[:1] == "/":
         return path, raw_path  # as nearly all are
     return below_root((root or "").rstrip("/"), *origin_form(path, raw_path))
 

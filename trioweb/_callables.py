@@ -18,7 +18,7 @@ from typing import Any
 # What `await`, `async with` and `async for` compile to.
 _WAITS = ("GET_AWAITABLE", "GET_ANEXT")
 _KINDS = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
-_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 def target(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,12 +53,16 @@ def _telling(func: Callable[..., Any]) -> Callable[..., Any]:
     return own if any(is_kind(own) for is_kind in _KINDS) else inspect.unwrap(own)
 
 
+def flags(func: Callable[..., Any]) -> int:
+    """Those of its code, `inspect.CO_…`, if it has any; it is asked for each task."""
+    own = func if type(func) is FunctionType else target(func)
+    code = getattr(own, "__code__", None)
+    return 0 if code is None else int(code.co_flags)
+
+
 def is_generator(func: Callable[..., Any]) -> bool:
-    """Of either kind.  Asked for each task that is added, so it only looks at a flag."""
-    if type(func) is FunctionType:
-        return bool(func.__code__.co_flags & _GENERATORS)
-    code = getattr(target(func), "__code__", None)
-    return code is not None and bool(code.co_flags & _GENERATORS)
+    """Of either kind."""
+    return bool(flags(func) & GENERATORS)
 
 
 def may_wait(func: Callable[..., Any]) -> bool:

@@ -9,8 +9,9 @@ Rules of this module:
 from __future__ import annotations
 
 import contextvars
+import operator
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -39,6 +40,11 @@ async def in_context(
     if on_wait is not None:
         on_wait()
     return await _driven(run, call, trap)
+
+
+def resumed(call: Coroutine[Any, Any, T], trap: Any) -> Awaitable[T]:
+    """What is left of `call`, which waits by this `trap`, in the context of whoever awaits it."""
+    return _driven(operator.call, call, trap)
 
 
 @types.coroutine

@@ -41,6 +41,10 @@ class Grace:
     the signature of `trio.to_thread.run_sync`.
     """
 
+    _end = math.inf
+    # Its open shelters, and those of its parts; most requests never open one.
+    _scopes: set[trio.CancelScope] | None = None
+
     def __init__(
         self,
         seconds: float,
@@ -50,8 +54,6 @@ class Grace:
         self.seconds = seconds
         self.run_sync = run_sync
         self._whole = whole
-        self._end = math.inf
-        self._scopes: set[trio.CancelScope] = set()  # its open shelters, and those of its parts
 
     @property
     def end(self) -> float:
@@ -69,7 +71,7 @@ class Grace:
     def end_at(self, end: float) -> None:
         """Cleanup must be over at `end` (on Trio's clock); an earlier one stays."""
         self._end = min(self._end, end)
-        for scope in self._scopes:
+        for scope in self._scopes or ():
             scope.deadline = min(scope.deadline, self._end)
 
     @contextmanager
@@ -81,15 +83,20 @@ class Grace:
         # In this order: a shield that goes up looks whether the deadline has passed.
         scope.deadline = deadline
         scope.shield = True
-        graces = tuple(self._wholes())
-        for grace in graces:
-            grace._scopes.add(scope)
+        shelters = [grace._shelters() for grace in self._wholes()]
+        for scopes in shelters:
+            scopes.add(scope)
         try:
             yield
         finally:
-            for grace in graces:
-                grace._scopes.discard(scope)
+            for scopes in shelters:
+                scopes.discard(scope)
             scope.shield = False
+
+    def _shelters(self) -> set[trio.CancelScope]:
+        if self._scopes is None:
+            self._scopes = set()
+        return self._scopes
 
     def _wholes(self) -> Iterator[Grace]:
         """This one, what it is a part of, and so on."""

@@ -180,7 +180,9 @@ class Plan:
         if self._is_alone:
             handler = self._handler
             try:
-                arguments = {p.name: p.extract(request, values) for p in handler.parameters}
+                arguments = {}
+                for p in handler.parameters:  # a comprehension is a call of its own
+                    arguments[p.name] = p.extract(request, values)
             except Invalid:
                 raise RequestValidationError(handler.problems(request, values)) from None
             return self._as_response(await handler.run(arguments, steps), request)

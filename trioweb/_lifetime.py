@@ -41,7 +41,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from . import _errors, _limits
-from ._background import BackgroundTask, TaskRunner
+from ._background import BackgroundTask, TaskRun, TaskRunner
 from ._context import in_own_context
 from ._departure import DepartureWatch
 from ._errors import ClientDisconnect, HTTPException
@@ -220,11 +220,12 @@ class AppLifetime:
             await in_own_context(self._answer_inline(request, send, endpoint, error_response))
         finally:
             if request._has_tasks() and self.is_open:
-                self._start_tasks(request, self.grace.part())
+                self._start_tasks(request)
             else:
                 request._end_tasks()
             del self._inline[request]
-            self._tell_of_landing()
+            if self._landed is not None:
+                self._tell_of_landing()
 
     async def _serve_beside(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
@@ -323,9 +324,31 @@ class AppLifetime:
         finally:
             request._end_tasks()
 
-    def _start_tasks(self, request: Request, grace: Grace) -> None:
+    def _start_tasks(self, request: Request) -> None:
         self._ours += 1
-        self._starter.start_soon(functools.partial(self._run, self.run_tasks, request, grace))
+        self._starter.start_soon(self._begin_tasks, request)
+
+    def _begin_tasks(self, request: Request) -> Coroutine[Any, Any, None] | None:
+        """Run the request's tasks up to one that waits; what is left, if anything is."""
+        rest: Coroutine[Any, Any, None] | None = None
+        try:
+            where = Where(request.scope)
+            run = self.runner.begin(request.tasks, where, request._outcomes)
+            if run is not None:
+                rest = self._run(self._finish_tasks, request, run)
+        except BaseException as exc:
+            _contain(exc)
+        finally:
+            if rest is None:
+                request._end_tasks()
+                self._land()
+        return rest
+
+    async def _finish_tasks(self, request: Request, run: TaskRun) -> None:
+        try:
+            await run.finish(self.grace.part(), self._nursery)
+        finally:
+            request._end_tasks()
 
     async def _run(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
         trio_task = trio.lowlevel.current_task()

@@ -12,6 +12,7 @@ Rules of this module:
 from __future__ import annotations
 
 import re
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ _HOST = re.compile(r"(?:[\w.~%!$&'()*+,;=-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{0,5})?
 _PORT = re.compile(r":([0-9]*)\Z")
 _PATH_SAFE = "/:@!$&'()*+,;=~"
 _METHOD_SAFE = "!#$&'*+^`|~"
+
+# One for all requests, as it is held for a microsecond.
+_making = threading.Lock()
 
 _decode_json = _shapes.body_decoder(Any)
 
@@ -198,13 +202,12 @@ class Request:
     def tasks(self) -> BackgroundTasks:
         """The request's task list, the one that a `BackgroundTasks` parameter gets."""
         if self._tasks is None:
-            tasks = BackgroundTasks()
-            tasks._queue.ledger = self._ledger
-            # A thread may have been quicker.
-            first: BackgroundTasks = self.__dict__.setdefault("_tasks", tasks)
-            if self._ended:  # asked last: the end closes a list that it finds
-                first._queue.closed = True
-            return first
+            with _making:  # threads ask too
+                if self._tasks is None:
+                    self._tasks = BackgroundTasks()
+                    self._tasks._queue.ledger = self._ledger
+                    if self._ended:  # asked last: the end closes a list that it finds
+                        self._tasks._queue.closed = True
         return self._tasks
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
@@ -285,10 +288,10 @@ class Request:
 
     def _has_been_let_alone(self) -> bool:
         """Whether nobody has asked for anything of the client, nor does a task."""
-        return self._inbox is None and not self._wants_delivery()
+        return self._inbox is None and (self._tasks is None or not self._wants_delivery())
 
     def _has_tasks(self) -> bool:
-        return self._tasks is not None and bool(self._tasks)
+        return self._tasks is not None and self._tasks._queue.is_waiting
 
     def _fail(self) -> None:
         """The handler failed: of its tasks run those for that; then those of who answers for it."""

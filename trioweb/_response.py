@@ -23,6 +23,7 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from types import MethodType
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
@@ -161,12 +162,34 @@ class Response:
         has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         body = self.body if has_body else b""
         try:
+            if (
+                has_body
+                and type(send) is MethodType
+                and request._has_been_let_alone()
+                and (sending := self._at_once(request, send)) is not None
+            ):
+                await sending
+                return True
             await _send_head(request, send, self._head(len(self.body)))
             is_there = request._has_been_let_alone() or await _is_there(request)
             await _send_last(request, send, body)
         except OSError:
             return False
         return is_there
+
+    def _at_once(self, request: Request, send: MethodType) -> Awaitable[None] | None:
+        """What sends it all in one step, where the server is ours and gave us `send` itself.
+
+        That is a third less for server and response together than two messages, which whoever
+        wraps `send` still gets to see.
+        """
+        send_whole = getattr(send.__self__, "send_whole", None)
+        if send_whole is None:
+            return None
+        fields = self._fields(None, length_is_ours=True)  # the server says how long it is
+        sending: Awaitable[None] | None = send_whole(self.status_code, fields, self.body)
+        request._answered = sending is not None
+        return sending
 
     async def close(self, request: Request) -> None:
         """Let go of what the body comes from, when the response won't be sent."""
@@ -177,13 +200,21 @@ class Response:
             request.tasks._adopt(self.background)
 
     def _head(self, size: int | None) -> Message:
-        status, fields = self.status_code, list(self._content_type)
-        if size is not None and status not in _WITHOUT_BODY:
+        status = self.status_code
+        has_no_body = status in _WITHOUT_BODY
+        fields = self._fields(
+            None if has_no_body else size, length_is_ours=has_no_body or size is not None
+        )
+        return {"type": "http.response.start", "status": status, "headers": fields}
+
+    def _fields(self, size: int | None, *, length_is_ours: bool) -> RawHeaders:
+        """The header fields, with the length of the body where that is given."""
+        fields = self._content_type.copy()
+        if size is not None:
             fields.append((b"content-length", b"%d" % size))
         if self._headers is not None:
-            length_is_ours = size is not None or status in _WITHOUT_BODY
             fields = _merged(fields, self._headers.raw, length_is_ours=length_is_ours)
-        return {"type": "http.response.start", "status": status, "headers": fields}
+        return fields
 
 
 class JSONResponse(Response):

@@ -21,8 +21,9 @@ import trio
 
 from ._context import in_context
 
-Call = Callable[[], Coroutine[Any, Any, None]]
-Calls = deque[tuple[contextvars.Context, Call]]
+# Does what never waits, and returns what is left to await, if anything is.
+Begin = Callable[..., Coroutine[Any, Any, None] | None]
+Calls = deque[tuple[contextvars.Context, Begin, tuple[Any, ...]]]
 
 
 class Starter:
@@ -34,13 +35,13 @@ class Starter:
         # For the tasks that they share, which mustn't keep what is in anybody's context.
         self._context = contextvars.copy_context()
 
-    def start_soon(self, call: Call) -> None:
-        """Await `call()` in the nursery, soon.  What it raises cancels the nursery."""
+    def start_soon(self, begin: Begin, *args: Any) -> None:
+        """`begin(*args)` in the nursery, soon.  What it raises cancels the nursery."""
         if self._next is None:
             calls: Calls = deque()
             self._context.run(self._nursery.start_soon, self._make, calls)
             self._next = calls
-        self._next.append((contextvars.copy_context(), call))
+        self._next.append((contextvars.copy_context(), begin, args))
 
     async def _make(self, calls: Calls) -> None:
         """Make these calls, up to one that waits."""
@@ -48,17 +49,25 @@ class Starter:
 
         def leave() -> None:
             while calls:
-                context, call = calls.popleft()
-                context.run(self._nursery.start_soon, call)
+                context, begin, args = calls.popleft()
+                context.run(self._nursery.start_soon, _alone, begin, args)
 
         task = trio.lowlevel.current_task()
         # Nothing that is public tells of a scope that was left open.
         scopes = task._cancel_status
         try:
             while calls:
-                context, call = calls.popleft()
-                await in_context(context, call(), leave)
+                context, begin, args = calls.popleft()
+                rest = context.run(begin, *args)
+                if rest is not None:
+                    await in_context(context, rest, leave)
                 if task._cancel_status is not scopes:
                     leave()
         finally:
             leave()
+
+
+async def _alone(begin: Begin, args: tuple[Any, ...]) -> None:
+    rest = begin(*args)
+    if rest is not None:
+        await rest

@@ -73,7 +73,11 @@ def run_no_task(patch: pytest.MonkeyPatch) -> None:
     async def cancel_all(self: Any, tasks: Any, where: str, *args: Any) -> None:
         tasks._queue.cancel(where)
 
+    def cancel_at_once(self: Any, tasks: Any, where: str, outcomes: Any) -> None:
+        tasks._queue.cancel(where)
+
     patch.setattr(_background.TaskRunner, "run", cancel_all)
+    patch.setattr(_background.TaskRunner, "begin", cancel_at_once)
 
 
 @_said("was skipped after a success")
@@ -81,7 +85,11 @@ def skip_all_tasks(patch: pytest.MonkeyPatch) -> None:
     async def skip(self: Any, tasks: Any, *args: Any) -> None:
         tasks._queue.keep(set())
 
+    def skip_at_once(self: Any, tasks: Any, where: Any, outcomes: Any) -> None:
+        tasks._queue.keep(set())
+
     patch.setattr(_background.TaskRunner, "run", skip)
+    patch.setattr(_background.TaskRunner, "begin", skip_at_once)
 
 
 @_said("ended as pending")
@@ -105,6 +113,7 @@ def run_twice(patch: pytest.MonkeyPatch) -> None:
         await attempt(self, task, grace)
 
     patch.setattr(_background.TaskRunner, "_attempt", twice)
+    patch.setattr(_background.TaskRunner, "begins_at_once", lambda self, task: False)
 
 
 @_said("began before the last byte")
@@ -115,7 +124,7 @@ def start_early(patch: pytest.MonkeyPatch) -> None:
     async def early(request: Any, send: Any, body: bytes) -> None:
         if request._has_tasks():
             lifetime = request.app._lifetime
-            lifetime._start_tasks(request, request._grace)
+            lifetime._start_tasks(request)
         await send_last(request, send, body)
 
     patch.setattr(_response, "_send_last", early)
@@ -269,7 +278,7 @@ def close_before_the_tasks(patch: pytest.MonkeyPatch) -> None:
 @_said("uses a dependency that is closed")
 def close_before_the_cleanup(patch: pytest.MonkeyPatch) -> None:
     """A cancelled list doesn't wait for those beside it."""
-    patch.setattr(_background._Run, "_wait_for_cleanup", _checkpoint)
+    patch.setattr(_background.TaskRun, "_wait_for_cleanup", _checkpoint)
 
 
 @_said("was left 0 times")

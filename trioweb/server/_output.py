@@ -69,10 +69,20 @@ class Output:
 
     def start(self, message: Message) -> None:
         """`http.response.start`; it is sent with the first piece of the body."""
+        self._start(message["status"], message.get("headers", ()))
+        self._trailers = bool(message.get("trailers"))
+
+    def whole(self, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+        """Both messages of a response that is whole."""
+        self._start(status, fields)
+        if self._has_body and self._declared is None:
+            return self._whole(body)
+        return self.body(body, more=False)
+
+    def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         if self.started:
             raise ProtocolMisuse("http.response.start comes once")
-        status = message["status"]
-        block, self._declared, closes, dated = _fields(message.get("headers", ()))
+        block, self._declared, closes, dated = _fields(fields)
         self._head = _status_line(status) + block + (b"" if dated else _date.get())
         if closes:
             self.keep_alive = False
@@ -80,7 +90,6 @@ class Output:
             self._has_body = False
             self._may_tell_length = status != 204
         self._left = self._declared if self._has_body else None
-        self._trailers = bool(message.get("trailers"))
         self.started = True
 
     def body(self, body: bytes, *, more: bool) -> bytes:
