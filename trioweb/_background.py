@@ -207,7 +207,7 @@ class BackgroundTasks:
 
     def __len__(self) -> int:
         """How many tasks wait for their turn."""
-        return len(self._queue.waiting) + len(self._queue.beside)
+        return len(self._queue.waiting) + len(self._queue.beside or ())
 
 
 class _Queue:
@@ -221,11 +221,11 @@ class _Queue:
     notice: Callable[[BackgroundTask], None] | None = None
     # Whether there was a task that asks if the client got the response.
     asks_for_delivery = False
+    # Those that start as soon as the list runs; few lists have any.
+    beside: deque[BackgroundTask] | None = None
 
     def __init__(self) -> None:
         self.waiting: deque[BackgroundTask] = deque()
-        # Those that start as soon as the list runs.
-        self.beside: deque[BackgroundTask] = deque()
 
     def add(self, task: BackgroundTask) -> None:
         with _adding:
@@ -256,9 +256,17 @@ class _Queue:
             self.ledger.enter()
         if task._options.when == "sent":
             self.asks_for_delivery = True
-        (self.beside if task._beside else self.waiting).append(task)
+        self._append(task)
         if self.notice is not None:
             self.notice(task)
+
+    def _append(self, task: BackgroundTask) -> None:
+        if not task._beside:
+            self.waiting.append(task)
+        elif self.beside is None:
+            self.beside = deque((task,))
+        else:
+            self.beside.append(task)
 
     @property
     def is_waiting(self) -> bool:
@@ -268,8 +276,8 @@ class _Queue:
     def _taken(self) -> list[BackgroundTask]:
         if not self.is_waiting:
             return []
-        tasks = [*self.beside, *self.waiting]
-        self.beside.clear()
+        tasks = [*(self.beside or ()), *self.waiting]
+        self.beside = None
         self.waiting.clear()
         return tasks
 
@@ -280,7 +288,7 @@ class _Queue:
             self.asks_for_delivery = self.asks_for_delivery and "sent" in outcomes
             for task in tasks:
                 if task._options.when in outcomes:
-                    (self.beside if task._beside else self.waiting).append(task)
+                    self._append(task)
         for task in tasks:
             if task._options.when not in outcomes:
                 task._end("skipped")
@@ -593,8 +601,8 @@ class TaskRun:
         return self._ran >= _limits.TASKS_IN_A_TURN or _took_long(self._first, self._last)
 
     def _start_those_beside(self) -> None:
-        while self._queue.beside and not self._ended:
-            task = self._queue.beside.popleft()
+        while (beside := self._queue.beside) and not self._ended:
+            task = beside.popleft()
             if task._options.when not in self._outcomes:
                 task._end("skipped")
                 continue

@@ -74,10 +74,13 @@ class Output:
 
     def whole(self, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
         """Both messages of a response that is whole."""
-        self._start(status, fields)
-        if self._has_body and self._declared is None:
-            return self._whole(body)
-        return self.body(body, more=False)
+        head = _plain_head(status, tuple(fields)) if self._has_body else None
+        if head is None or self.started:
+            self._start(status, fields)
+            return self.body(body, more=False)
+        self.started = True
+        self._head = head + _date.get()
+        return self._whole(body)
 
     def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         if self.started:
@@ -218,6 +221,14 @@ def _rendered(fields: tuple[tuple[bytes, bytes], ...]) -> _Fields:
     if len(lengths) > 1:
         raise ProtocolMisuse("more than one content-length")
     return _Fields(_checked(lines), lengths[0] if lengths else None, closes, dated)
+
+
+@functools.lru_cache(maxsize=256)
+def _plain_head(status: int, fields: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+    """Status line and fields of a response with nothing special about it, without the date."""
+    block, length, closes, dated = _rendered(fields)
+    is_plain = length is None and not (closes or dated or status in _WITHOUT_BODY)
+    return _status_line(status) + block if is_plain else None
 
 
 def _checked_length(value: bytes) -> int:
