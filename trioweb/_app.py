@@ -337,6 +337,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     inline = True
     needs_nursery = False
     waits = False
+    reads_body = False
     cancel_on_disconnect = False
     timeout = None
 

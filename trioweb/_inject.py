@@ -146,6 +146,7 @@ class Plan:
         inline: bool,
         needs_nursery: bool,
         waits: bool,
+        reads_body: bool,
         takes_tasks: bool,
         cancel_on_disconnect: bool,
         embeds_body: bool,
@@ -155,12 +156,13 @@ class Plan:
         self.inline = inline
         self.needs_nursery = needs_nursery
         self.waits = waits
+        self.reads_body = reads_body
         self.takes_tasks = takes_tasks
         self.cancel_on_disconnect = cancel_on_disconnect
         self._calls = calls
         self._handler = calls[-1]
         # As most are: a handler that needs nothing but what the request's head says.
-        self._is_alone = len(calls) == 1 and not calls[0].reads_body
+        self._is_alone = len(calls) == 1 and not reads_body
         self._embeds_body = embeds_body
         self._status_code = status_code
         self.timeout = timeout
@@ -283,6 +285,7 @@ class _Compiler:
         self._inline = True
         self._needs_nursery = False
         self._waits = False
+        self._reads_body = False
         self._takes_tasks = False
 
     def plan(self, *, status_code: int, timeout: float | None, cancel_on_disconnect: bool) -> Plan:
@@ -294,8 +297,9 @@ class _Compiler:
             inline=self._inline and not self._needs_nursery,
             needs_nursery=self._needs_nursery,
             waits=self._waits,
+            reads_body=self._reads_body,
             takes_tasks=self._takes_tasks,
-            cancel_on_disconnect=cancel_on_disconnect and self._waits,
+            cancel_on_disconnect=cancel_on_disconnect and (self._waits or self._reads_body),
             embeds_body=embeds,
             status_code=status_code,
             timeout=timeout,
@@ -324,7 +328,7 @@ class _Compiler:
         self._inline = self._inline and _callables.is_async(func)
         self._waits = self._waits or _callables.may_wait(func)
         reads_body = any(parameter.extract is _never for parameter in parameters)
-        self._waits = self._waits or reads_body
+        self._reads_body = self._reads_body or reads_body
         if any(parameter.may_be_left_out for parameter in parameters):
             run = _leaving_out(run)
         closing = [self._closing[need] for need in needs if need in self._closing]

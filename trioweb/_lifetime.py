@@ -73,8 +73,11 @@ class Endpoint(Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether a call can take time at all."""
+        """Whether a call can take time, but for reading the body."""
         ...
+
+    @property
+    def reads_body(self) -> bool: ...
 
     @property
     def cancel_on_disconnect(self) -> bool: ...
@@ -250,7 +253,7 @@ class AppLifetime:
     ) -> None:
         call: InlineCall | None = None
         try:
-            if endpoint.waits:
+            if endpoint.waits or (endpoint.reads_body and not request._has_body_at_once()):
                 call = self._inline[request] = InlineCall()
                 await self._answer_waiting(call, request, send, endpoint)
                 return

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
@@ -223,6 +223,8 @@ class Request:
         Cancellation: what has arrived is lost; don't read on.
         """
         if self._body is None:
+            self._body = self._body_at_once()
+        if self._body is None:
             self._body = await self._pieces().join()
         return self._body
 
@@ -234,6 +236,20 @@ class Request:
             raise RequestValidationError(
                 [{**problem, "loc": ["body", *problem["loc"]]} for problem in exc.problems]
             ) from None
+
+    def _has_body_at_once(self) -> bool:
+        """Whether `body` won't wait."""
+        if self._body is None:
+            self._body = self._body_at_once()
+        return self._body is not None
+
+    def _body_at_once(self) -> bytes | None:
+        """The body, where the server is ours, gave us its `receive` itself, and has all of it."""
+        if self._inbox is not None or self._streamed or type(self._receive) is not MethodType:
+            return None
+        take_body = getattr(self._receive.__self__, "take_body", None)
+        body: bytes | None = None if take_body is None else take_body(self.max_body_size)
+        return body
 
     def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces, as they arrive; each is thrown away when the next is asked for.
@@ -279,6 +295,8 @@ class Request:
     def _may_have_unread_body(self) -> bool:
         if self._inbox is not None:
             return not self._inbox.over
+        if self._body is not None:
+            return False
         if not self.scope["http_version"].startswith("1"):
             return True
         for name, value in self.scope["headers"]:  # `any` costs twice as much
@@ -286,9 +304,10 @@ class Request:
                 return True
         return False
 
-    def _has_been_let_alone(self) -> bool:
-        """Whether nobody has asked for anything of the client, nor does a task."""
-        return self._inbox is None and (self._tasks is None or not self._wants_delivery())
+    def _needs_no_look(self) -> bool:
+        """Whether the client is not known to have left, and nobody asks."""
+        is_here = self._inbox is None or not self._inbox.disconnected
+        return is_here and (self._tasks is None or not self._wants_delivery())
 
     def _has_tasks(self) -> bool:
         return self._tasks is not None and self._tasks._queue.is_waiting

@@ -165,13 +165,13 @@ class Response:
             if (
                 has_body
                 and type(send) is MethodType
-                and request._has_been_let_alone()
+                and request._needs_no_look()
                 and (sending := self._at_once(request, send)) is not None
             ):
                 await sending
                 return True
             await _send_head(request, send, self._head(len(self.body)))
-            is_there = request._has_been_let_alone() or await _is_there(request)
+            is_there = request._needs_no_look() or await _is_there(request)
             await _send_last(request, send, body)
         except OSError:
             return False

@@ -277,14 +277,14 @@ class SizedBody:
     """A body of so many bytes."""
 
     def __init__(self, size: int) -> None:
-        self._left = size
+        self.left = size  # bytes that are still to be taken
         self.over = size == 0
 
     def take(self, buffer: bytearray) -> bytes:
-        content = bytes(buffer[: self._left])
-        del buffer[: self._left]
-        self._left -= len(content)
-        self.over = self._left == 0
+        content = bytes(buffer[: self.left])
+        del buffer[: self.left]
+        self.left -= len(content)
+        self.over = self.left == 0
         return content
 
 
