@@ -289,7 +289,7 @@ class Request:
 
     def _get_inbox(self) -> _Inbox:
         if self._inbox is None:
-            self._inbox = _Inbox(self._receive)
+            self._inbox = _Inbox(self._receive, complete=self._body is not None)
         return self._inbox
 
     def _may_have_unread_body(self) -> bool:
@@ -356,11 +356,11 @@ class _Inbox:
     client leaving.  Whichever comes first receives a message, for both.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, *, complete: bool = False) -> None:
         self._receive = receive
         self._chunks: deque[bytes] = deque()
         self._waiting = 0  # bytes in _chunks
-        self._complete = False
+        self._complete = complete  # the server has given all of the body
         self.disconnected = False
         self._broken = False
         self._receiving = False
