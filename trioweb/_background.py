@@ -137,14 +137,14 @@ class BackgroundTask:
         else:
             await trio.lowlevel.checkpoint()
 
-    def _begin(self) -> None:
-        self.started_at = trio.current_time()
+    def _begin(self, now: float) -> None:
+        self.started_at = now
         self.state = "running"
         if self._ledger is not None:
             self._ledger.begin(self)
 
-    def _end(self, state: TaskState) -> None:
-        self.ended_at = trio.current_time()
+    def _end(self, state: TaskState, now: float | None = None) -> None:
+        self.ended_at = trio.current_time() if now is None else now
         self.state = state
         if self._ledger is not None:
             self._ledger.end(self, state)
@@ -351,26 +351,23 @@ class TaskRunner:
         return run if run.begin() else None
 
     def begins_at_once(self, task: BackgroundTask) -> bool:
-        """Whether it may begin here and now, and nothing has to be seen to on its way."""
-        return (
-            task._is_plain
-            and self._places is None
-            # Without a look, which is a tenth of a small task.
-            and not trio.lowlevel.current_task()._cancel_status.effectively_cancelled
-        )
+        """Whether nothing has to be seen to on its way: then `begin_one` may begin it."""
+        return task._is_plain and self._places is None
 
-    def begin_one(self, task: BackgroundTask, where: object) -> Awaitable[object] | None:
+    def begin_one(
+        self, task: BackgroundTask, where: object, now: Callable[[], float]
+    ) -> Awaitable[object] | None:
         """Run a task up to where it waits; what is left, for `run_one`, None if it has ended.
 
         Most of what a small task costs is coroutines around it; one that never waits needs none.
         """
         task._where = where
         try:
-            task._begin()
+            task._begin(now())
             call = task._func(*task._args, **task._kwargs)
             trap = task._context.run(call.send, None)
         except StopIteration:
-            task._end("done")
+            task._end("done", now())
             return None
         except BaseException as exc:
             return _raising(exc)
@@ -422,7 +419,7 @@ class TaskRunner:
     # one costs as much as all that a small task does.
 
     def _begin(self, task: BackgroundTask, grace: Grace) -> Awaitable[object]:
-        task._begin()
+        task._begin(trio.current_time())
         retry = task._options.retry
         return self._attempt(task, grace) if retry is None else self._try(task, retry, grace)
 
@@ -535,17 +532,22 @@ class TaskRun:
     def begin(self) -> bool:
         """Run what never waits, as far as its turn allows; whether anything is left."""
         runner, waiting = self._runner, self._queue.waiting
+        trio_task = trio.lowlevel.current_task()
+        now = trio.lowlevel.current_clock().current_time
         while waiting and self._begun is None:
             task = waiting[0]
             if task._options.when not in self._outcomes:
                 waiting.popleft()._end("skipped")
-            elif not runner.begins_at_once(task) or self._turn_is_over():
+                continue
+            # Without this attribute, to ask whether it is cancelled would take a tenth of a task.
+            is_cancelled = trio_task._cancel_status.effectively_cancelled
+            if is_cancelled or not runner.begins_at_once(task) or self._turn_is_over():
                 break
-            else:
-                waiting.popleft()
-                rest = runner.begin_one(task, self._where)
-                if rest is not None:
-                    self._begun = task, rest
+            waiting.popleft()
+            rest = runner.begin_one(task, self._where, now)
+            if rest is not None:
+                self._begun = task, rest
+            if waiting:
                 self._count(task)
         return self._begun is not None or self._queue.is_waiting
 

@@ -364,7 +364,8 @@ class AppLifetime:
 
     def _land(self) -> None:
         self._ours -= 1
-        self._tell_of_landing()
+        if self._landed is not None:
+            self._tell_of_landing()
 
     def _tell_of_landing(self) -> None:
         if self._landed is not None:
@@ -574,7 +575,7 @@ class Life:
 async def deliver(response: Response, request: Request, send: Send) -> None:
     """Send a response; a failure on the way can't be answered any more, so it is logged."""
     try:
-        if await response.send(request, send):
+        if await response.send(request, send) and request._tasks is not None:
             request._add_outcome("sent")
     except BaseException as exc:
         _errors.raise_rest(exc, functools.partial(_fail_late, request))

@@ -102,7 +102,8 @@ class Connection:
         self._heads = service.new_reader()
         self._buffer = bytearray()
         self._requests = 0
-        self._opened_at = trio.current_time()
+        self._now = trio.lowlevel.current_clock().current_time
+        self._opened_at = self._now()
         self._late: Asked | None = None  # what came as the waiting ended
         self._seen: Exchange | None = None  # what was in flight when the sweep came by
         self._waiting = trio.CancelScope()
@@ -118,7 +119,7 @@ class Connection:
         """Whether a request may be on its way that nobody has seen."""
         if self.exchange is not None:
             return False
-        age = trio.current_time() - self._opened_at
+        age = self._now() - self._opened_at
         return (self._requests == 0 and age < _limits.HEADWAY) or not self.is_idle
 
     def expire(self) -> None:
@@ -203,7 +204,7 @@ class Connection:
             return None
         limits = self._service.limits
         seconds = limits.idle_timeout if self._requests else limits.head_timeout
-        self.deadline = trio.current_time() + seconds
+        self.deadline = self._now() + seconds
         try:
             return await self._read_head(limits)
         finally:
@@ -219,7 +220,7 @@ class Connection:
                     return asked
                 if buffer and not has_begun:
                     has_begun = True
-                    self.deadline = trio.current_time() + limits.head_timeout
+                    self.deadline = self._now() + limits.head_timeout
             data = await self._transport.receive(_limits.HEAD_READ_SIZE)
             if not buffer and (asked := heads.recall(data)) is not None:
                 return asked
@@ -237,7 +238,7 @@ class Connection:
             service.notify()
         if self._requests >= service.limits.max_connection_requests:
             exchange.output.keep_alive = False
-        since = trio.current_time() if service.access_log is not None else 0.0
+        since = self._now() if service.access_log is not None else 0.0
         await self._call_app(exchange, head)
         if service.access_log is not None:
             self._log(service.access_log, exchange, head, since)
@@ -333,7 +334,7 @@ class Connection:
                 budget -= len(data)
 
     def _log(self, log: AccessLog, exchange: Exchange, head: Head, since: float) -> None:
-        seconds = trio.current_time() - since
+        seconds = self._now() - since
         status, size = exchange.status, exchange.sent
         log.add(Answer(self._peer, head.method, head.target, head.version, status, size, seconds))
 

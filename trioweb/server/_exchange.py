@@ -96,12 +96,13 @@ class Exchange:
     @property
     def ended_well(self) -> bool:
         """Whether nothing of it is left to do, or in the way of the next request."""
-        output = self.output
+        output, body = self.output, self._body
         return (
             output.complete
             and output.keep_alive
             and self._landed is None
-            and not (self.broken or self.has_unread_body)
+            and not self.broken
+            and (body is None or body.over)
         )
 
     @property
@@ -121,7 +122,8 @@ class Exchange:
 
     def end(self) -> None:
         """The app has returned, or the connection goes on without it."""
-        self._service.requests_in_flight -= self._is_at_work
+        if self._works and not self._waits:
+            self._service.requests_in_flight -= 1
         self._works = False
 
     async def receive(self) -> Message:
