@@ -15,11 +15,13 @@ from trio.testing import MockClock
 from trioweb import (
     App,
     BackgroundTask,
+    BackgroundTasks,
     ClientDisconnect,
     HTTPException,
     Limits,
     Request,
     RequestValidationError,
+    _request,
 )
 from trioweb._limits import MAX_QUERY_FIELDS, READ_AHEAD
 from trioweb._request import _Inbox
@@ -717,3 +719,24 @@ async def test_a_body_that_was_read_streams_past_a_limit_lowered_since() -> None
 @pytest.mark.parametrize(("http_version", "may"), [("1.1", False), ("2", True), ("3", True)])
 def test_past_http_1_a_body_may_come_without_its_length(http_version: str, may: bool) -> None:
     assert request_of(http_version=http_version)._may_have_unread_body() is may
+
+
+# Tasks
+
+
+def test_a_thread_that_asks_first_and_the_rest_get_one_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request, first = request_of(), BackgroundTasks()
+
+    class Later:
+        """A lock that somebody else has held, and made the list meanwhile."""
+
+        def __enter__(self) -> None:
+            request._tasks = first
+
+        def __exit__(self, *exc: object) -> None:
+            pass
+
+    monkeypatch.setattr(_request, "_making", Later())
+    assert request.tasks is first

@@ -92,6 +92,19 @@ async def test_one_that_waits_holds_nobody_up(autojump_clock: MockClock) -> None
     assert spawned.count == 3
 
 
+async def test_what_is_done_at_once_leaves_nothing_to_await(autojump_clock: MockClock) -> None:
+    log, gate = Log(), trio.Event()
+    async with starter() as (start, spawned):
+        start.start_soon(log.said.append, "first")
+        start.start_soon(log.say_after, "waits", gate.wait)
+        start.start_soon(log.said.append, "third")
+        await wait_all_tasks_blocked()
+        assert log.said == ["first", "third"]
+        gate.set()
+    assert log.said == ["first", "third", "waits"]
+    assert spawned.count == 2
+
+
 @pytest.mark.parametrize("waiting", [0, 1, 50, 100])
 async def test_all_begin_within_two_passes(waiting: int, autojump_clock: MockClock) -> None:
     """However many there are and wait: a backlog would grow for as long as so many come."""

@@ -228,7 +228,7 @@ class AppLifetime:
                 request._end_tasks()
             del self._inline[request]
             if self._landed is not None:
-                self._tell_of_landing()
+                self._tell_of_landing(self._landed)
 
     async def _serve_beside(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
@@ -365,12 +365,11 @@ class AppLifetime:
     def _land(self) -> None:
         self._ours -= 1
         if self._landed is not None:
-            self._tell_of_landing()
+            self._tell_of_landing(self._landed)
 
-    def _tell_of_landing(self) -> None:
-        if self._landed is not None:
-            self._landed.set()
-            self._landed = None
+    def _tell_of_landing(self, landed: trio.Event) -> None:
+        landed.set()
+        self._landed = None
 
 
 def _contain(exc: BaseException) -> None:
