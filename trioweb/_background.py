@@ -28,7 +28,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set as AbstractSet
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
@@ -83,14 +83,15 @@ class BackgroundTask:
     def __init__(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         if not callable(func):
             raise TypeError(_not_callable(func))
-        flags = _callables.flags(func)
+        own = func if type(func) is FunctionType else _callables.target(func)
+        flags = _callables.flags_of(own)
         if flags & _callables.GENERATORS:
             raise TypeError(f"{_callables.name(func)} yields: as a task its body would never run")
         self._func: Callable[..., Any] = func
         self._args = args
         self._kwargs = kwargs
         self._context = contextvars.copy_context()
-        self._options = options = options_of(func)
+        self._options = options = options_of(own)
         # Nothing but a coroutine to run, and no options that take seeing to.
         self._is_plain = (
             flags & inspect.CO_COROUTINE != 0 and options.retry is None and options.timeout is None
@@ -256,7 +257,10 @@ class _Queue:
             self.ledger.enter()
         if task._options.when == "sent":
             self.asks_for_delivery = True
-        self._append(task)
+        if task._beside:
+            self._append(task)
+        else:
+            self.waiting.append(task)
         if self.notice is not None:
             self.notice(task)
 

@@ -53,16 +53,15 @@ def _telling(func: Callable[..., Any]) -> Callable[..., Any]:
     return own if any(is_kind(own) for is_kind in _KINDS) else inspect.unwrap(own)
 
 
-def flags(func: Callable[..., Any]) -> int:
-    """Those of its code, `inspect.CO_…`, if it has any; it is asked for each task."""
-    own = func if type(func) is FunctionType else target(func)
+def flags_of(own: Callable[..., Any]) -> int:
+    """Those of the code of a `target`, `inspect.CO_…`, if it has any."""
     code = getattr(own, "__code__", None)
     return 0 if code is None else int(code.co_flags)
 
 
 def is_generator(func: Callable[..., Any]) -> bool:
     """Of either kind."""
-    return bool(flags(func) & GENERATORS)
+    return bool(flags_of(target(func)) & GENERATORS)
 
 
 def may_wait(func: Callable[..., Any]) -> bool:

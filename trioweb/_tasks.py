@@ -156,8 +156,9 @@ def task(
     return mark if func is None else mark(func)
 
 
-def options_of(func: Callable[..., Any]) -> TaskOptions:
-    options: TaskOptions = getattr(_callables.target(func), _ATTRIBUTE, DEFAULTS)
+def options_of(own: Callable[..., Any]) -> TaskOptions:
+    """What `@task` said of a function, the target of a task's."""
+    options: TaskOptions = getattr(own, _ATTRIBUTE, DEFAULTS)
     return options
 
 
