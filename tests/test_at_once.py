@@ -6,7 +6,8 @@ does: there it takes messages.  What a client reads has to be the same, byte by 
 
 from __future__ import annotations
 
-from typing import Any
+from array import array
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -26,7 +27,7 @@ from trioweb import (
 )
 from trioweb.server._exchange import Exchange
 
-from .server_driver import EachParser, ParserName, serving
+from .server_driver import EachParser, ParserName, http_app, serving
 from .test_server_output import without_date
 
 
@@ -36,6 +37,21 @@ class Item(msgspec.Struct):
 
 
 ITEM = b'{"name": "thing", "price": 1.5}'
+
+
+class Rendered(Response):
+    """What a subclass may return by mistake."""
+
+    def render(self, content: Any) -> Any:
+        return content
+
+
+def changed() -> Response:
+    response: Any = Response()
+    response.body = "text"
+    return cast("Response", response)
+
+
 RESPONSES: dict[str, Any] = {
     "plain": lambda: {"a": 1},
     "none": lambda: None,
@@ -48,6 +64,11 @@ RESPONSES: dict[str, Any] = {
     "closes": lambda: JSONResponse([1], headers={"connection": "close"}),
     "dated": lambda: JSONResponse([1], headers={"date": "Thu, 01 Jan 1970 00:00:00 GMT"}),
     "large": lambda: Response(b"x" * 300_000),
+    "text": lambda: Rendered("text"),
+    "nothing": lambda: Rendered(None),
+    "changed": changed,
+    "wide": lambda: Rendered(memoryview(array("I", [1] * 4))),
+    "bytearray": lambda: Rendered(bytearray(b"bytes")),
     "task": lambda: JSONResponse([1], background=BackgroundTask(trio.sleep, 0)),
 }
 
@@ -59,6 +80,10 @@ def make_app() -> App:
     @app.head("/made/{name}")
     @app.post("/made/{name}")
     async def made(name: str) -> Any:
+        return RESPONSES[name]()
+
+    @app.get("/beside/{name}")
+    async def beside(name: str, nursery: trio.Nursery) -> Any:
         return RESPONSES[name]()
 
     @app.post("/items")
@@ -118,7 +143,8 @@ def request(target: str, body: bytes | None = None, *fields: str, method: str = 
 
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(ITEM), ITEM)
 CONVERSATIONS: dict[str, list[bytes]] = {
-    **{name: [request(f"/made/{name}")] for name in RESPONSES},
+    **{name: [request(f"/made/{name}") + request("/made/plain")] for name in RESPONSES},
+    **{f"{name} beside": [request(f"/beside/{name}") * 2] for name in RESPONSES},
     **{f"HEAD {name}": [request(f"/made/{name}", method="HEAD")] for name in RESPONSES},
     **{f"POST {name}": [request(f"/made/{name}", b"unread")] for name in RESPONSES},
     "nothing there": [request("/nothing")],
@@ -186,8 +212,28 @@ async def test_no_message_is_needed(target: str, monkeypatch: pytest.MonkeyPatch
     assert (await answers(make_app(), [request(target, ITEM)], "h11")).startswith(b"HTTP/1.1 200 ")
 
 
+@EachParser
+async def test_a_head_that_middleware_makes_a_get_has_the_fields_of_one(http: ParserName) -> None:
+    def rewriting(app: Any) -> Any:
+        async def middleware(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "method": "GET"}, receive, send)
+
+        return middleware
+
+    head = [request("/made/plain", method="HEAD")]
+    found = without_date(await answers(rewriting(http_app(make_app())), head, http))
+    assert found == without_date(await answers(make_app(), head, http))
+
+
 async def test_middleware_with_methods_of_its_own_sees_each_message() -> None:
     class Responder:
+        """Whose names are ours, too."""
+
+        def take_body(self, limit: int) -> bytes:
+            raise AssertionError("not this one")
+
+        send_whole = take_body
+
         def __init__(self, receive: Any, send: Any) -> None:
             self._receive, self._send = receive, send
             self.seen: list[str] = []
@@ -225,6 +271,30 @@ async def test_what_middleware_has_read_of_a_body_is_gone_for_the_app() -> None:
     answer = await answers(middleware, [request("/read", ITEM)], "h11")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert [message["body"] for message in read] == [ITEM]
+
+
+async def test_a_large_answer_that_nobody_reads_ends_with_the_drain(
+    autojump_clock: MockClock,
+) -> None:
+    app = App(drain_timeout=3, cleanup_timeout=100)
+
+    @app.post("/")
+    async def large(item: Item) -> Response:
+        return Response(b"x" * 1_000_000)
+
+    @app.get("/")
+    async def large_too() -> Response:
+        return Response(b"x" * 1_000_000)
+
+    async with serving(app) as server:
+        for asked in (request("/"), request("/", ITEM)):
+            client = server.connect_lockstep()
+            await client.send(asked)
+        await wait_all_tasks_blocked()
+        assert server.in_flight == 0  # who waits for a client takes nobody's place
+        began = trio.current_time()
+        await server.server.shutdown()
+        assert trio.current_time() - began == 3
 
 
 async def test_a_task_hears_whether_its_client_was_there(autojump_clock: MockClock) -> None:

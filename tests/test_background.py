@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import gc
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from itertools import pairwise
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ import trio
 from trio.testing import MockClock
 
 from trioweb import BackgroundTask, BackgroundTasks, Retry, task
-from trioweb._background import TaskRunner
+from trioweb._background import TaskErrorHandler, TaskRunner
 from trioweb._grace import Grace
 from trioweb._ledger import Ledger
 from trioweb._limits import TASKS_IN_A_TURN, TURN_TIME
@@ -24,8 +27,14 @@ from trioweb._limits import TASKS_IN_A_TURN, TURN_TIME
 user = contextvars.ContextVar("user", default="nobody")
 
 
-async def run(tasks: BackgroundTasks, *, grace: Grace | None = None, max_threads: int = 20) -> None:
-    runner = TaskRunner(max_threads=max_threads)
+async def run(
+    tasks: BackgroundTasks,
+    *,
+    grace: Grace | None = None,
+    max_threads: int = 20,
+    error_handlers: Sequence[TaskErrorHandler] = (),
+) -> None:
+    runner = TaskRunner(max_threads=max_threads, error_handlers=error_handlers)
     async with trio.open_nursery() as nursery:
         await runner.run(tasks, "GET /", grace or Grace(5), nursery)
 
@@ -215,6 +224,92 @@ class _CancelAt(trio.abc.Instrument):
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task is self._task and self.count + 1 == self._k:
             self.scope.cancel()
+
+
+async def test_tasks_that_are_added_as_others_fail_let_the_rest_run(
+    autojump_clock: MockClock,
+) -> None:
+    turns, times = 0, 20 * TASKS_IN_A_TURN
+    tasks, runs = BackgroundTasks(), 0
+
+    async def broken() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError
+
+    async def add_again(task: BackgroundTask, exc: BaseException) -> None:
+        if runs < times:
+            tasks.add_task(broken)
+
+    async def others(scope: trio.CancelScope) -> None:
+        nonlocal turns
+        with scope:
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+    scope = trio.CancelScope()
+    tasks.add_task(broken)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others, scope)
+        await run(tasks, error_handlers=[add_again])
+        scope.cancel()
+    assert runs == times
+    # Two of its own turns may come between two of theirs: Trio's batches have no order.
+    assert turns >= times // TASKS_IN_A_TURN // 2
+
+
+async def test_a_wrapper_that_passes_for_a_coroutine_function_is_called_as_it_is() -> None:
+    """As those of tracers do: its call gives what is no coroutine."""
+    ran: list[str] = []
+
+    async def job() -> None:
+        ran.append("job")
+
+    class Span:
+        def __init__(self, call: Coroutine[Any, Any, None]) -> None:
+            self._call = call
+
+        def __await__(self) -> Generator[Any, Any, None]:
+            ran.append("begins")
+            yield from self._call.__await__()
+            ran.append("ends")
+
+    class Traced:
+        __code__ = job.__code__
+        __class__ = property(lambda self: FunctionType)
+
+        def __call__(self) -> Span:
+            return Span(job())
+
+    tasks = BackgroundTasks()
+    added = tasks.add_task(Traced())
+    await run(tasks)
+    assert (added.state, ran) == ("done", ["begins", "job", "ends"])
+
+
+async def test_what_has_ended_keeps_nothing_alive_while_its_list_waits(
+    autojump_clock: MockClock,
+) -> None:
+    class Argument:
+        pass
+
+    async def take(argument: Argument) -> None:
+        pass
+
+    arguments = [Argument() for _ in range(4)]
+    alive = [weakref.ref(argument) for argument in arguments]
+    tasks = BackgroundTasks()
+    for argument in arguments:
+        tasks.add_task(take, argument)
+    tasks.start_soon(trio.sleep_forever)
+    del argument, arguments
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, tasks)
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        assert [reference() for reference in alive] == [None] * 4
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("seconds", [0.0, TURN_TIME * 2])

@@ -963,6 +963,28 @@ async def test_what_the_lifespan_yields_is_in_the_servers_state_and_copied_for_e
         stop.set()
 
 
+async def test_a_failure_that_is_kept_keeps_no_request() -> None:
+    app, kept = App(), []
+
+    @app.on_task_error
+    async def keep(task: BackgroundTask, exc: BaseException) -> None:
+        kept.append(exc)
+
+    async def fails() -> None:
+        raise ValueError
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(fails)
+
+    async with running(app) as client:
+        await client("GET", "/")
+        await wait_all_tasks_blocked()
+        gc.collect()
+        assert len(kept) == 1
+        assert living(app) == []
+
+
 async def test_requests_leave_nothing_behind_in_memory() -> None:
     app = App()
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextvars
 import types
 from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
 
 import pytest
 
-from trioweb._context import in_own_context
+from trioweb._context import begin_in, in_context
+
+T = TypeVar("T")
 
 var = contextvars.ContextVar("var", default="outside")
+
+
+def in_own_context(call: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    return in_context(contextvars.copy_context(), call)
 
 
 @types.coroutine
@@ -84,3 +91,27 @@ def test_one_that_never_waits_gives_its_value_at_once() -> None:
     with pytest.raises(StopIteration) as done:
         in_own_context(writes_only()).send(None)
     assert (done.value.value, var.get()) == ("inside", "outside")
+
+
+def test_what_is_over_at_once_leaves_nothing() -> None:
+    async def writes_only() -> None:
+        var.set("inside")
+
+    context = contextvars.copy_context()
+    assert begin_in(context, writes_only()) is None
+    assert (context[var], var.get()) == ("inside", "outside")
+
+
+def test_what_is_left_goes_on_in_its_context() -> None:
+    said: list[str] = []
+
+    async def waits() -> None:
+        said.append(await writes())
+
+    rest = begin_in(contextvars.copy_context(), waits())
+    driven: Any = rest
+    assert driven.send(None) == "first"
+    assert driven.send("1") == "second"
+    with pytest.raises(StopIteration):
+        driven.send("2")
+    assert (said, var.get()) == (["1, 2, inside"], "outside")

@@ -28,7 +28,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set as AbstractSet
-from types import FunctionType, MappingProxyType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
@@ -92,9 +92,13 @@ class BackgroundTask:
         self._kwargs = kwargs
         self._context = contextvars.copy_context()
         self._options = options = options_of(own)
-        # Nothing but a coroutine to run, and no options that take seeing to.
+        # Calling it gives a coroutine and does nothing else, and no option has to be seen to.
+        function = func.__func__ if type(func) is MethodType else func
         self._is_plain = (
-            flags & inspect.CO_COROUTINE != 0 and options.retry is None and options.timeout is None
+            type(function) is FunctionType
+            and flags & inspect.CO_COROUTINE != 0
+            and options.retry is None
+            and options.timeout is None
         )
         self._ledger: Ledger[BackgroundTask] | None = None
         self._ended: trio.Event | None = None  # made when somebody waits
@@ -374,7 +378,9 @@ class TaskRunner:
             task._end("done", now())
             return None
         except BaseException as exc:
-            return _raising(exc)
+            # Without this frame, by which it would keep the request alive.
+            trace = exc.__traceback__
+            return _raising(exc.with_traceback(trace and trace.tb_next))
         return resumed(call, trap)
 
     async def run_one(
@@ -521,9 +527,9 @@ class TaskRun:
     _changed: trio.Event | None = None  # made while the list waits for those beside it
     # The task that waits for something, and what is left of it.
     _begun: tuple[BackgroundTask, Awaitable[object]] | None = None
-    # Of this turn, after which others have theirs.
-    _first: BackgroundTask | None = None
+    # The turn, after which others have theirs: how many ran, and when it began and ended so far.
     _ran = 0
+    _since = _until = 0.0
 
     def __init__(
         self, runner: TaskRunner, queue: _Queue, where: object, outcomes: AbstractSet[When]
@@ -551,7 +557,7 @@ class TaskRun:
             rest = runner.begin_one(task, self._where, now)
             if rest is not None:
                 self._begun = task, rest
-            if waiting:
+            elif waiting:
                 self._count(task)
         return self._begun is not None or self._queue.is_waiting
 
@@ -585,26 +591,27 @@ class TaskRun:
                 (task, rest), self._begun = self._begun, None
                 await self._run_one(task, rest)
             elif self._turn_is_over():
-                self._first, self._ran = None, 0
+                self._ran = 0
                 await trio.lowlevel.checkpoint()
             else:
-                task = self._queue.waiting.popleft()
-                await self._run_one(task)
-                self._count(task)
+                await self._run_one(self._queue.waiting.popleft())
 
     async def _run_one(self, task: BackgroundTask, begun: Awaitable[object] | None = None) -> None:
         run = self._runner.run_one(task, self._where, self._grace, begun)
         await in_context(task._context, run)
+        self._count(task)
 
     def _count(self, task: BackgroundTask) -> None:
-        self._first = self._first or task
-        self._last = task
+        assert task.started_at is not None  # one that never began was cancelled, and the list too
+        assert task.ended_at is not None
+        if not self._ran:
+            self._since = task.started_at
+        self._until = task.ended_at
         self._ran += 1
 
     def _turn_is_over(self) -> bool:
-        if self._first is None:
-            return False
-        return self._ran >= _limits.TASKS_IN_A_TURN or _took_long(self._first, self._last)
+        took_long = self._until - self._since > _limits.TURN_TIME
+        return self._ran >= _limits.TASKS_IN_A_TURN or (self._ran > 0 and took_long)
 
     def _start_those_beside(self) -> None:
         while (beside := self._queue.beside) and not self._ended:
@@ -662,13 +669,6 @@ class TaskRun:
 
 async def _raising(exc: BaseException) -> None:
     raise exc
-
-
-def _took_long(first: BackgroundTask, last: BackgroundTask) -> bool:
-    began, ended = first.started_at, last.ended_at
-    assert began is not None  # a task that never began was cancelled, and the list with it
-    assert ended is not None
-    return ended - began > _limits.TURN_TIME
 
 
 def _log_failure(task: BackgroundTask) -> None:

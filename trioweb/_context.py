@@ -17,9 +17,15 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 
-def in_own_context(call: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """`call` in a copy of the context: what it writes to contextvars nobody else sees."""
-    return in_context(contextvars.copy_context(), call)
+def begin_in(
+    context: contextvars.Context, call: Coroutine[Any, Any, None]
+) -> Awaitable[None] | None:
+    """Run `call` in this context up to where it waits; what is left, None if it is over."""
+    try:
+        trap = context.run(call.send, None)
+    except StopIteration:
+        return None
+    return _driven(context.run, call, trap)
 
 
 async def in_context(

@@ -25,6 +25,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import functools
 import logging
@@ -42,7 +43,7 @@ import trio
 
 from . import _errors, _limits
 from ._background import BackgroundTask, TaskRun, TaskRunner
-from ._context import in_own_context
+from ._context import begin_in
 from ._departure import DepartureWatch
 from ._errors import ClientDisconnect, HTTPException
 from ._exits import Exits, Steps
@@ -220,7 +221,11 @@ class AppLifetime:
             return
         self._inline[request] = None
         try:
-            await in_own_context(self._answer_inline(request, send, endpoint, error_response))
+            # What it writes to contextvars nobody else sees.
+            call = self._answer_inline(request, send, endpoint, error_response)
+            rest = begin_in(contextvars.copy_context(), call)
+            if rest is not None:
+                await rest
         finally:
             if request._has_tasks() and self.is_open:
                 self._start_tasks(request)
@@ -267,7 +272,7 @@ class AppLifetime:
                 response = await error_response(request, _errors.strays_as_failure(exc), None)
                 await deliver(response, request, send)
             return
-        if response.streams:
+        if response.streams or len(response.body or b"") >= _limits.LARGE_RESPONSE:
             with self._inline_scope(request):
                 await deliver(response, request, send)
         else:

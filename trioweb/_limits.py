@@ -55,6 +55,9 @@ DEPARTURE_GRACE = 0.2  # seconds
 DEPARTURE_TIME = 0.001  # seconds
 DEPARTURE_LOOKS = 5
 
+# From this size on a response may have to wait for its reader, in a scope that ends with the drain.
+LARGE_RESPONSE = 64 * KIB  # bytes
+
 # Fields of one query string; parsing costs time for each.
 MAX_QUERY_FIELDS = 1000
 

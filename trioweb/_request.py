@@ -112,6 +112,13 @@ class QueryParams(Mapping[str, str]):
         return f"{type(self).__name__}({self._values})"
 
 
+def exchange_behind(method: Callable[..., Any]) -> Any:
+    """What a server's `receive` or `send` belongs to, where the server is ours, else None."""
+    if type(method) is MethodType and getattr(type(method.__self__), "is_of_trioweb", False):
+        return method.__self__
+    return None
+
+
 class Request:
     """One HTTP request.  Handlers, dependencies and exception handlers take it as a parameter."""
 
@@ -204,10 +211,11 @@ class Request:
         if self._tasks is None:
             with _making:  # threads ask too
                 if self._tasks is None:
-                    self._tasks = BackgroundTasks()
-                    self._tasks._queue.ledger = self._ledger
+                    tasks = BackgroundTasks()
+                    tasks._queue.ledger = self._ledger
+                    self._tasks = tasks
                     if self._ended:  # asked last: the end closes a list that it finds
-                        self._tasks._queue.closed = True
+                        tasks._queue.closed = True
         return self._tasks
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
@@ -245,10 +253,10 @@ class Request:
 
     def _body_at_once(self) -> bytes | None:
         """The body, where the server is ours, gave us its `receive` itself, and has all of it."""
-        if self._inbox is not None or self._streamed or type(self._receive) is not MethodType:
+        if self._inbox is not None or self._streamed:
             return None
-        take_body = getattr(self._receive.__self__, "take_body", None)
-        body: bytes | None = None if take_body is None else take_body(self.max_body_size)
+        exchange = exchange_behind(self._receive)
+        body: bytes | None = None if exchange is None else exchange.take_body(self.max_body_size)
         return body
 
     def stream(self) -> AsyncIterator[bytes]:

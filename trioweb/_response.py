@@ -23,7 +23,6 @@ import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from types import MethodType
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
@@ -39,7 +38,7 @@ from ._headers import (
     format_cookie,
     refuse_control_characters,
 )
-from ._request import Message, Request, Send
+from ._request import Message, Request, Send, exchange_behind
 
 logger = logging.getLogger("trioweb")
 
@@ -74,7 +73,8 @@ class Response:
         self._content_type = _content_type(media_type or self.media_type)
         # Made when first asked for: most responses have no header field of their own.
         self._headers = ResponseHeaders(headers) if headers else None
-        self.body: bytes = self.render(content)
+        body: object = self.render(content)
+        self.body = body if type(body) is bytes else _as_bytes(body, self, "so is what it renders")
         if self.body and status_code in _WITHOUT_BODY:
             raise ValueError(f"a response with status {status_code} has no body")
 
@@ -162,32 +162,34 @@ class Response:
         has_body = request.scope["method"] != "HEAD" and self.status_code not in _WITHOUT_BODY
         body = self.body if has_body else b""
         try:
-            if (
-                has_body
-                and type(send) is MethodType
-                and request._needs_no_look()
-                and (sending := self._at_once(request, send)) is not None
-            ):
+            if has_body and (sending := self._at_once(request, send)) is not None:
                 await sending
                 return True
-            await _send_head(request, send, self._head(len(self.body)))
+            head = self._head(len(self.body))
+            request._answered = True
+            try:
+                await send(head)
+            except trio.Cancelled:
+                request._answered = False  # a send that is cancelled has sent nothing
+                raise
             is_there = request._needs_no_look() or await _is_there(request)
             await _send_last(request, send, body)
         except OSError:
             return False
         return is_there
 
-    def _at_once(self, request: Request, send: MethodType) -> Awaitable[None] | None:
+    def _at_once(self, request: Request, send: Send) -> Awaitable[None] | None:
         """What sends it all in one step, where the server is ours and gave us `send` itself.
 
         That is a third less for server and response together than two messages, which whoever
         wraps `send` still gets to see.
         """
-        send_whole = getattr(send.__self__, "send_whole", None)
-        if send_whole is None:
+        exchange = exchange_behind(send)
+        if exchange is None or type(self.body) is not bytes or not request._needs_no_look():
             return None
         fields = self._fields(None, length_is_ours=True)  # the server says how long it is
-        sending: Awaitable[None] | None = send_whole(self.status_code, fields, self.body)
+        request._answered = True
+        sending: Awaitable[None] | None = exchange.send_whole(self.status_code, fields, self.body)
         request._answered = sending is not None
         return sending
 

@@ -327,10 +327,7 @@ def keep_a_place(patch: pytest.MonkeyPatch) -> None:
 def share_contextvars(patch: pytest.MonkeyPatch) -> None:
     """Requests of one connection see what the one before them wrote."""
 
-    async def in_ours(call: Any) -> Any:
-        return await call
-
-    patch.setattr(_lifetime, "in_own_context", in_ours)
+    patch.setattr(_lifetime, "begin_in", lambda context, call: call)
 
 
 @_said("sees the contextvars of task")

@@ -49,6 +49,8 @@ class Exchange:
     `buffer` has what was received after the head; what isn't this request's stays in it.
     """
 
+    # For our own framework, which may call `send_whole` and `take_body` then.
+    is_of_trioweb = True
     # What few requests need is made when it's needed, and starts out on the class.
     status = 0  # of the response, once there is one
     sent = 0  # bytes of the response

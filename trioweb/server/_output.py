@@ -74,13 +74,16 @@ class Output:
 
     def whole(self, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
         """Both messages of a response that is whole."""
-        head = _plain_head(status, tuple(fields)) if self._has_body else None
-        if head is None or self.started:
-            self._start(status, fields)
-            return self.body(body, more=False)
-        self.started = True
-        self._head = head + _date.get()
-        return self._whole(body)
+        is_plain = self._has_body and type(body) is bytes and not self.started
+        head = _plain_head(status, tuple(fields)) if is_plain else None
+        if head is not None:
+            self.started = True
+            self._head = head + _date.get()
+            return self._whole(body)
+        self._start(status, fields)
+        if not self._has_body and self._declared is None:
+            self._declared = len(body)  # told, as for GET
+        return self.body(body, more=False)
 
     def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         if self.started:
