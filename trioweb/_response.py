@@ -74,7 +74,9 @@ class Response:
         # Made when first asked for: most responses have no header field of their own.
         self._headers = ResponseHeaders(headers) if headers else None
         body: object = self.render(content)
-        self.body = body if type(body) is bytes else _as_bytes(body, self, "so is what it renders")
+        self.body: bytes = (
+            body if type(body) is bytes else _as_bytes(body, self, "so is what it renders")
+        )
         if self.body and status_code in _WITHOUT_BODY:
             raise ValueError(f"a response with status {status_code} has no body")
 
