@@ -367,7 +367,8 @@ class TaskRunner:
     ) -> Awaitable[object] | None:
         """Run a task up to where it waits; what is left, for `run_one`, None if it has ended.
 
-        Most of what a small task costs is coroutines around it; one that never waits needs none.
+        Most of what a small task costs is coroutines around it; one that never waits needs none
+        (68 thousand instructions for adding and running it, 104 with them).
         """
         task._where = where
         try:

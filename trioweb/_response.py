@@ -183,8 +183,8 @@ class Response:
     def _at_once(self, request: Request, send: Send) -> Awaitable[None] | None:
         """What sends it all in one step, where the server is ours and gave us `send` itself.
 
-        That is a third less for server and response together than two messages, which whoever
-        wraps `send` still gets to see.
+        That is a third less for server and response together than two messages (a tenth of a
+        request), which whoever wraps `send` still gets to see.
         """
         exchange = exchange_behind(send)
         if exchange is None or type(self.body) is not bytes or not request._needs_no_look():

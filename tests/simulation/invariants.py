@@ -235,7 +235,13 @@ def _check_outcome(world: World, request: RequestRecord) -> None:
     outcome = fate(world, request, _handler_cancelled_at(world, request))
     # Before the last byte somebody looks whether the client is there, if a task asks by then:
     # one that a task adds later has no answer but that, and else takes the client for there.
-    was_asked = any(task.plan.when == "sent" and not task.adder for task in request.tasks)
+    # Those of a handler that failed were skipped before anybody looked.
+    was_asked = any(
+        task.plan.when == "sent"
+        and not task.adder
+        and not (outcome == "failure" and task.handle.state == "skipped")
+        for task in request.tasks
+    )
     for task in request.tasks:
         _check_skipped(world, request, task, outcome)
         if task.plan.when == "sent" and task.attempts and was_asked:
