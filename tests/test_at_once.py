@@ -201,14 +201,10 @@ async def test_a_client_reads_the_same_as_with_messages(
         assert without_date(await answers(app, pieces, http)) == without_date(with_messages)
 
 
-async def never(*args: Any) -> None:
-    raise AssertionError("a message")
-
-
 @pytest.mark.parametrize("target", ["/items", "/waits", "/read"])
 async def test_no_message_is_needed(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Exchange, "receive", never)
-    monkeypatch.setattr(Exchange, "send", never)
+    for name in ("receive", "send"):
+        monkeypatch.setattr(Exchange, name, lambda *message: "nothing that can be awaited")
     assert (await answers(make_app(), [request(target, ITEM)], "h11")).startswith(b"HTTP/1.1 200 ")
 
 
@@ -229,10 +225,7 @@ async def test_middleware_with_methods_of_its_own_sees_each_message() -> None:
     class Responder:
         """Whose names are ours, too."""
 
-        def take_body(self, limit: int) -> bytes:
-            raise AssertionError("not this one")
-
-        send_whole = take_body
+        take_body = send_whole = "somebody else's"
 
         def __init__(self, receive: Any, send: Any) -> None:
             self._receive, self._send = receive, send
@@ -257,6 +250,20 @@ async def test_middleware_with_methods_of_its_own_sees_each_message() -> None:
 
     await answers(middleware, [request("/items", ITEM)], "h11")
     assert seen == ["http.request", "http.response.start", "http.response.body"]
+
+
+async def test_what_middleware_has_sent_is_sent() -> None:
+    def starting(app: Any) -> Any:
+        async def middleware(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+            await app(scope, receive, send)
+
+        return http_app(middleware)
+
+    asked = [request("/made/plain")]
+    with_messages = await answers(starting(wrapped(make_app())), asked, "h11")
+    assert with_messages.startswith(b"HTTP/1.1 500 ")  # a second start is a mistake, and is told
+    assert await answers(starting(make_app()), asked, "h11") == with_messages
 
 
 async def test_what_middleware_has_read_of_a_body_is_gone_for_the_app() -> None:

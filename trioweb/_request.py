@@ -246,9 +246,8 @@ class Request:
             ) from None
 
     def _has_body_at_once(self) -> bool:
-        """Whether `body` won't wait."""
-        if self._body is None:
-            self._body = self._body_at_once()
+        """Whether `body` won't wait; asked once, before anybody reads it."""
+        self._body = self._body_at_once()
         return self._body is not None
 
     def _body_at_once(self) -> bytes | None:
