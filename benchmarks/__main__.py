@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -24,7 +26,25 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     del arguments["command"]
     run = arguments.pop("run")
-    run(**arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _end)
+    try:
+        run(**arguments)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _end(number: int, frame: object) -> None:
+    """Leave as any error does: what was started, and is stopped meanwhile, is ended."""
+    sys.exit(128 + number)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def _added(commands: Commands, module: ModuleType, summary: str) -> argparse.ArgumentParser:
@@ -42,14 +62,16 @@ def _added(commands: Commands, module: ModuleType, summary: str) -> argparse.Arg
 
 def _add_load(command: argparse.ArgumentParser, *, seconds: int) -> None:
     """For how long, and by how many, servers are asked."""
-    command.add_argument("--rounds", type=int, default=5, help="over all of them (%(default)s)")
+    command.add_argument(
+        "--rounds", type=_positive, default=5, help="over all of them (%(default)s)"
+    )
     command.add_argument(
         "--seconds",
-        type=int,
+        type=_positive,
         default=seconds,
         help="for each measurement, whole ones (%(default)s)",
     )
-    command.add_argument("--connections", type=int, default=32, help="at once (%(default)s)")
+    command.add_argument("--connections", type=_positive, default=32, help="at once (%(default)s)")
 
 
 def add_compare(commands: Commands) -> None:
@@ -75,7 +97,9 @@ def add_internals(commands: Commands) -> None:
         internals,
         "cost of one ASGI call and of its parts, without a server, beside other frameworks",
     )
-    command.add_argument("--rounds", type=int, default=30, help="of 1,000 calls each (%(default)s)")
+    command.add_argument(
+        "--rounds", type=_positive, default=30, help="of 1,000 calls each (%(default)s)"
+    )
     command.add_argument(
         "--instructions",
         action="store_true",
@@ -87,7 +111,7 @@ def add_scale(commands: Commands) -> None:
     command = _added(
         commands, scale, "how cost grows with routes, pending tasks, connections and sizes"
     )
-    command.add_argument("--rounds", type=int, default=5, help="of each size (%(default)s)")
+    command.add_argument("--rounds", type=_positive, default=5, help="of each size (%(default)s)")
 
 
 def add_latency(commands: Commands) -> None:
@@ -109,9 +133,11 @@ def add_shutdown(commands: Commands) -> None:
         default="hypercorn",
         help="who serves: hypercorn -k trio, trioweb.serve, or trioweb run (%(default)s)",
     )
-    command.add_argument("--tasks", type=int, default=100_000, help="in each run (%(default)s)")
     command.add_argument(
-        "--runs", type=int, default=10, help="of load and of hostile (%(default)s)"
+        "--tasks", type=_positive, default=100_000, help="in each run (%(default)s)"
+    )
+    command.add_argument(
+        "--runs", type=_positive, default=10, help="of load and of hostile (%(default)s)"
     )
     command.add_argument("--seed", type=int, default=0, help="of the first run (%(default)s)")
     command.add_argument(
@@ -128,9 +154,13 @@ def add_attack(commands: Commands) -> None:
         attack,
         "slow clients by the hundred, pipelines and idle connections, against a real server",
     )
-    command.add_argument("--connections", type=int, default=500, help="of attackers (%(default)s)")
-    command.add_argument("--pipelined", type=int, default=10_000, help="requests (%(default)s)")
-    command.add_argument("--idle", type=int, default=10_000, help="connections (%(default)s)")
+    command.add_argument(
+        "--connections", type=_positive, default=500, help="of attackers (%(default)s)"
+    )
+    command.add_argument(
+        "--pipelined", type=_positive, default=10_000, help="requests (%(default)s)"
+    )
+    command.add_argument("--idle", type=_positive, default=10_000, help="connections (%(default)s)")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,19 @@ PACKAGES = (
 )
 
 
+ENOUGH_ROUNDS = 5
+
+
+def are_kept(rounds: int, *, is_whole: bool = True) -> bool:
+    """Whether a run is written down; says if it isn't."""
+    if is_whole and rounds >= ENOUGH_ROUNDS:
+        return True
+    print(
+        f"Not written down: that takes {ENOUGH_ROUNDS} rounds or more, and all there is to measure."
+    )
+    return False
+
+
 def save(name: str, results: dict[str, Any]) -> Path:
     """Write results/NAME.json: the results, beside the versions and the machine."""
     RESULTS.mkdir(exist_ok=True)

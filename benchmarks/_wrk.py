@@ -3,7 +3,7 @@
 Rules of this module:
 
 * Its requests are made once, before it starts: a Lua script that has no function for each
-  request costs it nothing.
+  request costs it nothing.  Only those that are to differ are made one by one.
 * An answer that is an error, or doesn't come, spoils the run.
 """
 
@@ -43,6 +43,16 @@ end
 """
 
 
+VARYING = """\
+local sent = 0
+request = function()
+  sent = sent + 1
+  wrk.headers["x-request-id"] = string.format("%016d", sent)
+  return wrk.format()
+end
+"""
+
+
 @dataclass(frozen=True)
 class Load:
     """What came of a run."""
@@ -75,7 +85,8 @@ def offer(port: int, endpoint: Endpoint, seconds: int, connections: int) -> Load
 def script(endpoint: Endpoint) -> str:
     """wrk's Lua for an endpoint."""
     # JSON's strings are Lua's, for what is asked here.
-    return SCRIPT.format(
+    varying = VARYING if endpoint.varies else ""
+    return varying + SCRIPT.format(
         method=json.dumps(endpoint.method),
         body=json.dumps(endpoint.sent.decode()) if endpoint.sent else "nil",
         content_type=json.dumps(endpoint.headers["content-type"]) if endpoint.sent else "nil",

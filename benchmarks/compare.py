@@ -7,7 +7,7 @@ Rules of this module:
 * Each round starts every server anew, and with another one first: what luck a process has, or a
   place in the order, is part of the spread and not of the result.
 * An answer counts when it is right.  What is wrong, or missing under load, ends the command.
-* Only a whole run is written down: a choice of servers or endpoints is for looking.
+* Only a whole run is written down: few rounds, or a choice of servers or endpoints, are a look.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ DESCRIPTION = """\
 Starts each server as its users would, on the loopback interface, and asks all of them for the same:
 
   path         GET /items/42: a path parameter, an int, to JSON
+  ids          the same, each request with an X-Request-ID of its own
   body         POST /items: a JSON body, validated and echoed
   dependency   GET /hello?name=ada: one dependency that takes a query parameter
   one-task     POST /one-task: adds one background task that counts itself
@@ -54,17 +55,17 @@ the median, and the least and the most of all rounds.  Above 1, trioweb answers 
 least and the most lie on both sides of 1, there is no winner.  The bars at the end are judged by
 ratios of medians.
 
-  python -m benchmarks compare                                       a quarter of an hour
+  python -m benchmarks compare                                       twenty minutes
   python -m benchmarks compare --rounds 2 --seconds 1                a look, four minutes
   python -m benchmarks compare --endpoint path --server Sanic --server 'trioweb, httptools'
 
-Peers that aren't installed are left out: pip install --group bench.  A whole run writes
-benchmarks/results/compare.json and, for the documentation, docs/_static/compare.{md,svg}.
+Peers that aren't installed are left out: pip install --group bench.  A whole run, of five rounds
+or more, writes benchmarks/results/compare.json and, for the documentation,
+docs/_static/compare.{md,svg}.
 """
 
 REFERENCE = "trioweb, httptools"
 WARM_UP = 300  # requests
-ENOUGH_ROUNDS = 5
 
 # By endpoint and server: requests a second, one figure for each round.
 Rates = Mapping[str, Mapping[str, Sequence[float]]]
@@ -88,6 +89,7 @@ class Verdict:
     bar: Bar
     against: str | None = None
     ratio: float | None = None
+    pairs: Sequence[float] = ()
 
     @property
     def words(self) -> str:
@@ -122,12 +124,11 @@ def run(
     if not chosen:
         raise SystemExit("None of them is installed.")
     setting = f"{rounds} rounds of {seconds} s, {connections} connections. {conditions()}"
-    if rounds < ENOUGH_ROUNDS:
-        setting += " So few rounds are a look, not a result."
     rates = measure(chosen, endpoints or [*ENDPOINTS], rounds, seconds, connections)
     text = report(rates, setting)
     print(text)
-    if not endpoints and not servers:
+    is_whole = not endpoints and not servers and len(chosen) == len(SERVERS)
+    if _results.are_kept(rounds, is_whole=is_whole):
         write(rates, text, setting)
 
 
@@ -209,22 +210,33 @@ def judge(bar: Bar, rates: Rates) -> Verdict:
     others = [name for name in ranked(by_server) if name in bar.others]
     if bar.ours not in by_server or not others:
         return Verdict(bar)
-    best = others[0]
-    return Verdict(bar, best, median(by_server[bar.ours]) / median(by_server[best]))
+    ours, best = by_server[bar.ours], others[0]
+    ratio = median(ours) / median(by_server[best])
+    return Verdict(bar, best, ratio, ratios(ours, by_server[best]))
 
 
 def losses(rates: Rates) -> list[str]:
     """Where a peer answers more than trioweb with httptools, one line each."""
-    lines = []
+    lines: list[str] = []
+    are_compared = False
     for endpoint, by_server in rates.items():
         ours = by_server.get(REFERENCE)
         for name in ranked(by_server):
             if ours is None or name not in THEIRS:
                 continue
-            ratio = median(ratios(ours, by_server[name]))
-            if ratio < 1:
-                lines.append(f"- {ENDPOINTS[endpoint].title}: {name}, {ratio:.2f}")
+            found = ratios(ours, by_server[name])
+            are_compared = True
+            if median(found) < 1:
+                end = ": no winner" if max(found) > 1 else ""
+                lines.append(f"- {ENDPOINTS[endpoint].title}: {name}, {spread(found)}{end}")
+    if not are_compared:
+        return ["- nothing was measured beside it"]
     return lines or ["- behind none of the frameworks in this run"]
+
+
+def spread(found: Sequence[float]) -> str:
+    """The median of ratios, the least and the most."""
+    return f"{median(found):.2f} ({min(found):.2f}–{max(found):.2f})"
 
 
 def report(rates: Rates, setting: str) -> str:
@@ -263,12 +275,14 @@ def bars_table(verdicts: Sequence[Verdict]) -> str:
             verdict.bar.ours,
             verdict.against or "–",
             "–" if verdict.ratio is None else f"{verdict.ratio:.3f}",
+            "–" if verdict.ratio is None else spread(verdict.pairs),
             f"at least {verdict.bar.at_least:g}",
             verdict.words,
         ]
         for verdict in verdicts
     ]
-    return _results.table(["what", "ours", "against", "ratio", "bar", "verdict"], rows)
+    headings = ["what", "ours", "against", "ratio of medians", "of pairs", "bar", "verdict"]
+    return _results.table(headings, rows)
 
 
 def write(rates: Rates, text: str, setting: str) -> None:

@@ -33,7 +33,7 @@ import trio
 import trioweb
 
 from ._plots import figure
-from ._results import save, setting, table
+from ._results import are_kept, save, setting, table
 from .instructions import Counter, count_all, find_counter
 
 K = TypeVar("K")
@@ -540,7 +540,8 @@ def run(rounds: int, *, instructions: bool = False) -> None:
     if instructions:
         results |= _count(list(subjects))
     print(f"\n{judged(judgement)}")
-    print(f"\n{save('internals', results)}")
+    if are_kept(rounds):
+        print(f"\n{save('internals', results)}")
 
 
 def _count(names: list[str]) -> dict[str, Costs]:

@@ -87,7 +87,8 @@ def run(rounds: int, seconds: int, connections: int) -> None:
     setting = f"{rate:,.0f} requests a second, half the maximum, {how}"
     text = report(latencies, setting)
     print(text)
-    write(latencies, rate, text, setting)
+    if _results.are_kept(rounds):
+        write(latencies, rate, text, setting)
 
 
 def find_rate(seconds: int, connections: int) -> float:

@@ -36,7 +36,7 @@ import trioweb
 from tests.processes import HOST, STOP_TIMEOUT, serving_process
 
 from ._plots import lines
-from ._results import STATIC, save, setting, table
+from ._results import STATIC, are_kept, save, setting, table
 from .internals import Bar, Turn, call, judged, lifespan, take_turns, trioweb_app_with_tasks
 
 DESCRIPTION = """\
@@ -400,12 +400,16 @@ def bars(routes: Costs, memory: Costs) -> list[Bar]:
 
 
 def show(figure: Figure) -> Figure:
-    """Print its table, and write its plot."""
+    """Print its table."""
     found = table((figure.x, *figure.series), rows(figure))
     print(f"### {figure.title}: {figure.y}\n\n{found}\n", flush=True)
+    return figure
+
+
+def draw(figure: Figure) -> None:
+    """Write its plot."""
     plot = lines(figure.title, figure.x, figure.y, figure.series)
     (STATIC / f"scale-{figure.name}.svg").write_text(plot, "utf-8")
-    return figure
 
 
 def run(rounds: int) -> None:
@@ -433,4 +437,7 @@ def run(rounds: int) -> None:
         "figures": [asdict(figure) for figure in figures],
         "bars": [bar._asdict() for bar in judgement],
     }
-    print(f"\n{save('scale', results)}")
+    if are_kept(rounds):
+        for figure in figures:
+            draw(figure)
+        print(f"\n{save('scale', results)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 import tomllib
 import xml.etree.ElementTree
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from benchmarks import _open_loop, _plots, _results, _wrk, compare, latency
+from benchmarks import _open_loop, _plots, _results, _wrk, compare, internals, latency
 from benchmarks.__main__ import main
 from benchmarks.apps import endpoints, servers, work
 from benchmarks.apps.endpoints import ENDPOINTS, Endpoint, WrongAnswer
@@ -121,7 +122,7 @@ def test_peers_that_are_not_installed_are_left_out(
 
 def test_the_bench_group_has_what_the_servers_need() -> None:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
-    listed = {requirement.partition(">")[0] for requirement in groups["bench"]}
+    listed = {str(requirement).partition(">")[0] for requirement in groups["bench"]}
     assert {name for server in SERVERS.values() for name in server.needs} <= listed
 
 
@@ -151,6 +152,8 @@ def test_wrk_is_told_the_request() -> None:
     assert 'wrk.method = "POST"\nwrk.body = "{\\"name\\": \\"lamp\\"' in script
     assert 'headers["content-type"] = "application/json"' in script
     assert "wrk.body = nil" in _wrk.script(ENDPOINTS["path"])
+    assert "x-request-id" not in _wrk.script(ENDPOINTS["path"])
+    assert "x-request-id" in _wrk.script(ENDPOINTS["ids"])
 
 
 def test_what_wrk_tells() -> None:
@@ -223,11 +226,59 @@ def test_every_bar_names_servers_that_there_are() -> None:
 
 def test_losses_are_named() -> None:
     rates = {"path": {REFERENCE: [1.0], "Sanic": [2.0], "bare ASGI on Uvicorn": [3.0]}}
-    assert compare.losses(rates) == ["- a path parameter to JSON: Sanic, 0.50"]
-    assert compare.losses({"path": {"Sanic": [2.0]}}) == compare.losses(
-        {"one-task": RATES["one-task"]}
-    )
-    assert "behind none" in compare.losses({})[0]
+    assert compare.losses(rates) == ["- a path parameter to JSON: Sanic, 0.50 (0.50–0.50)"]
+    assert "behind none" in compare.losses({"one-task": RATES["one-task"]})[0]
+    for nothing in ({}, {"path": {"Sanic": [2.0]}}, {"path": {REFERENCE: [1.0]}}):
+        assert compare.losses(nothing) == ["- nothing was measured beside it"]
+
+
+def test_there_is_no_winner_where_pairs_contradict_each_other() -> None:
+    rates = {"path": {REFERENCE: [1.0, 1.0, 4.0], "Sanic": [2.0, 2.0, 2.0]}}
+    [line] = compare.losses(rates)
+    assert line.endswith("Sanic, 0.50 (0.50–2.00): no winner")
+
+
+def test_a_look_is_not_written_down(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _results.are_kept(5)
+    assert capsys.readouterr().out == ""
+    assert not _results.are_kept(4)
+    assert not _results.are_kept(5, is_whole=False)
+    assert capsys.readouterr().out.count("Not written down") == 2
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "1.5", "many"])
+def test_numbers_below_one_are_refused(
+    bad: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "compare", "--rounds", bad])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "argument --rounds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_what_was_started(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    def run(**arguments: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            ended.append("what was started")
+
+    monkeypatch.setattr(internals, "run", run)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "internals"])
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as left:
+            main()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert (left.value.code, ended) == (128 + number, ["what was started"])
 
 
 def test_a_run_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

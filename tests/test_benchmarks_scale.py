@@ -212,7 +212,7 @@ def test_internals_keeps_what_it_found(
     monkeypatch.setattr(internals, "CALLS_IN_A_ROUND", 2)
     monkeypatch.setattr(internals, "find_counter", lambda: None)
     monkeypatch.setattr(internals, "measure_imports", lambda times: IMPORTS)
-    internals.run(1, instructions=True)
+    internals.run(5, instructions=True)
     results = json.loads((kept / "internals.json").read_text("utf-8"))["results"]
     assert results["µs"].keys() == internals.SUBJECTS.keys()
     assert len(results["bars"]) == 4
@@ -242,7 +242,7 @@ def test_scale_keeps_what_it_found(
     for name, value in {**sizes, "BODIES": (1, 2), "CALLS": 2, "REQUESTS": 4}.items():
         monkeypatch.setattr(scale, name, value)
     monkeypatch.setattr(scale, "allow_files", lambda counts: counts)
-    scale.run(1)
+    scale.run(5)
     results = json.loads((kept / "scale.json").read_text("utf-8"))["results"]
     names = ["routes", "pending", "memory", "tasks", "connections", "bodies"]
     assert [figure["name"] for figure in results["figures"]] == names

@@ -35,6 +35,7 @@ class Endpoint:
     answer: Any
     sent: bytes = b""
     tasks: int = 0  # that each request adds
+    varies: bool = False  # each request has an X-Request-ID of its own
 
     @property
     def headers(self) -> dict[str, str]:
@@ -53,8 +54,16 @@ class Endpoint:
         return None
 
 
+_ITEM_42 = {"id": 42, "name": "item 42"}
 ENDPOINTS = {
-    "path": Endpoint("a path parameter to JSON", "GET", "/items/42", {"id": 42, "name": "item 42"}),
+    "path": Endpoint("a path parameter to JSON", "GET", "/items/42", _ITEM_42),
+    "ids": Endpoint(
+        "a path parameter, each request with an id of its own",
+        "GET",
+        "/items/42",
+        _ITEM_42,
+        varies=True,
+    ),
     "body": Endpoint(
         "a JSON body validated and echoed", "POST", "/items", ITEM, json.dumps(ITEM).encode()
     ),

@@ -32,6 +32,7 @@ STOP_TIME = 10.0  # seconds
 POLL = 0.05  # seconds
 
 ALL = tuple(ENDPOINTS)
+HEADS = ("path", "ids", "stream")
 NO_DEPENDENCY = tuple(name for name in ALL if name != "dependency")
 
 UVICORN = (
@@ -78,10 +79,10 @@ OURS = {
 }
 BARE = {
     "bare ASGI on trioweb's server": Server(
-        "bare_app", (*EMBEDDED, "httptools"), ("path", "stream"), ("httptools",)
+        "bare_app", (*EMBEDDED, "httptools"), HEADS, ("httptools",)
     ),
-    "bare ASGI on Hypercorn": Server("bare_app", HYPERCORN, ("path", "stream"), ()),
-    "bare ASGI on Uvicorn": Server("bare_app", UVICORN, ("path", "stream"), UVICORN_NEEDS),
+    "bare ASGI on Hypercorn": Server("bare_app", HYPERCORN, HEADS, ()),
+    "bare ASGI on Uvicorn": Server("bare_app", UVICORN, HEADS, UVICORN_NEEDS),
 }
 THEIRS = {
     "FastAPI on Uvicorn": Server("fastapi_app", UVICORN, ALL, ("fastapi", *UVICORN_NEEDS)),
@@ -94,7 +95,7 @@ THEIRS = {
     "BlackSheep on Uvicorn": Server(
         "blacksheep_app",
         UVICORN,
-        ("path", "body", "dependency", "stream"),
+        ("path", "ids", "body", "dependency", "stream"),
         ("blacksheep", "pydantic", *UVICORN_NEEDS),
     ),
     "Sanic": Server("sanic_app", SANIC, NO_DEPENDENCY, ("sanic", "pydantic")),
