@@ -23,6 +23,7 @@ from trioweb import (
     task,
     testing,
 )
+from trioweb._background import TaskRunner
 from trioweb._tasks import WHENS
 
 from .asgi import Client, Exchange, Message, _scope, running
@@ -652,7 +653,7 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
     app = App()
     done: list[str] = []
 
-    def broken(scope: object) -> str:
+    def broken(*args: object) -> None:
         raise ZeroDivisionError
 
     @app.get("/")
@@ -661,7 +662,7 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
 
     async with running(app) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("trioweb._lifetime.Where", broken)
+            patch.setattr(TaskRunner, "begin", broken)
             await client("GET", "/")
             await trio.testing.wait_all_tasks_blocked()
         assert (await client("GET", "/")).status == 200

@@ -210,6 +210,11 @@ class BackgroundTasks:
             self._queue.join(other._queue)
             other._queue = self._queue  # or its length would be nought
 
+    def _end(self, where: object) -> None:
+        """What still waits is cancelled; what is added later is refused."""
+        for task in self._queue.close():
+            task._cancel(where)
+
     def __len__(self) -> int:
         """How many tasks wait for their turn."""
         return len(self._queue.waiting) + len(self._queue.beside or ())

@@ -42,7 +42,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from . import _errors, _limits
-from ._background import BackgroundTask, TaskRun, TaskRunner
+from ._background import BackgroundTask, BackgroundTasks, TaskRun, TaskRunner
 from ._context import begin_in
 from ._departure import DepartureWatch
 from ._errors import ClientDisconnect, HTTPException
@@ -53,6 +53,7 @@ from ._report import Closing
 from ._request import Request, Send, Where, describe
 from ._response import Response
 from ._starter import Starter
+from ._tasks import When
 
 logger = logging.getLogger("trioweb")
 
@@ -333,30 +334,33 @@ class AppLifetime:
             request._end_tasks()
 
     def _start_tasks(self, request: Request) -> None:
+        """Run its tasks, soon, without keeping all else that the request holds until then."""
+        where = Where(request.scope)
         self._ours += 1
-        self._starter.start_soon(self._begin_tasks, request)
+        self._starter.start_soon(self._begin_tasks, request.tasks, where, request._outcomes)
 
-    def _begin_tasks(self, request: Request) -> Coroutine[Any, Any, None] | None:
-        """Run the request's tasks up to one that waits; what is left, if anything is."""
+    def _begin_tasks(
+        self, tasks: BackgroundTasks, where: Where, outcomes: frozenset[When]
+    ) -> Coroutine[Any, Any, None] | None:
+        """Run a request's tasks up to one that waits; what is left, if anything is."""
         rest: Coroutine[Any, Any, None] | None = None
         try:
-            where = Where(request.scope)
-            run = self.runner.begin(request.tasks, where, request._outcomes)
+            run = self.runner.begin(tasks, where, outcomes)
             if run is not None:
-                rest = self._run(self._finish_tasks, request, run)
+                rest = self._run(self._finish_tasks, tasks, where, run)
         except BaseException as exc:
             _contain(exc)
         finally:
             if rest is None:
-                request._end_tasks()
+                tasks._end(where)
                 self._land()
         return rest
 
-    async def _finish_tasks(self, request: Request, run: TaskRun) -> None:
+    async def _finish_tasks(self, tasks: BackgroundTasks, where: Where, run: TaskRun) -> None:
         try:
             await run.finish(self.grace.part(), self._nursery)
         finally:
-            request._end_tasks()
+            tasks._end(where)
 
     async def _run(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
         trio_task = trio.lowlevel.current_task()
