@@ -217,20 +217,19 @@ def judge(bar: Bar, rates: Rates) -> Verdict:
 
 def losses(rates: Rates) -> list[str]:
     """Where a peer answers more than trioweb with httptools, one line each."""
-    lines: list[str] = []
-    are_compared = False
-    for endpoint, by_server in rates.items():
-        ours = by_server.get(REFERENCE)
-        for name in ranked(by_server):
-            if ours is None or name not in THEIRS:
-                continue
-            found = ratios(ours, by_server[name])
-            are_compared = True
-            if median(found) < 1:
-                end = ": no winner" if max(found) > 1 else ""
-                lines.append(f"- {ENDPOINTS[endpoint].title}: {name}, {spread(found)}{end}")
-    if not are_compared:
+    found = [
+        (f"- {ENDPOINTS[endpoint].title}: {name}", ratios(by_server[REFERENCE], by_server[name]))
+        for endpoint, by_server in rates.items()
+        for name in ranked(by_server)
+        if REFERENCE in by_server and name in THEIRS
+    ]
+    if not found:
         return ["- nothing was measured beside it"]
+    lines = [
+        f"{pair}, {spread(one)}{': no winner' if max(one) > 1 else ''}"
+        for pair, one in found
+        if median(one) < 1
+    ]
     return lines or ["- behind none of the frameworks in this run"]
 
 

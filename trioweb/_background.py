@@ -83,7 +83,7 @@ class BackgroundTask:
     def __init__(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         if not callable(func):
             raise TypeError(_not_callable(func))
-        own = func if type(func) is FunctionType else _callables.target(func)
+        own = _callables.target(func)
         flags = _callables.flags_of(own)
         if flags & _callables.GENERATORS:
             raise TypeError(f"{_callables.name(func)} yields: as a task its body would never run")
@@ -266,10 +266,7 @@ class _Queue:
             self.ledger.enter()
         if task._options.when == "sent":
             self.asks_for_delivery = True
-        if task._beside:
-            self._append(task)
-        else:
-            self.waiting.append(task)
+        self._append(task)
         if self.notice is not None:
             self.notice(task)
 
@@ -574,8 +571,7 @@ class TaskRun:
         self._token = trio.lowlevel.current_trio_token()
         self._queue.notice = self._notice
         try:
-            if self._queue.beside:
-                self._start_those_beside()
+            self._start_those_beside()
             await self._run_waiting()
             while self._beside or self._queue.beside:
                 await self._wait_for_change()

@@ -233,8 +233,7 @@ class AppLifetime:
             else:
                 request._end_tasks()
             del self._inline[request]
-            if self._landed is not None:
-                self._tell_of_landing(self._landed)
+            self._tell_of_landing()
 
     async def _serve_beside(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
@@ -373,12 +372,12 @@ class AppLifetime:
 
     def _land(self) -> None:
         self._ours -= 1
-        if self._landed is not None:
-            self._tell_of_landing(self._landed)
+        self._tell_of_landing()
 
-    def _tell_of_landing(self, landed: trio.Event) -> None:
-        landed.set()
-        self._landed = None
+    def _tell_of_landing(self) -> None:
+        if self._landed is not None:
+            self._landed.set()
+            self._landed = None
 
 
 def _contain(exc: BaseException) -> None:
@@ -583,7 +582,7 @@ class Life:
 async def deliver(response: Response, request: Request, send: Send) -> None:
     """Send a response; a failure on the way can't be answered any more, so it is logged."""
     try:
-        if await response.send(request, send) and request._tasks is not None:
+        if await response.send(request, send):
             request._add_outcome("sent")
     except BaseException as exc:
         _errors.raise_rest(exc, functools.partial(_fail_late, request))

@@ -313,8 +313,7 @@ class Request:
 
     def _needs_no_look(self) -> bool:
         """Whether the client is not known to have left, and nobody asks."""
-        is_here = self._inbox is None or not self._inbox.disconnected
-        return is_here and (self._tasks is None or not self._wants_delivery())
+        return not (self._is_known_to_have_left() or self._wants_delivery())
 
     def _has_tasks(self) -> bool:
         return self._tasks is not None and self._tasks._queue.is_waiting
@@ -347,10 +346,8 @@ class Request:
     def _end_tasks(self) -> None:
         """What still waits is cancelled, and nobody would run what is added later: an error."""
         self._ended = True
-        if self._tasks is not None and (waiting := self._tasks._queue.close()):
-            where = Where(self.scope)
-            for task in waiting:
-                task._cancel(where)
+        if self._tasks is not None:
+            self._tasks._end(Where(self.scope))
 
     def __repr__(self) -> str:
         return f"<Request {describe(self.scope)}>"

@@ -98,13 +98,11 @@ class Exchange:
     @property
     def ended_well(self) -> bool:
         """Whether nothing of it is left to do, or in the way of the next request."""
-        output, body = self.output, self._body
         return (
-            output.complete
-            and output.keep_alive
+            self.output.complete
+            and self.output.keep_alive
             and self._landed is None
-            and not self.broken
-            and (body is None or body.over)
+            and not (self.broken or self.has_unread_body)
         )
 
     @property
@@ -124,8 +122,7 @@ class Exchange:
 
     def end(self) -> None:
         """The app has returned, or the connection goes on without it."""
-        if self._works and not self._waits:
-            self._service.requests_in_flight -= 1
+        self._service.requests_in_flight -= self._is_at_work
         self._works = False
 
     async def receive(self) -> Message:
