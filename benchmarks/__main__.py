@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import signal
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from . import attack, compare, internals, latency, scale, shutdown
-from .apps.endpoints import ENDPOINTS
-from .apps.servers import SERVERS
+try:
+    from . import _wrk, attack, compare, internals, latency, scale, shutdown
+    from .apps.endpoints import ENDPOINTS
+    from .apps.servers import SERVERS
+except ModuleNotFoundError as exc:
+    raise SystemExit(
+        f"{exc}: the benchmarks need more than trioweb does\n\n"
+        "    pip install --editable . --group bench"
+    ) from None
 
 Commands = Any  # what `add_subparsers` gives has no public name
 
@@ -26,25 +34,33 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     del arguments["command"]
     run = arguments.pop("run")
+    sys.exit(_run(functools.partial(run, **arguments)))
+
+
+def _run(command: Callable[[], None]) -> int:
+    """The exit status.  Any signal ends it as Ctrl-C does, which Trio takes at a safe place:
+    what was started, and is stopped meanwhile, is ended."""
+    status = 0
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal status
+        status = 128 + number
+        signal.raise_signal(signal.SIGINT)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _end)
+            signal.signal(number, interrupt)
     try:
-        run(**arguments)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-
-
-def _end(number: int, frame: object) -> None:
-    """Leave as any error does: what was started, and is stopped meanwhile, is ended."""
-    sys.exit(128 + number)
+        command()
+    except* KeyboardInterrupt:
+        status = status or 128 + signal.SIGINT
+    return status
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _added(commands: Commands, module: ModuleType, summary: str) -> argparse.ArgumentParser:
@@ -71,14 +87,19 @@ def _add_load(command: argparse.ArgumentParser, *, seconds: int) -> None:
         default=seconds,
         help="for each measurement, whole ones (%(default)s)",
     )
-    command.add_argument("--connections", type=_positive, default=32, help="at once (%(default)s)")
+    command.add_argument(
+        "--connections",
+        type=_positive,
+        default=_wrk.CONNECTIONS,
+        help="at once (%(default)s)",
+    )
 
 
 def add_compare(commands: Commands) -> None:
     command = _added(
         commands, compare, "requests a second on real sockets, beside other frameworks and servers"
     )
-    _add_load(command, seconds=2)
+    _add_load(command, seconds=compare.SECONDS)
     for what, names in (("endpoint", ENDPOINTS), ("server", SERVERS)):
         command.add_argument(
             f"--{what}",
@@ -120,7 +141,7 @@ def add_latency(commands: Commands) -> None:
         latency,
         "percentiles at half the maximum rate, while up to 10,000 tasks sleep in the server",
     )
-    _add_load(command, seconds=5)
+    _add_load(command, seconds=latency.SECONDS)
 
 
 def add_shutdown(commands: Commands) -> None:

@@ -3,7 +3,8 @@
 Rules of this module:
 
 * Written by hand, a few elements each: no plotting package is worth its weight for bars and lines.
-* Colours of text and axes are the page's own, so that they follow its dark mode.
+* Pages show them as images, which know nothing of the page: grey text can be read on white and
+  on black.
 * Same figures, same bytes: a plot that hasn't changed is no change in git.
 """
 
@@ -30,16 +31,15 @@ COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#8
 
 STYLE = """\
 <style>
-  .plot { width: 100%; height: auto; font: 13px system-ui, sans-serif; }
-  .plot text { fill: var(--color-foreground-primary, #222); }
-  .plot .title { font-size: 15px; }
-  .plot .hint { fill: var(--color-foreground-secondary, #666); font-size: 12.5px; }
-  .plot .end { text-anchor: end; }
-  .plot .mid { text-anchor: middle; }
-  .plot .grid { stroke: var(--color-background-border, #ccc); }
-  .plot .line { fill: none; stroke-width: 2; }
-  .plot .ours { fill: #2563eb; }
-  .plot .theirs { fill: #8b8b9e; }
+  text { font: 13px system-ui, sans-serif; fill: #777; }
+  .title { font-size: 15px; }
+  .hint { font-size: 12.5px; }
+  .end { text-anchor: end; }
+  .mid { text-anchor: middle; }
+  .grid { stroke: #7774; }
+  .line { fill: none; stroke-width: 2; }
+  .ours { fill: #2563eb; }
+  .theirs { fill: #8b8b9e; }
 </style>"""
 
 
@@ -140,7 +140,7 @@ def _svg(title: str, height: int, marks: Iterable[str]) -> str:
     name = re.sub(r"\W+", "-", title.lower()).strip("-")
     return "\n".join(
         [
-            f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" '
+            f'<svg width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img" '
             f'aria-labelledby="{name}" xmlns="http://www.w3.org/2000/svg">',
             f'<title id="{name}">{escape(title)}</title>',
             STYLE,

@@ -1,9 +1,11 @@
-"""What a run found: JSON to keep, Markdown to read.
+"""What a run found: JSON to keep, Markdown to read, plots to look at.
 
 Rules of this module:
 
 * A result is worth nothing without what it was measured with: every file of results
   names the versions and the machine.
+* Every run is written down.  Only a whole one takes the place of what the documentation shows:
+  few rounds, a choice, or something that is missing make it a look, which is kept beside it.
 * Nothing here says whose machine it was: no host, no user, no path.
 """
 
@@ -12,14 +14,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-DOCS = Path(__file__).parent.parent / "docs"
-STATIC = DOCS / "_static"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+LOOKS = RESULTS / "looks"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOTS = ROOT / "docs" / "_static"
 
 PACKAGES = (
     "trioweb",
@@ -39,27 +44,66 @@ PACKAGES = (
     "quart-trio",
 )
 
-
 ENOUGH_ROUNDS = 5
 
-
-def are_kept(rounds: int, *, is_whole: bool = True) -> bool:
-    """Whether a run is written down; says if it isn't."""
-    if is_whole and rounds >= ENOUGH_ROUNDS:
-        return True
-    print(
-        f"Not written down: that takes {ENOUGH_ROUNDS} rounds or more, and all there is to measure."
-    )
-    return False
+# For `--help`.
+HOW_KEPT = f"""
+A whole run, of {ENOUGH_ROUNDS} rounds or more with nothing left out or cut short, takes the place of
+what is in docs/ and benchmarks/results/.  Any other is a look, kept in benchmarks/results/looks/.
+"""
 
 
-def save(name: str, results: dict[str, Any]) -> Path:
-    """Write results/NAME.json: the results, beside the versions and the machine."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    whole = {"versions": versions(), "machine": machine(), "results": results}
-    path.write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
-    return path
+@dataclass(frozen=True)
+class Found:
+    """What the command `name` found: for JSON, as Markdown, and its plots, SVG by name."""
+
+    name: str
+    results: dict[str, Any]
+    text: str
+    plots: Mapping[str, str] = field(default_factory=dict)
+
+
+def keep(found: Found, rounds: int, lacks: Iterable[str] = ()) -> None:
+    """Write a run down, and say where.
+
+    `lacks`: what keeps it from being a whole one, if anything but too few rounds does.
+    """
+    lacking = [*lacks]
+    if rounds < ENOUGH_ROUNDS:
+        lacking.append(f"less than {ENOUGH_ROUNDS} rounds")
+    written = _keep_whole(found) if not lacking else _keep_look(found)
+    if lacking:
+        print(f"\nA look ({', '.join(lacking)}): what the documentation shows stays as it was.")
+    print("\nWritten:", *(path.relative_to(ROOT) for path in written), sep="\n  ")
+
+
+def _keep_whole(found: Found) -> list[Path]:
+    _put_into_page(found)
+    return [PAGE, *_write(found, RESULTS, PLOTS)]
+
+
+def _keep_look(found: Found) -> list[Path]:
+    LOOKS.mkdir(parents=True, exist_ok=True)
+    text = LOOKS / f"{found.name}.md"
+    text.write_text(found.text, "utf-8")
+    return [text, *_write(found, LOOKS, LOOKS)]
+
+
+def _put_into_page(found: Found) -> None:
+    """In place of what stands between the command's marks on the page."""
+    begin, end = f"<!-- {found.name} -->\n", f"<!-- end of {found.name} -->"
+    before, _, rest = PAGE.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n{found.text}\n{end}{after}", "utf-8")
+
+
+def _write(found: Found, results: Path, plots: Path) -> list[Path]:
+    whole = {"versions": versions(), "machine": machine(), "results": found.results}
+    files = {results / f"{found.name}.json": json.dumps(whole, indent=2) + "\n"}
+    files |= {plots / f"{name}.svg": plot for name, plot in found.plots.items()}
+    for path, content in files.items():
+        path.write_text(content, "utf-8")
+    return [*files]
 
 
 def versions() -> dict[str, str]:

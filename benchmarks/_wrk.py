@@ -27,6 +27,7 @@ wrk makes the load, and is not installed:
     https://github.com/wg/wrk, for all others"""
 
 TIMEOUT = 10  # seconds for one answer, whole ones
+CONNECTIONS = 32  # at once, unless told otherwise
 
 SCRIPT = """\
 wrk.method = {method}
@@ -63,6 +64,16 @@ class Load:
     @property
     def rate(self) -> float:
         return self.requests / self.seconds
+
+
+def is_less(seconds: int, enough: int, connections: int) -> list[str]:
+    """What a load lacks of that of a whole run."""
+    lacks = []
+    if seconds < enough:
+        lacks.append(f"less than {enough} s for each measurement")
+    if connections != CONNECTIONS:
+        lacks.append(f"{connections} connections in place of {CONNECTIONS}")
+    return lacks
 
 
 def require_wrk() -> None:

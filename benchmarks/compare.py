@@ -7,7 +7,6 @@ Rules of this module:
 * Each round starts every server anew, and with another one first: what luck a process has, or a
   place in the order, is part of the spread and not of the result.
 * An answer counts when it is right.  What is wrong, or missing under load, ends the command.
-* Only a whole run is written down: few rounds, or a choice of servers or endpoints, are a look.
 """
 
 from __future__ import annotations
@@ -48,7 +47,8 @@ see benchmarks/apps, one module each.
 Before it counts, each answer is checked: status, content type, body, and that the tasks ran.  wrk
 makes the load.  Server and load have one core each.
 """
-EPILOG = """\
+EPILOG = (
+    """\
 How to read it: requests a second are this machine's.  `trioweb / it` isn't: so many times the
 requests that `trioweb, httptools` answers of those that it answers, pair by pair within a round;
 the median, and the least and the most of all rounds.  Above 1, trioweb answers more.  Where the
@@ -59,12 +59,13 @@ ratios of medians.
   python -m benchmarks compare --rounds 2 --seconds 1                a look, four minutes
   python -m benchmarks compare --endpoint path --server Sanic --server 'trioweb, httptools'
 
-Peers that aren't installed are left out: pip install --group bench.  A whole run, of five rounds
-or more, writes benchmarks/results/compare.json and, for the documentation,
-docs/_static/compare.{md,svg}.
+Peers that aren't installed are left out: pip install --group bench.
 """
+    + _results.HOW_KEPT
+)
 
 REFERENCE = "trioweb, httptools"
+SECONDS = 2  # for each measurement, unless told otherwise
 WARM_UP = 300  # requests
 
 # By endpoint and server: requests a second, one figure for each round.
@@ -91,11 +92,14 @@ class Verdict:
     ratio: float | None = None
     pairs: Sequence[float] = ()
 
+    missing: Sequence[str] = ()  # of the others that have the endpoint
+
     @property
     def words(self) -> str:
         if self.ratio is None:
             return "not measured"
-        return "reached" if self.ratio >= self.bar.at_least else "not reached"
+        words = "reached" if self.ratio >= self.bar.at_least else "not reached"
+        return f"{words}, without {', '.join(self.missing)}" if self.missing else words
 
 
 FASTAPI = "FastAPI on Uvicorn"
@@ -125,11 +129,12 @@ def run(
         raise SystemExit("None of them is installed.")
     setting = f"{rounds} rounds of {seconds} s, {connections} connections. {conditions()}"
     rates = measure(chosen, endpoints or [*ENDPOINTS], rounds, seconds, connections)
-    text = report(rates, setting)
-    print(text)
-    is_whole = not endpoints and not servers and len(chosen) == len(SERVERS)
-    if _results.are_kept(rounds, is_whole=is_whole):
-        write(rates, text, setting)
+    found = as_found(rates, setting)
+    print(found.text)
+    lacks = _wrk.is_less(seconds, SECONDS, connections)
+    if endpoints or len(chosen) < len(SERVERS):
+        lacks.append("not all endpoints or servers")
+    _results.keep(found, rounds, lacks)
 
 
 def installed(names: Sequence[str]) -> dict[str, Server]:
@@ -147,6 +152,9 @@ def measure(
     seconds: int,
     connections: int,
 ) -> Rates:
+    if not any(pairs(servers, endpoints, [*servers])):
+        asked = f"{', '.join(endpoints)} of {', '.join(servers)}"
+        raise SystemExit(f"There is nothing to measure: {asked}. What each has: benchmarks/apps.")
     rates: dict[str, dict[str, list[float]]] = {endpoint: {} for endpoint in endpoints}
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", flush=True)
@@ -212,11 +220,16 @@ def judge(bar: Bar, rates: Rates) -> Verdict:
         return Verdict(bar)
     ours, best = by_server[bar.ours], others[0]
     ratio = median(ours) / median(by_server[best])
-    return Verdict(bar, best, ratio, ratios(ours, by_server[best]))
+    missing = [
+        name
+        for name in bar.others
+        if bar.endpoint in SERVERS[name].endpoints and name not in by_server
+    ]
+    return Verdict(bar, best, ratio, ratios(ours, by_server[best]), missing)
 
 
 def losses(rates: Rates) -> list[str]:
-    """Where a peer answers more than trioweb with httptools, one line each."""
+    """Where a framework answers more than trioweb with httptools, one line each."""
     found = [
         (f"- {ENDPOINTS[endpoint].title}: {name}", ratios(by_server[REFERENCE], by_server[name]))
         for endpoint, by_server in rates.items()
@@ -242,15 +255,17 @@ def report(rates: Rates, setting: str) -> str:
     """All of it as Markdown."""
     parts = [f"{setting}\n\n{_results.setting()}"]
     for endpoint, by_server in rates.items():
-        parts.append(f"### {_heading(ENDPOINTS[endpoint])}\n\n{endpoint_table(by_server)}")
-    parts.append("### Where trioweb with httptools is behind\n\n" + "\n".join(losses(rates)))
+        asked = ENDPOINTS[endpoint]
+        heading = f"### {_title(asked)}: `{asked.method} {asked.target}`"
+        parts.append(f"{heading}\n\n{endpoint_table(by_server)}")
+    behind = "\n".join(losses(rates))
+    parts.append(f"### Behind which frameworks trioweb with httptools is\n\n{behind}")
     parts.append(f"### The bars\n\n{bars_table([judge(bar, rates) for bar in BARS])}")
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(endpoint: Endpoint) -> str:
-    title = endpoint.title[0].upper() + endpoint.title[1:]
-    return f"{title}: `{endpoint.method} {endpoint.target}`"
+def _title(endpoint: Endpoint) -> str:
+    return endpoint.title[0].upper() + endpoint.title[1:]
 
 
 def endpoint_table(by_server: Mapping[str, Sequence[float]]) -> str:
@@ -284,12 +299,12 @@ def bars_table(verdicts: Sequence[Verdict]) -> str:
     return _results.table(headings, rows)
 
 
-def write(rates: Rates, text: str, setting: str) -> None:
-    """Keep the run: JSON, and what the documentation shows."""
+def as_found(rates: Rates, setting: str) -> _results.Found:
+    """The run, to be written down; its plot is that of the first endpoint."""
     verdicts = [judge(bar, rates) for bar in BARS]
     bars = {verdict.bar.what: {"ratio": verdict.ratio, **vars(verdict.bar)} for verdict in verdicts}
-    _results.save("compare", {"setting": setting, "rates": rates, "bars": bars})
-    (_results.STATIC / "compare.md").write_text(text, "utf-8")
-    medians = {name: median(rates["path"][name]) for name in ranked(rates["path"])}
-    plot = _plots.bars("A path parameter to JSON", "requests a second", medians)
-    (_results.STATIC / "compare.svg").write_text(plot, "utf-8")
+    results = {"setting": setting, "rates": rates, "bars": bars}
+    endpoint, by_server = next(iter(rates.items()))
+    medians = {name: median(by_server[name]) for name in ranked(by_server)}
+    plot = _plots.bars(_title(ENDPOINTS[endpoint]), "requests a second", medians)
+    return _results.Found("compare", results, report(rates, setting), {"compare": plot})

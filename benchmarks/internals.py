@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -33,7 +33,7 @@ import trio
 import trioweb
 
 from ._plots import figure
-from ._results import are_kept, save, setting, table
+from ._results import HOW_KEPT, Found, keep, setting, table
 from .instructions import Counter, count_all, find_counter
 
 K = TypeVar("K")
@@ -58,9 +58,8 @@ a request costs:
   import      `import trioweb`, when trio and msgspec are imported
 
 Frameworks that aren't installed are left out: pip install starlette fastapi
-
-Writes benchmarks/results/internals.json.
 """
+EPILOG = HOW_KEPT
 
 CALLS_IN_A_ROUND = 1000
 CALLS_COUNTED = 640  # of which the instructions are counted
@@ -466,7 +465,7 @@ def report(costs: Costs, unit: str) -> str:
     ]
     return "\n\n".join(
         [
-            table(("one call", unit, *spread, "trioweb / it"), calls),
+            table(("one call", unit, *spread, "trioweb's, of its"), calls),
             table(("tasks", f"first, {unit}", *spread, f"further, {unit}", *spread), tasks),
             table(("parts", unit, *spread), parts),
         ]
@@ -512,7 +511,7 @@ def bars(costs: Costs, imports: Costs) -> list[Bar]:
     return found
 
 
-def judged(bars: list[Bar]) -> str:
+def judged(bars: Sequence[Bar]) -> str:
     """A table of bars that are reached, or not."""
     rows = (
         (bar.what, f"{bar.most:,g}", figure(bar.found), _verdict(bar.found <= bar.most))
@@ -526,33 +525,41 @@ def _verdict(reached: bool) -> str:
 
 
 def run(rounds: int, *, instructions: bool = False) -> None:
-    print(f"{setting()}\n")
     subjects = installed()
+    print(f"{setting()}\n", flush=True)
     costs = trio.run(measure, subjects, rounds)
     imports = measure_imports(min(rounds, IMPORTS))
-    print(f"{report(costs, 'µs')}\n\n{report_imports(imports, 'ms')}", flush=True)
     judgement = bars(costs, imports)
+    tables = [report(costs, "µs"), report_imports(imports, "ms"), judged(judgement)]
+    print("\n\n".join(tables), flush=True)
     results: dict[str, Any] = {
         "µs": costs,
         "import, ms": imports,
         "bars": [bar._asdict() for bar in judgement],
     }
     if instructions:
-        results |= _count(list(subjects))
-    print(f"\n{judged(judgement)}")
-    if are_kept(rounds):
-        print(f"\n{save('internals', results)}")
+        counted, text = _count(list(subjects))
+        print(f"\n{text}")
+        results |= counted
+        tables.append(text)
+    how = f"{rounds} rounds of {CALLS_IN_A_ROUND:,} calls of each, in one process."
+    found = Found("internals", results, "\n\n".join([how, setting(), *tables]) + "\n")
+    keep(found, rounds, ["not all frameworks"] if len(subjects) < len(SUBJECTS) else [])
 
 
-def _count(names: list[str]) -> dict[str, Costs]:
+def _count(names: list[str]) -> tuple[dict[str, Costs], str]:
+    """For JSON, and as Markdown."""
     counter = find_counter()
     if counter is None:
-        print("\ninstructions: not available here, neither from perf nor from valgrind")
-        return {}
-    print(f"\nThe same in instructions, counted by {counter.name}:\n", flush=True)
+        return {}, "instructions: not available here, neither from perf nor from valgrind"
     counts, imports = count_instructions(counter, names), count_imports(counter)
-    print(f"{report(counts, 'instructions')}\n\n{report_imports(imports, 'millions')}")
-    return {"instructions": counts, "import, millions of instructions": imports}
+    tables = [
+        f"The same in instructions, counted by {counter.name}:",
+        report(counts, "instructions"),
+        report_imports(imports, "millions"),
+    ]
+    counted = {"instructions": counts, "import, millions of instructions": imports}
+    return counted, "\n\n".join(tables)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from statistics import median
 
 from . import _open_loop, _plots, _results, _wrk
@@ -32,20 +33,22 @@ A request's latency counts from when it was due, not from when it could be sent:
 stalls is charged for everyone who came meanwhile.  The client is a process of its own on a core
 of its own, and spins there.
 """
-EPILOG = """\
+EPILOG = (
+    """\
 How to read it: percentiles in milliseconds, medians of the rounds; 99.9 % means that one request
 in a thousand took longer.  The client's own few dozen microseconds are in it.  The last column
-compares with no tasks, 99th percentile, pair by pair within a round; the bar for 10,000 sleeping
-tasks is 1.5.
+compares the 99th percentile with that without tasks, pair by pair within a round.  The bar for
+10,000 sleeping tasks, 1.5 times that, is judged by the ratio of medians.
 
   python -m benchmarks latency                           three minutes
   python -m benchmarks latency --rounds 1 --seconds 2    a look
-
-It writes benchmarks/results/latency.json and, for the documentation, docs/_static/latency.{md,svg}.
 """
+    + _results.HOW_KEPT
+)
 
 ENDPOINT = ENDPOINTS["path"]
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+SECONDS = 5  # for each measurement, unless told otherwise
 WARM_UP = 1000  # requests
 START_TIME = 10.0  # seconds, for the tasks
 POLL = 0.02  # seconds
@@ -85,10 +88,12 @@ def run(rounds: int, seconds: int, connections: int) -> None:
     except WrongAnswer as exc:
         raise SystemExit(str(exc)) from None
     setting = f"{rate:,.0f} requests a second, half the maximum, {how}"
-    text = report(latencies, setting)
-    print(text)
-    if _results.are_kept(rounds):
-        write(latencies, rate, text, setting)
+    found = as_found(latencies, rate, setting)
+    print(found.text)
+    lacks = _wrk.is_less(seconds, SECONDS, connections)
+    if find_spec("httptools") is None:
+        lacks.append("no httptools")
+    _results.keep(found, rounds, lacks)
 
 
 def find_rate(seconds: int, connections: int) -> float:
@@ -139,10 +144,10 @@ def at(percentile: float, values: Sequence[float]) -> float:
     return values[max(math.ceil(percentile * len(values) / 100), 1) - 1]
 
 
-def slowdown(latencies: Latencies, name: str) -> float:
-    """The 99th percentile against that without tasks, pair by pair; the median."""
+def slowdowns(latencies: Latencies, name: str) -> list[float]:
+    """The 99th percentile against that without tasks, pair by pair."""
     pairs = zip(latencies[name][99.0], latencies[NO_TASKS][99.0], strict=True)
-    return median(its / calm for its, calm in pairs)
+    return [its / calm for its, calm in pairs]
 
 
 def report(latencies: Latencies, setting: str) -> str:
@@ -152,17 +157,17 @@ def report(latencies: Latencies, setting: str) -> str:
         [
             name,
             *(_cell(latencies[name][percentile]) for percentile in PERCENTILES),
-            f"{slowdown(latencies, name):.2f}",
+            _cell(slowdowns(latencies, name)),
         ]
         for name in latencies
     ]
-    many = slowdown(latencies, MANY_TASKS)
+    many = median(latencies[MANY_TASKS][99.0]) / median(latencies[NO_TASKS][99.0])
     verdict = "reached" if many <= BAR else "not reached"
     parts = [
         f"{setting}\n\n{_results.setting()}",
         _results.table([*headings, "99 %, against no tasks"], rows),
-        f"99th percentile with 10,000 sleeping tasks against none: {many:.3f},"
-        f" bar: at most {BAR:g}, {verdict}.",
+        f"99th percentile with 10,000 sleeping tasks against none, ratio of medians: {many:.3f}"
+        f" (pairs: {_cell(slowdowns(latencies, MANY_TASKS))}), bar: at most {BAR:g}, {verdict}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -185,9 +190,8 @@ def plot(latencies: Latencies) -> str:
     )
 
 
-def write(latencies: Latencies, rate: float, text: str, setting: str) -> None:
-    """Keep the run: JSON, and what the documentation shows."""
+def as_found(latencies: Latencies, rate: float, setting: str) -> _results.Found:
+    """The run, to be written down."""
     results = {"setting": setting, "rate": rate, "milliseconds": latencies}
-    _results.save("latency", results)
-    (_results.STATIC / "latency.md").write_text(text, "utf-8")
-    (_results.STATIC / "latency.svg").write_text(plot(latencies), "utf-8")
+    plots = {"latency": plot(latencies)}
+    return _results.Found("latency", results, report(latencies, setting), plots)

@@ -36,7 +36,7 @@ import trioweb
 from tests.processes import HOST, STOP_TIMEOUT, serving_process
 
 from ._plots import lines
-from ._results import STATIC, are_kept, save, setting, table
+from ._results import HOW_KEPT, Found, keep, setting, table
 from .internals import Bar, Turn, call, judged, lifespan, take_turns, trioweb_app_with_tasks
 
 DESCRIPTION = """\
@@ -48,9 +48,9 @@ Measures how cost grows:
   connections  10 to 5,000 open ones on trioweb's server: time for a request
   body         1 KiB to 16 MiB: time for a request
 
-Takes two minutes.  Writes benchmarks/results/scale.json and, for the documentation,
-docs/_static/scale-*.svg.
+Takes two minutes.
 """
+EPILOG = HOW_KEPT
 
 ROOT = Path(__file__).parent.parent
 
@@ -399,17 +399,24 @@ def bars(routes: Costs, memory: Costs) -> list[Bar]:
     ]
 
 
-def show(figure: Figure) -> Figure:
-    """Print its table."""
+def written(figure: Figure) -> str:
+    """Its table, under its title."""
     found = table((figure.x, *figure.series), rows(figure))
-    print(f"### {figure.title}: {figure.y}\n\n{found}\n", flush=True)
-    return figure
+    return f"### {figure.title}: {figure.y}\n\n{found}"
 
 
-def draw(figure: Figure) -> None:
-    """Write its plot."""
-    plot = lines(figure.title, figure.x, figure.y, figure.series)
-    (STATIC / f"scale-{figure.name}.svg").write_text(plot, "utf-8")
+def as_found(figures: Sequence[Figure], judgement: Sequence[Bar], how: str) -> Found:
+    """The run, to be written down."""
+    results = {
+        "figures": [asdict(figure) for figure in figures],
+        "bars": [bar._asdict() for bar in judgement],
+    }
+    parts = [how, setting(), *map(written, figures), "### The bars of these", judged(judgement)]
+    plots = {
+        f"scale-{figure.name}": lines(figure.title, figure.x, figure.y, figure.series)
+        for figure in figures
+    }
+    return Found("scale", results, "\n\n".join(parts) + "\n", plots)
 
 
 def run(rounds: int) -> None:
@@ -417,7 +424,9 @@ def run(rounds: int) -> None:
     figures = []
 
     def found(name: str, title: str, x: str, y: str, costs: Costs) -> None:
-        figures.append(show(Figure(name, title, x, y, medians(costs))))
+        figure = Figure(name, title, x, y, medians(costs))
+        print(f"{written(figure)}\n", flush=True)
+        figures.append(figure)
 
     routes = trio.run(measure_routes, ROUTES, rounds)
     found("routes", "One request", "routes", "µs", routes)
@@ -427,17 +436,12 @@ def run(rounds: int) -> None:
     found("memory", "Memory for each pending task", "pending tasks", "bytes", memory)
     tasks = trio.run(measure_tasks, TASKS, rounds)
     found("tasks", "A request and its tasks", "tasks", "µs", tasks)
-    connections = trio.run(measure_connections, allow_files(CONNECTIONS), rounds)
+    counts = allow_files(CONNECTIONS)
+    connections = trio.run(measure_connections, counts, rounds)
     found("connections", "One request among open connections", "connections", "µs", connections)
     bodies = trio.run(measure_bodies, BODIES, rounds)
     found("bodies", "A request with a body", "bytes", "µs", bodies)
     judgement = bars(routes, memory)
     print(judged(judgement))
-    results = {
-        "figures": [asdict(figure) for figure in figures],
-        "bars": [bar._asdict() for bar in judgement],
-    }
-    if are_kept(rounds):
-        for figure in figures:
-            draw(figure)
-        print(f"\n{save('scale', results)}")
+    lacks = ["fewer connections than there may be files"] if len(counts) < len(CONNECTIONS) else []
+    keep(as_found(figures, judgement, f"{rounds} rounds of each size."), rounds, lacks)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from benchmarks import _open_loop, _plots, _results, _wrk, compare, internals, latency
@@ -26,7 +27,7 @@ from benchmarks.__main__ import main
 from benchmarks.apps import endpoints, servers, work
 from benchmarks.apps.endpoints import ENDPOINTS, Endpoint, WrongAnswer
 from benchmarks.apps.servers import SERVERS, Server
-from benchmarks.compare import REFERENCE, Bar
+from benchmarks.compare import FASTAPI, REFERENCE, Bar
 
 from .asgi import running
 
@@ -206,14 +207,18 @@ def test_a_table_of_an_endpoint() -> None:
     assert alone[2:] == ["| A | 1 | 1–1 |"]
 
 
-def test_a_bar_is_judged_by_the_best_of_the_others() -> None:
+def test_a_bar_is_judged_by_the_best_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SERVERS, "A", Server("a", (), ("path",), ()))
+
     def verdict(**bar: Any) -> tuple[Any, ...]:
         found = compare.judge(Bar("what", REFERENCE, **bar), RATES)
         return found.against, found.ratio, found.words
 
     assert verdict(others=["Sanic"], at_least=1.5) == ("Sanic", 1.5, "reached")
+    without = verdict(others=["Sanic", FASTAPI], at_least=1.5)[2]
+    assert without == "reached, without FastAPI on Uvicorn"
     assert verdict(others=["Sanic", "A"], at_least=1) == ("A", 0.5, "not reached")
-    assert verdict(others=["Sanic", "A"], at_least=2, endpoint="one-task")[1] == 2
+    assert verdict(others=["Sanic", "A"], at_least=2, endpoint="one-task")[1:] == (2, "reached")
     assert verdict(others=["B"], at_least=1) == (None, None, "not measured")
     assert verdict(others=["A"], at_least=1, endpoint="body")[2] == "not measured"
 
@@ -238,12 +243,77 @@ def test_there_is_no_winner_where_pairs_contradict_each_other() -> None:
     assert line.endswith("Sanic, 0.50 (0.50–2.00): no winner")
 
 
-def test_a_look_is_not_written_down(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _results.are_kept(5)
-    assert capsys.readouterr().out == ""
-    assert not _results.are_kept(4)
-    assert not _results.are_kept(5, is_whole=False)
-    assert capsys.readouterr().out.count("Not written down") == 2
+def test_nothing_to_measure() -> None:
+    with pytest.raises(SystemExit, match="nothing to measure: dependency of Sanic"):
+        compare.measure({"Sanic": SERVERS["Sanic"]}, ["dependency"], 1, 1, 1)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a run is written to, in place of the checkout; its page has marks for `compare`."""
+    monkeypatch.setattr(_results, "ROOT", tmp_path)
+    for name in ("RESULTS", "LOOKS", "PLOTS"):
+        folder = tmp_path / name.lower()
+        folder.mkdir()
+        monkeypatch.setattr(_results, name, folder)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n<!-- compare -->\nold\n<!-- end of compare -->\n\nThe end.\n", "utf-8"
+    )
+    monkeypatch.setattr(_results, "PAGE", page)
+    return tmp_path
+
+
+FOUND = _results.Found("compare", {"a": 1}, "new\n", {"plot": "<svg>"})
+
+
+def test_a_whole_run_takes_the_place_of_what_is_shown(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        _results.keep(FOUND, 5)
+        page = (kept / "page.md").read_text("utf-8")
+        assert page == (
+            "# Page\n\n<!-- compare -->\n\nnew\n\n<!-- end of compare -->\n\nThe end.\n"
+        )
+    whole = json.loads((kept / "results" / "compare.json").read_text("utf-8"))
+    assert whole["results"] == {"a": 1}
+    assert whole["versions"]["trioweb"]
+    assert whole["machine"]["cores"]
+    assert (kept / "plots" / "plot.svg").read_text("utf-8") == "<svg>"
+    assert not [*(kept / "looks").iterdir()]
+    said = capsys.readouterr().out
+    assert "look" not in said
+    assert said.endswith("  page.md\n  results/compare.json\n  plots/plot.svg\n")
+
+
+@pytest.mark.parametrize(("rounds", "lacks"), [(4, []), (5, ["no wheels"]), (1, ["no wheels"])])
+def test_a_look_is_kept_beside(
+    rounds: int, lacks: list[str], kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (kept / "page.md").read_text("utf-8")
+    _results.keep(FOUND, rounds, lacks)
+    assert (kept / "page.md").read_text("utf-8") == before
+    assert not [*(kept / "results").iterdir(), *(kept / "plots").iterdir()]
+    looks = {path.name for path in (kept / "looks").iterdir()}
+    assert looks == {"compare.json", "compare.md", "plot.svg"}
+    said = capsys.readouterr().out
+    assert ("no wheels" in said) == bool(lacks)
+    assert ("less than 5 rounds" in said) == (rounds < 5)
+
+
+def test_a_load_that_is_cut_short() -> None:
+    assert _wrk.is_less(2, 2, _wrk.CONNECTIONS) == []
+    assert len(_wrk.is_less(1, 2, _wrk.CONNECTIONS)) == len(_wrk.is_less(2, 2, 1)) == 1
+
+
+def test_the_page_has_a_place_for_each_command() -> None:
+    page = _results.PAGE.read_text("utf-8")
+    for name in ("compare", "latency", "internals", "scale"):
+        _, _, rest = page.partition(f"<!-- {name} -->\n")
+        tables, end, _ = rest.partition(f"<!-- end of {name} -->")
+        assert "Machine: " in tables
+        assert end
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", "1.5", "many"])
@@ -254,20 +324,32 @@ def test_numbers_below_one_are_refused(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "argument --rounds" in capsys.readouterr().err
+    assert f"argument --rounds: {bad!r} is no whole number from 1 on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("is_in_trio", [False, True], ids=["plain", "trio"])
 def test_a_signal_ends_what_was_started(
-    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, *, is_in_trio: bool
 ) -> None:
     ended: list[str] = []
 
-    def run(**arguments: object) -> None:
+    def be_ended() -> None:
         try:
             signal.raise_signal(number)
         finally:
             ended.append("what was started")
+
+    async def be_ended_in_trio() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            be_ended()
+            await trio.sleep_forever()
+
+    def run(**arguments: object) -> None:
+        if is_in_trio:
+            trio.run(be_ended_in_trio)
+        be_ended()
 
     monkeypatch.setattr(internals, "run", run)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "internals"])
@@ -281,18 +363,14 @@ def test_a_signal_ends_what_was_started(
     assert (left.value.code, ended) == (128 + number, ["what was started"])
 
 
-def test_a_run_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_results, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(_results, "STATIC", tmp_path)
-    text = compare.report(RATES, "Made up.")
-    compare.write(RATES, text, "Made up.")
-    kept = json.loads((tmp_path / "results" / "compare.json").read_text("utf-8"))
-    assert kept["versions"]["trioweb"]
-    assert kept["machine"]["cores"]
-    assert kept["results"]["rates"] == RATES
-    assert (tmp_path / "compare.md").read_text("utf-8") == text
-    assert "| one background task, best peer that has them | trioweb, httptools | Sanic |" in text
-    assert "not measured" in text
+def test_what_compare_found() -> None:
+    found = compare.as_found(RATES, "Made up.")
+    assert found.results["rates"] == RATES
+    assert "| one background task, best peer that has them | trioweb, httptools | Sanic |" in (
+        found.text
+    )
+    assert "not measured" in found.text
+    assert "A path parameter to JSON, requests a second" in found.plots["compare"]
 
 
 LATENCIES = {
@@ -301,20 +379,18 @@ LATENCIES = {
 }
 
 
-def test_latencies_are_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_results, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(_results, "STATIC", tmp_path)
-    text = latency.report(LATENCIES, "Made up.")
-    latency.write(LATENCIES, 1000.0, text, "Made up.")
-    kept = json.loads((tmp_path / "results" / "latency.json").read_text("utf-8"))
-    assert kept["results"]["milliseconds"]["no tasks"]["50.0"] == [50, 50, 50]
-    assert "against none: 3.000, bar: at most 1.5, not reached" in text
-    assert "bar: at most 1.5, reached" in latency.report({**LATENCIES, **_as_calm()}, "")
-    assert "one request in so many" in (tmp_path / "latency.svg").read_text("utf-8")
+def test_what_latency_found() -> None:
+    found = latency.as_found(LATENCIES, 1000.0, "Made up.")
+    assert found.results["milliseconds"]["no tasks"][50.0] == [50, 50, 50]
+    assert "ratio of medians: 3.000 (pairs: 3.00 (3.00–3.00)), bar: at most 1.5, not" in found.text
+    assert "one request in so many" in found.plots["latency"]
 
 
-def _as_calm() -> dict[str, dict[float, list[float]]]:
-    return {latency.MANY_TASKS: LATENCIES[latency.NO_TASKS]}
+def test_latency_is_judged_by_the_ratio_of_medians() -> None:
+    calm = {percentile: [1.0, 2.0, 9.0] for percentile in latency.PERCENTILES}
+    many = {percentile: [4.0, 2.0, 1.0] for percentile in latency.PERCENTILES}
+    text = latency.report({latency.NO_TASKS: calm, latency.MANY_TASKS: many}, "")
+    assert "1.000 (pairs: 1.00 (0.11–4.00)), bar: at most 1.5, reached" in text
 
 
 def test_percentiles() -> None:

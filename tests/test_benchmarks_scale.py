@@ -93,7 +93,7 @@ def test_what_isnt_installed_is_not_in_the_report() -> None:
 
 def test_without_rounds_there_is_no_spread() -> None:
     report = internals.report({name: cost[:1] for name, cost in COSTS.items()}, "instructions")
-    assert "| one call | instructions | trioweb / it |" in report
+    assert "| one call | instructions | trioweb's, of its |" in report
     assert "| trioweb, add_task | 5.0 | 2.0 |" in report
     assert internals.report_imports(IMPORTS, "ms").splitlines() == [
         "| import | ms |",
@@ -201,8 +201,12 @@ def test_an_answer_is_read_to_its_end_and_checked() -> None:
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a run writes to, in place of the checkout."""
-    monkeypatch.setattr(_results, "RESULTS", tmp_path)
-    monkeypatch.setattr(scale, "STATIC", tmp_path)
+    monkeypatch.setattr(_results, "ROOT", tmp_path)
+    for name in ("RESULTS", "PLOTS"):
+        monkeypatch.setattr(_results, name, tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- internals -->\n<!-- end of internals --><!-- scale -->\n", "utf-8")
+    monkeypatch.setattr(_results, "PAGE", page)
     return tmp_path
 
 
@@ -219,20 +223,17 @@ def test_internals_keeps_what_it_found(
     printed = capsys.readouterr().out
     assert "| import trioweb | " in printed
     assert "instructions: not available here" in printed
+    assert "| one added task, µs | 15 | " in (kept / "page.md").read_text("utf-8")
 
 
-def test_instructions_are_kept_beside(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_instructions_are_kept_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     single = {name: cost[:1] for name, cost in COSTS.items()}
     monkeypatch.setattr(internals, "find_counter", lambda: FAKE)
     monkeypatch.setattr(internals, "count_instructions", lambda counter, names: single)
     monkeypatch.setattr(internals, "count_imports", lambda counter: IMPORTS)
-    assert internals._count([*COSTS]) == {
-        "instructions": single,
-        "import, millions of instructions": IMPORTS,
-    }
-    assert "| one call | instructions | trioweb / it |" in capsys.readouterr().out
+    counted, text = internals._count([*COSTS])
+    assert counted == {"instructions": single, "import, millions of instructions": IMPORTS}
+    assert "| one call | instructions | trioweb's, of its |" in text
 
 
 def test_scale_keeps_what_it_found(
@@ -247,4 +248,6 @@ def test_scale_keeps_what_it_found(
     names = ["routes", "pending", "memory", "tasks", "connections", "bodies"]
     assert [figure["name"] for figure in results["figures"]] == names
     assert {path.name for path in kept.glob("*.svg")} == {f"scale-{name}.svg" for name in names}
-    assert "| bytes for a pending task, all of one request | 1,024 | " in capsys.readouterr().out
+    bar = "| bytes for a pending task, all of one request | 1,024 | "
+    assert bar in capsys.readouterr().out
+    assert bar in (kept / "page.md").read_text("utf-8")
