@@ -48,8 +48,8 @@ ENOUGH_ROUNDS = 5
 
 # For `--help`.
 HOW_KEPT = f"""
-A whole run, of {ENOUGH_ROUNDS} rounds or more with nothing left out or cut short, takes the place of
-what is in docs/ and benchmarks/results/.  Any other is a look, kept in benchmarks/results/looks/.
+A whole run, of {ENOUGH_ROUNDS} rounds or more with nothing left out or cut short, takes the place
+of what is in docs/ and benchmarks/results/.  Any other is a look, for benchmarks/results/looks/.
 """
 
 

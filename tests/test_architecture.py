@@ -53,6 +53,7 @@ FLOORS = {
     "_errors": 0,
     "_headers": 0,
     "_ledger": 0,
+    "_scopes": 0,
     "_limits": 0,
     "server": 0,
 }

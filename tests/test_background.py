@@ -23,6 +23,7 @@ from trioweb._background import TaskErrorHandler, TaskRunner
 from trioweb._grace import Grace
 from trioweb._ledger import Ledger
 from trioweb._limits import TASKS_IN_A_TURN, TURN_TIME
+from trioweb._scopes import Scopes
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -635,7 +636,7 @@ async def test_a_task_whose_coroutine_is_closed_is_cancelled_and_nobody_is_told(
     told: list[BackgroundTask] = []
     runner = TaskRunner(max_threads=1, error_listeners=[lambda task, exc: told.append(task)])
     task = BackgroundTask(trio.sleep_forever)
-    running = runner.run_one(task, "GET /", Grace(5))
+    running = runner.run_one(task, "GET /", Grace(5), Scopes())
     running.send(None)
 
     async def close() -> None:

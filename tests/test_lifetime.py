@@ -1,7 +1,9 @@
 """The request's life, in memory: what comes before what, and what ends when."""
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,7 +25,7 @@ from trioweb import (
     task,
     testing,
 )
-from trioweb._background import TaskRunner
+from trioweb._background import TaskRunner, _Queue
 from trioweb._tasks import WHENS
 
 from .asgi import Client, Exchange, Message, _scope, running
@@ -1077,3 +1079,104 @@ async def test_a_lifespan_that_is_cancelled_while_it_closes_has_the_cleanup_time
     assert trio.current_time() - begin == pytest.approx(33)
     assert events == ["half closed"]
     assert "the lifespan didn't close within the cleanup timeout" in caplog.text
+
+
+class Kept:
+    """Tells when it is let go of, as a temporary file is deleted then."""
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("by_dependency", [False, True])
+async def test_what_a_request_s_state_holds_lives_as_long_as_its_tasks(
+    waits: bool, by_dependency: bool, autojump_clock: MockClock
+) -> None:
+    app, seen = App(), list[bool]()
+
+    async def look(kept: weakref.ref[Kept]) -> None:
+        if waits:
+            await trio.sleep(1)
+        gc.collect()
+        seen.append(kept() is not None)
+
+    async def keep(request: Request) -> weakref.ref[Kept]:
+        request.state.kept = Kept()
+        return weakref.ref(request.state.kept)
+
+    @app.get("/")
+    async def root(request: Request, tasks: BackgroundTasks) -> None:
+        tasks.add_task(look, await keep(request))
+        tasks.add_task(look, weakref.ref(request.state.kept))
+
+    @app.get("/dependency")
+    async def depending(tasks: BackgroundTasks, kept: Annotated[Any, Depends(keep)]) -> None:
+        tasks.add_task(look, kept)
+        tasks.add_task(look, kept)
+
+    async with running(app) as client:
+        await client("GET", "/dependency" if by_dependency else "/")
+    assert seen == [True, True]
+
+
+async def test_a_list_that_is_first_asked_for_after_the_response_knows_that_it_was_sent(
+    autojump_clock: MockClock,
+) -> None:
+    app, added = App(), list[BackgroundTask]()
+
+    @task(when="sent")
+    async def sent() -> None:
+        pass
+
+    async def late(request: Request) -> AsyncIterator[None]:
+        yield
+        added.append(request.tasks.add_task(sent))
+
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(late, scope="response")]) -> None:
+        pass
+
+    async with running(app) as client:
+        await client("GET", "/")
+    assert [task.state for task in added] == ["done"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("look", [1, 2])
+@pytest.mark.parametrize("how", ["add_task", "start_soon"])
+async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
+    how: str,
+    look: int,
+    beside: bool,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Accepted, it runs: only what ends the app cancels it.  Else it is refused aloud."""
+    app, added, lists = App(), list[BackgroundTask](), list[BackgroundTasks]()
+    close, looks = _Queue.close_if_empty, 0
+
+    def close_after_the_thread(queue: _Queue) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == look:
+            thread = threading.Thread(target=add)
+            thread.start()
+            thread.join()
+        return close(queue)
+
+    def add() -> None:
+        added.append(getattr(lists[0], how)(trio.sleep, 1))
+
+    async def root(tasks: BackgroundTasks) -> None:
+        lists.append(tasks)
+        if look == 2:
+            tasks.add_task(trio.sleep, 0)
+
+    async def root_beside(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
+        await root(tasks)
+
+    app.get("/")(root_beside if beside else root)
+    async with running(app) as client:
+        monkeypatch.setattr(_Queue, "close_if_empty", close_after_the_thread)
+        await client("GET", "/")
+    assert [task.state for task in added] == ["done"]
+    with pytest.raises(RuntimeError, match="the request it is for is over"):
+        add()

@@ -17,6 +17,8 @@ Rules of this module:
   list makes a checkpoint.  One for each would cost as much as a small task does.
 * A `def` runs in a thread under a limiter that only tasks use.  It can't be
   cancelled, so on cancellation it gets the time for cleanup and is then abandoned.
+* Ctrl-C, which Python raises between any two instructions, waits while a task is put into a list
+  or taken out of it; it comes in the task's own code, or at a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,11 +34,13 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from . import _callables, _errors, _limits
-from ._context import in_context, resumed
+from ._context import in_context, interrupted, interruptible, is_waiting, resumed
 from ._grace import Grace, ThreadAbandoned
 from ._ledger import Ledger, TaskState
+from ._scopes import Scopes
 from ._tasks import Retry, TaskTimeout, When, options_of
 
 logger = logging.getLogger("trioweb.tasks")
@@ -183,6 +187,7 @@ class BackgroundTasks:
         for task in tasks:
             self._queue.add(task)
 
+    @enable_ki_protection
     def add_task(
         self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs
     ) -> BackgroundTask:
@@ -195,6 +200,7 @@ class BackgroundTasks:
         self._queue.add(task)
         return task
 
+    @enable_ki_protection
     def start_soon(self, func: Callable[[*PosArgs], object], *args: *PosArgs) -> BackgroundTask:
         """Run `func(*args)` after the response, beside the others.  Else as `add_task`."""
         task = BackgroundTask(func, *args)
@@ -202,6 +208,7 @@ class BackgroundTasks:
         self._queue.add(task)
         return task
 
+    @enable_ki_protection
     def _adopt(self, other: BackgroundTasks | BackgroundTask) -> None:
         """Take over what a response brought along; what is added to `other` later joins too."""
         if isinstance(other, BackgroundTask):
@@ -303,6 +310,12 @@ class _Queue:
             if task._options.when not in outcomes:
                 task._end("skipped")
 
+    def close_if_empty(self) -> bool:
+        """Refuse what is added from now on, if nothing waits; whether it does so."""
+        with _adding:
+            self.closed = self.closed or not self.is_waiting
+            return self.closed
+
     def close(self) -> list[BackgroundTask]:
         """Refuse what is added from now on; those that still wait are the caller's to cancel."""
         with _adding:
@@ -358,7 +371,8 @@ class TaskRunner:
         Else as `run`.
         """
         run = TaskRun(self, tasks._queue, where, outcomes)
-        return run if run.begin() else None
+        # A thread may have added one after the last look.
+        return run if run.begin() or not tasks._queue.close_if_empty() else None
 
     def begins_at_once(self, task: BackgroundTask) -> bool:
         """Whether nothing has to be seen to on its way: then `begin_one` may begin it."""
@@ -376,11 +390,13 @@ class TaskRunner:
         try:
             task._begin(now())
             call = task._func(*task._args, **task._kwargs)
-            trap = task._context.run(call.send, None)
+            trap = task._context.run(interruptible, call.send, None)
         except StopIteration:
             task._end("done", now())
             return None
         except BaseException as exc:
+            if isinstance(exc, KeyboardInterrupt) and is_waiting(call):
+                return interrupted(call, exc)
             # Without this frame, by which it would keep the request alive.
             trace = exc.__traceback__
             return _raising(exc.with_traceback(trace and trace.tb_next))
@@ -391,14 +407,14 @@ class TaskRunner:
         task: BackgroundTask,
         where: object,
         grace: Grace,
+        scopes: Scopes,
         begun: Awaitable[object] | None = None,
     ) -> None:
         """One task to its end state; raises nothing but cancellation and Ctrl-C.
 
-        `begun` is what is left of it, if it has begun.
+        `begun` is what is left of it, if it has begun, and `scopes` are those that it began in.
         """
         task._where = where
-        trio_task = trio.lowlevel.current_task()
         try:
             if begun is not None:
                 await begun
@@ -415,8 +431,9 @@ class TaskRunner:
                 "task %s of %s: its thread didn't end in time, abandoned", task.name, where
             )
         except BaseException as exc:
-            failure, rest = _errors.split_failures(_errors.strays_as_failure(exc, trio_task))
-            if rest is not None or _errors.is_cancelled_now():
+            exc = _errors.strays_as_failure(exc, scopes.task, scopes.are_cancelled)
+            failure, rest = _errors.split_failures(exc)
+            if rest is not None or scopes.return_to():
                 grace.begin()
             if failure is None:
                 task._cancel(where)
@@ -426,6 +443,7 @@ class TaskRunner:
             if rest is not None:
                 raise rest from None
         else:
+            scopes.return_to()
             task._end("done")
 
     # What follows up to the task's own function are no coroutines where they needn't be: each
@@ -487,8 +505,7 @@ class TaskRunner:
         grace: Grace,
     ) -> Awaitable[object]:
         if _callables.is_async(func):
-            call: Awaitable[object] = func(*args, **kwargs)
-            return call
+            return _interruptible(func(*args, **kwargs))
         return grace.run_in_thread(functools.partial(func, *args, **kwargs), self._threads)
 
     async def _fail(self, task: BackgroundTask, failure: BaseException, grace: Grace) -> None:
@@ -541,19 +558,20 @@ class TaskRun:
         self._queue = queue
         self._where = where
         self._outcomes = outcomes
+        self.scopes = Scopes()
 
     def begin(self) -> bool:
         """Run what never waits, as far as its turn allows; whether anything is left."""
         runner, waiting = self._runner, self._queue.waiting
-        trio_task = trio.lowlevel.current_task()
         now = trio.lowlevel.current_clock().current_time
-        while waiting and self._begun is None:
+        while self._begun is None:
+            is_cancelled = self.scopes.return_to()
+            if not waiting:
+                break
             task = waiting[0]
             if task._options.when not in self._outcomes:
                 waiting.popleft()._end("skipped")
                 continue
-            # Without this attribute, to ask whether it is cancelled would take a tenth of a task.
-            is_cancelled = trio_task._cancel_status.effectively_cancelled
             if is_cancelled or not runner.begins_at_once(task) or self._turn_is_over():
                 break
             waiting.popleft()
@@ -573,8 +591,9 @@ class TaskRun:
         try:
             self._start_those_beside()
             await self._run_waiting()
-            while self._beside or self._queue.beside:
-                await self._wait_for_change()
+            while self._beside or not self._queue.close_if_empty():
+                if not self._queue.waiting:
+                    await self._wait_for_change()
                 await self._run_waiting()
         except BaseException as exc:
             self._grace.begin()
@@ -599,7 +618,7 @@ class TaskRun:
                 await self._run_one(self._queue.waiting.popleft())
 
     async def _run_one(self, task: BackgroundTask, begun: Awaitable[object] | None = None) -> None:
-        run = self._runner.run_one(task, self._where, self._grace, begun)
+        run = self._runner.run_one(task, self._where, self._grace, self.scopes, begun)
         await in_context(task._context, run)
         self._count(task)
 
@@ -625,9 +644,10 @@ class TaskRun:
             task._context.run(self._nursery.start_soon, self._run_beside, task)
         self._set_changed()
 
+    @enable_ki_protection
     async def _run_beside(self, task: BackgroundTask) -> None:
         try:
-            await self._runner.run_one(task, self._where, self._grace)
+            await self._runner.run_one(task, self._where, self._grace, Scopes())
         except BaseException as exc:
             # The nursery may be the app's, which one task mustn't end.
             _errors.raise_rest(exc, _log_internal_error)
@@ -667,6 +687,11 @@ class TaskRun:
         with trio.CancelScope(shield=True):
             while self._beside:
                 await self._wait_for_change()
+
+
+@disable_ki_protection
+async def _interruptible(call: Awaitable[object]) -> None:
+    await call
 
 
 async def _raising(exc: BaseException) -> None:

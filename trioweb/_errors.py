@@ -146,12 +146,18 @@ def split_failures(
     return None, exc
 
 
-def strays_as_failure(exc: BaseException, task: trio.lowlevel.Task | None = None) -> BaseException:
+def strays_as_failure(
+    exc: BaseException,
+    task: trio.lowlevel.Task | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+) -> BaseException:
     """`exc`; what only looks like a cancellation, or a coroutine's closing, as a failure.
 
     A `Cancelled` that somebody kept and raises again, while nothing is cancelled
     here, would end whatever it meets on its way out.  So would a GeneratorExit, which
     is only told from a real one if `task`, which runs the caller, is known.
+    `is_cancelled`: whether the caller is, where that isn't what the current task is: a cancel
+    scope may have been left open.
     """
     _, rest = split_failures(exc)
     strays = (trio.Cancelled,) if task is None else (trio.Cancelled, GeneratorExit)
@@ -159,7 +165,8 @@ def strays_as_failure(exc: BaseException, task: trio.lowlevel.Task | None = None
         return exc
     if task is not None and not (in_trio_task() and current_task() is task):
         return exc  # the coroutine is being closed
-    if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(rest)) and is_cancelled_now():
+    is_cancelled = is_cancelled or is_cancelled_now
+    if any(isinstance(leaf, trio.Cancelled) for leaf in leaves(rest)) and is_cancelled():
         return exc
     failure = RuntimeError(f"{describe(rest)}: raised where nothing is cancelled or closed")
     failure.__cause__ = exc

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from . import _errors, _limits
 from ._grace import Grace
@@ -64,6 +65,7 @@ class Exits(AsyncExitStack):
         self._steps = steps
         steps.exits[scope] = self
 
+    @enable_ki_protection
     async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
         # What shelters the exit is open from before the entry: scopes nest, and the
         # manager may hold some of its own, or a nursery, open in between.

@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import msgspec
 import trio
+from trio.lowlevel import disable_ki_protection
 
 from . import _callables, _shapes
 from ._background import BackgroundTasks
@@ -177,6 +178,7 @@ class Plan:
             if p.place
         ]
 
+    @disable_ki_protection
     async def __call__(self, request: Request, steps: Steps) -> Response:
         values: Values = {}
         if self._is_alone:

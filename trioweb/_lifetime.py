@@ -17,6 +17,8 @@ Rules of this module:
   for its failure, runs in a copy of the context.
 * One request mustn't take the others with it: what comes out of a request's task
   is contained, unless the app itself is being cancelled.
+* Ctrl-C comes at a checkpoint, or in code that isn't ours: one between two steps of the
+  bookkeeping would make the app wait for a request that is gone.
 * Shutdown is one deadline for draining and one, in `Grace`, for cleaning up.
 * An inline answer is no child of the app's nursery, but it is cancelled with those
   that are, has the same time to clean up, and the app ends after it.  Past that time
@@ -40,6 +42,7 @@ from contextlib import (
 from typing import Any, Protocol, TypeVar
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from . import _errors, _limits
 from ._background import BackgroundTask, BackgroundTasks, TaskRun, TaskRunner
@@ -50,8 +53,9 @@ from ._exits import Exits, Steps
 from ._grace import Grace
 from ._ledger import Ledger
 from ._report import Closing
-from ._request import Request, Send, Where, describe
+from ._request import Request, Send, State, Where, describe
 from ._response import Response
+from ._scopes import Scopes
 from ._starter import Starter
 from ._tasks import When
 
@@ -122,6 +126,7 @@ class AppLifetime:
         return self._ours + len(self._inline)
 
     @asynccontextmanager
+    @enable_ki_protection
     async def open(self) -> AsyncIterator[None]:
         """Requests are served within; leaving drains, and reports in one log record.
 
@@ -207,6 +212,7 @@ class AppLifetime:
             self._landed = trio.Event()
         await self._landed.wait()
 
+    @enable_ki_protection
     async def serve(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
     ) -> None:
@@ -240,18 +246,23 @@ class AppLifetime:
     ) -> None:
         life = Life(self, request, send, endpoint, error_response)
         self._ours += 2  # this call, and the task that it waits for
-        self._nursery.start_soon(self._run, self._run_beside, life, request)
+        self._nursery.start_soon(self._run_beside, life, request)
         try:
             await life.wait_responded()
         finally:
             self._land()
 
+    @enable_ki_protection
     async def _run_beside(self, life: Life, request: Request) -> None:
+        scopes = Scopes()
         self._beside.add(request)
         try:
             await life.run()
+        except BaseException as exc:
+            _contain(exc, scopes)
         finally:
             self._beside.discard(request)
+            self._land()
 
     async def _answer_inline(
         self, request: Request, send: Send, endpoint: Endpoint, error_response: ErrorResponse
@@ -333,41 +344,40 @@ class AppLifetime:
             request._end_tasks()
 
     def _start_tasks(self, request: Request) -> None:
-        """Run its tasks, soon, without keeping all else that the request holds until then."""
+        """Run its tasks, soon, without keeping of the request what they can't have a part of.
+
+        But what the handler put into its state lives as long as they do: a temporary file, say.
+        """
         where = Where(request.scope)
         self._ours += 1
-        self._starter.start_soon(self._begin_tasks, request.tasks, where, request._outcomes)
+        self._starter.start_soon(
+            self._begin_tasks, request.tasks, where, request._outcomes, request._state
+        )
 
     def _begin_tasks(
-        self, tasks: BackgroundTasks, where: Where, outcomes: frozenset[When]
+        self, tasks: BackgroundTasks, where: Where, outcomes: frozenset[When], state: State | None
     ) -> Coroutine[Any, Any, None] | None:
         """Run a request's tasks up to one that waits; what is left, if anything is."""
-        rest: Coroutine[Any, Any, None] | None = None
+        run = None
         try:
             run = self.runner.begin(tasks, where, outcomes)
-            if run is not None:
-                rest = self._run(self._finish_tasks, tasks, where, run)
         except BaseException as exc:
-            _contain(exc)
+            _errors.raise_rest(exc, _log_internal_error)
         finally:
-            if rest is None:
+            if run is None:
                 tasks._end(where)
                 self._land()
-        return rest
+        return None if run is None else self._finish_tasks(tasks, where, run, state)
 
-    async def _finish_tasks(self, tasks: BackgroundTasks, where: Where, run: TaskRun) -> None:
+    async def _finish_tasks(
+        self, tasks: BackgroundTasks, where: Where, run: TaskRun, state: State | None
+    ) -> None:
         try:
             await run.finish(self.grace.part(), self._nursery)
+        except BaseException as exc:
+            _contain(exc, run.scopes)
         finally:
             tasks._end(where)
-
-    async def _run(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
-        trio_task = trio.lowlevel.current_task()
-        try:
-            await run(*args)
-        except BaseException as exc:
-            _contain(_errors.strays_as_failure(exc, trio_task))
-        finally:
             self._land()
 
     def _land(self) -> None:
@@ -380,8 +390,9 @@ class AppLifetime:
             self._landed = None
 
 
-def _contain(exc: BaseException) -> None:
-    """Let through what ends the app: its own cancellation, and Ctrl-C."""
+def _contain(exc: BaseException, scopes: Scopes) -> None:
+    """Let through what ends the app: its own cancellation, by these `scopes`, and Ctrl-C."""
+    exc = _errors.strays_as_failure(exc, scopes.task, scopes.are_cancelled)
     _errors.raise_rest(exc, _log_internal_error)
 
 

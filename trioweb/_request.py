@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from . import _limits, _routing, _shapes
 from ._background import BackgroundTask, BackgroundTasks
@@ -206,6 +207,7 @@ class Request:
         return self._state
 
     @property
+    @enable_ki_protection
     def tasks(self) -> BackgroundTasks:
         """The request's task list, the one that a `BackgroundTasks` parameter gets."""
         if self._tasks is None:
@@ -316,7 +318,9 @@ class Request:
         return not (self._is_known_to_have_left() or self._wants_delivery())
 
     def _has_tasks(self) -> bool:
-        return self._tasks is not None and self._tasks._queue.is_waiting
+        """Whether tasks wait; if none does, none can be added any more."""
+        self._ended = True  # a list that is first asked for now is closed
+        return self._tasks is not None and not self._tasks._queue.close_if_empty()
 
     def _fail(self) -> None:
         """The handler failed: of its tasks run those for that; then those of who answers for it."""
@@ -325,8 +329,7 @@ class Request:
         self._outcomes = frozenset(("success", "error", "always"))
 
     def _add_outcome(self, outcome: When) -> None:
-        if self._tasks is not None:
-            self._outcomes |= {outcome}
+        self._outcomes |= {outcome}  # for tasks that may still be added, too
 
     def _wants_delivery(self) -> bool:
         """Whether a task asks if the client got the response."""

@@ -8,6 +8,7 @@ Rules of this module:
   as they don't wait; as soon as one does, each of the rest gets a task of its own.
 * A call that leaves a cancel scope open is the last one of its task.  What else Trio keeps by
   task, such as who holds a lock, is shared.
+* Ctrl-C comes between calls, or in code that isn't ours.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._context import in_context
+from ._scopes import Scopes
 
 # Does what never waits, and returns what is left to await, if anything is.
 Begin = Callable[..., Coroutine[Any, Any, None] | None]
@@ -35,6 +38,7 @@ class Starter:
         # For the tasks that they share, which mustn't keep what is in anybody's context.
         self._context = contextvars.copy_context()
 
+    @enable_ki_protection
     def start_soon(self, begin: Begin, *args: Any) -> None:
         """`begin(*args)` in the nursery, soon.  What it raises cancels the nursery."""
         if self._next is None:
@@ -43,6 +47,7 @@ class Starter:
             self._next = calls
         self._next.append((contextvars.copy_context(), begin, args))
 
+    @enable_ki_protection
     async def _make(self, calls: Calls) -> None:
         """Make these calls, up to one that waits."""
         self._next = None  # who is added from now on begins in the pass after
@@ -52,21 +57,20 @@ class Starter:
                 context, begin, args = calls.popleft()
                 context.run(self._nursery.start_soon, _alone, begin, args)
 
-        task = trio.lowlevel.current_task()
-        # Nothing that is public tells of a scope that was left open.
-        scopes = task._cancel_status
+        scopes = Scopes()
         try:
             while calls:
                 context, begin, args = calls.popleft()
                 rest = context.run(begin, *args)
                 if rest is not None:
                     await in_context(context, rest, leave)
-                if task._cancel_status is not scopes:
+                if not scopes.are_all():
                     leave()
         finally:
             leave()
 
 
+@enable_ki_protection
 async def _alone(begin: Begin, args: tuple[Any, ...]) -> None:
     rest = begin(*args)
     if rest is not None:

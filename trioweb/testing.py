@@ -553,7 +553,10 @@ class _Exchange:
 
 @asynccontextmanager
 async def _open_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery from whose block a failure comes as it is, not in a group."""
+    """A nursery from whose block a failure comes as it is, not in a group.
+
+    But Ctrl-C, in the app, comes before what that did to the block.
+    """
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -564,9 +567,13 @@ async def _open_nursery() -> AsyncIterator[trio.Nursery]:
                     raise
                 failure = exc
                 nursery.cancel_scope.cancel()
-    finally:
-        if failure is not None:
-            raise failure
+    except BaseException as exc:
+        is_ctrl_c = any(isinstance(leaf, KeyboardInterrupt) for leaf in _errors.leaves(exc))
+        if failure is None or is_ctrl_c:
+            raise
+        raise failure from exc
+    if failure is not None:
+        raise failure
 
 
 @asynccontextmanager

@@ -259,7 +259,7 @@ def swallow_cancellation(patch: pytest.MonkeyPatch) -> None:
 @_said("the world ended with")
 def take_strays_for_real(patch: pytest.MonkeyPatch) -> None:
     """A Cancelled that belongs to no scope, or a GeneratorExit, goes on outwards."""
-    patch.setattr(_errors, "strays_as_failure", lambda exc, task=None: exc)
+    patch.setattr(_errors, "strays_as_failure", lambda exc, *_: exc)
 
 
 # What is open, until when, and for whom.

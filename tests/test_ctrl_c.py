@@ -1,0 +1,281 @@
+"""Ctrl-C in a program that embeds an app: Trio raises it between any two instructions that aren't
+protected, and still every task ends in one known state, and the program ends.
+
+Rules of this module:
+
+* The signal is real, and so is Trio's handler for it; the clock isn't, but in the last test.
+* Where it comes is chosen by what is called: before and after each step of the bookkeeping.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trioweb import App, BackgroundTask, BackgroundTasks, Depends, Request, task
+from trioweb._background import TaskRun, _Queue
+from trioweb._context import interrupted, is_waiting
+from trioweb._ledger import END_STATES, Ledger
+from trioweb._lifetime import AppLifetime
+from trioweb._scopes import Scopes
+from trioweb._starter import Starter
+from trioweb.testing import client
+
+STEPS = [
+    (Ledger, "enter"),
+    (Ledger, "begin"),
+    (Ledger, "end"),
+    (_Queue, "_append"),
+    (_Queue, "close_if_empty"),
+    (_Queue, "close"),
+    (BackgroundTask, "_begin"),
+    (BackgroundTask, "_end"),
+    (TaskRun, "begin"),
+    (TaskRun, "_count"),
+    (TaskRun, "_start_those_beside"),
+    (Starter, "start_soon"),
+    (AppLifetime, "_start_tasks"),
+    (AppLifetime, "_begin_tasks"),
+    (AppLifetime, "_land"),
+    (Scopes, "return_to"),
+    (Request, "_has_tasks"),
+    (BackgroundTasks, "_end"),
+]
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As a program has it; one that hangs is ended."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    alarm = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 30)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        signal.signal(signal.SIGINT, before)
+
+
+def app_with_tasks(added: list[BackgroundTask]) -> App:
+    app = App(drain_timeout=1, cleanup_timeout=1)
+
+    async def quick() -> None:
+        pass
+
+    async def slow() -> None:
+        try:
+            await trio.sleep(0.1)
+        finally:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @task(timeout=5)
+    async def limited() -> None:
+        await trio.sleep(0.1)
+
+    async def dependency(tasks: BackgroundTasks) -> AsyncIterator[None]:
+        added.append(tasks.add_task(quick))
+        yield
+
+    @app.get("/")
+    async def inline(tasks: BackgroundTasks) -> None:
+        added.extend(tasks.add_task(func) for func in (quick, slow, quick, limited))
+        added.append(tasks.start_soon(quick))
+
+    @app.get("/beside")
+    async def beside(tasks: BackgroundTasks, _: None = Depends(dependency)) -> None:
+        await inline(tasks)
+
+    return app
+
+
+def interrupting(step: Callable[..., object], call: int, *, after: bool) -> Callable[..., object]:
+    """`step`, and the signal before or after this one of its calls."""
+    left = call
+
+    def interrupted(*args: object, **options: object) -> object:
+        nonlocal left
+        left -= 1
+        if left == 0 and not after:
+            signal.raise_signal(signal.SIGINT)
+        found = step(*args, **options)
+        if left == 0 and after:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    return interrupted
+
+
+@pytest.mark.parametrize("path", ["/", "/beside"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize(("owner", "name"), STEPS)
+@pytest.mark.usefixtures("ctrl_c")
+def test_no_step_of_the_bookkeeping_is_left_half_done(
+    owner: type,
+    name: str,
+    call: int,
+    *,
+    after: bool,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    added: list[BackgroundTask] = []
+    app = app_with_tasks(added)
+
+    async def main() -> None:
+        async with client(app) as calling:
+            monkeypatch.setattr(owner, name, interrupting(getattr(owner, name), call, after=after))
+            for asked in (path, "/", "/"):
+                await calling.get(asked)
+            await trio.sleep(1)
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True, allow_unwrapped=True):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert {task.state for task in added} <= {*END_STATES}
+    counts = app.statistics()
+    assert (counts.pending, counts.running, counts.added) == (0, 0, len(added))
+
+
+async def compute() -> None:
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("the next line")
+
+
+async def wait_and_compute() -> None:
+    await trio.lowlevel.checkpoint()
+    await compute()
+
+
+@task(timeout=5)
+async def compute_within_a_limit() -> None:
+    await compute()
+
+
+@pytest.mark.parametrize("func", [compute, wait_and_compute, compute_within_a_limit])
+@pytest.mark.parametrize("where", ["/handler", "/task"])
+@pytest.mark.usefixtures("ctrl_c")
+def test_what_computes_is_interrupted_where_it_is(
+    func: Callable[[], Awaitable[None]], where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Trio has it: protected like ours it might go on for ever."""
+    app = App()
+
+    @app.get("/task")
+    async def add(tasks: BackgroundTasks) -> None:
+        tasks.add_task(func)
+
+    @app.get("/handler")
+    async def handle() -> None:
+        await func()
+
+    async def main() -> None:
+        async with client(app) as calling:
+            await calling.get(where)
+            await trio.sleep(1)
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True, allow_unwrapped=True):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert "the next line" not in caplog.text
+
+
+# What comes right behind a step of somebody's coroutine finds it waiting.
+
+
+async def cleans_up(seen: list[str]) -> str:
+    try:
+        await trio.sleep_forever()
+    except KeyboardInterrupt:
+        await trio.lowlevel.checkpoint()
+        seen.append("cleaned up")
+    return "its value"
+
+
+async def gives_in() -> str:
+    try:
+        await trio.sleep_forever()
+    except KeyboardInterrupt:
+        return "at once"
+    raise AssertionError
+
+
+async def test_a_coroutine_that_waits_is_told_of_it() -> None:
+    seen: list[str] = []
+    call = cleans_up(seen)
+    call.send(None)
+    assert is_waiting(call)
+    assert await interrupted(call, KeyboardInterrupt()) == "its value"
+    assert seen == ["cleaned up"]
+    call = gives_in()
+    call.send(None)
+    assert await interrupted(call, KeyboardInterrupt()) == "at once"
+
+
+SERVED = """\
+import functools, json, signal, sys
+import trio, trioweb
+
+app = trioweb.App(drain_timeout=0.5, cleanup_timeout=0.5)
+added = []
+
+async def quick():
+    pass
+
+async def wait():
+    await trio.sleep(0)
+
+@app.get("/")
+async def root(tasks: trioweb.BackgroundTasks):
+    added.extend(tasks.add_task(func) for func in (quick, wait, quick, quick))
+
+async def load(port):
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        for _ in range(100_000):
+            await stream.send_all(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" * 8)
+            if not await stream.receive_some():
+                return
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(functools.partial(trioweb.serve, app, port=0))
+        for _ in range(4):
+            nursery.start_soon(load, int(server.urls[0].rsplit(":", 1)[1].strip("/")))
+        signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+
+def interrupt(number, frame):
+    signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGALRM, interrupt)
+ended = "by itself"
+try:
+    trio.run(main)
+except* KeyboardInterrupt:
+    ended = "by Ctrl-C"
+except* (trio.BrokenResourceError, trio.ClosedResourceError):
+    pass
+print(json.dumps([ended, [task.state for task in added]]))
+"""
+
+
+def test_a_busy_program_ends_and_has_lost_none() -> None:
+    for seconds in (0.3, 0.41, 0.52, 0.63):
+        ran = subprocess.run(
+            [sys.executable, "-c", SERVED, str(seconds)],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=30,
+        )
+        ended, states = json.loads(ran.stdout)
+        assert ended == "by Ctrl-C"
+        assert len(states) > 20
+        assert Counter(states).keys() <= {*END_STATES}
