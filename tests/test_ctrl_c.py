@@ -9,6 +9,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -18,13 +19,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 import trio
+from trio.lowlevel import disable_ki_protection
 from trio.testing import MockClock
 
-from trioweb import App, BackgroundTask, BackgroundTasks, Depends, Request, task
+from trioweb import App, BackgroundTask, BackgroundTasks, Depends, JSONResponse, Request, task
 from trioweb._background import TaskRun, _Queue
-from trioweb._context import interrupted, is_waiting
+from trioweb._context import interrupted, interruptible, is_waiting
+from trioweb._exits import Exits
 from trioweb._ledger import END_STATES, Ledger
 from trioweb._lifetime import AppLifetime
+from trioweb._report import Closing
 from trioweb._scopes import Scopes
 from trioweb._starter import Starter
 from trioweb.testing import client
@@ -34,6 +38,7 @@ STEPS = [
     (Ledger, "begin"),
     (Ledger, "end"),
     (_Queue, "_append"),
+    (_Queue, "_enter"),
     (_Queue, "close_if_empty"),
     (_Queue, "close"),
     (BackgroundTask, "_begin"),
@@ -87,12 +92,18 @@ def app_with_tasks(added: list[BackgroundTask]) -> App:
 
     @app.get("/")
     async def inline(tasks: BackgroundTasks) -> None:
-        added.extend(tasks.add_task(func) for func in (quick, slow, quick, limited))
         added.append(tasks.start_soon(quick))
+        added.extend(tasks.add_task(func) for func in (quick, slow, quick, limited))
 
     @app.get("/beside")
     async def beside(tasks: BackgroundTasks, _: None = Depends(dependency)) -> None:
         await inline(tasks)
+
+    @app.get("/brings")
+    async def brings() -> JSONResponse:
+        bring = [BackgroundTask(quick), BackgroundTask(slow)]
+        added.extend(bring)
+        return JSONResponse(1, background=BackgroundTasks(bring))
 
     return app
 
@@ -114,10 +125,16 @@ def interrupting(step: Callable[..., object], call: int, *, after: bool) -> Call
     return interrupted
 
 
-@pytest.mark.parametrize("path", ["/", "/beside"])
+CtrlC = functools.partial(
+    pytest.RaisesGroup, KeyboardInterrupt, flatten_subgroups=True, allow_unwrapped=True
+)
+
+
+@pytest.mark.parametrize("path", ["/", "/beside", "/brings"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("call", [1, 2])
-@pytest.mark.parametrize(("owner", "name"), STEPS)
+@pytest.mark.parametrize(
+    ("owner", "name", "call"), [(*step, call) for step in STEPS for call in (1, 2, 3)]
+)
 @pytest.mark.usefixtures("ctrl_c")
 def test_no_step_of_the_bookkeeping_is_left_half_done(
     owner: type,
@@ -134,15 +151,100 @@ def test_no_step_of_the_bookkeeping_is_left_half_done(
     async def main() -> None:
         async with client(app) as calling:
             monkeypatch.setattr(owner, name, interrupting(getattr(owner, name), call, after=after))
-            for asked in (path, "/", "/"):
-                await calling.get(asked)
+            async with trio.open_nursery() as nursery:
+                for asked in (path, "/", "/", "/", "/beside"):
+                    nursery.start_soon(calling.get, asked)
             await trio.sleep(1)
 
-    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True, allow_unwrapped=True):
+    with CtrlC():
         trio.run(main, clock=MockClock(autojump_threshold=0))
     assert {task.state for task in added} <= {*END_STATES}
     counts = app.statistics()
-    assert (counts.pending, counts.running, counts.added) == (0, 0, len(added))
+    assert (counts.pending, counts.running) == (0, 0)
+    assert counts.added <= len(added)  # what was brought along may not have come in any more
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(AppLifetime, "_begin_closing"), (AppLifetime, "_wait_until_landed"), (Closing, "report")],
+)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.usefixtures("ctrl_c")
+def test_nor_is_a_shutdown(
+    owner: type, name: str, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
+    added: list[BackgroundTask] = []
+    app = app_with_tasks(added)
+
+    async def main() -> None:
+        async with client(app) as calling:
+            await calling.get("/")
+            monkeypatch.setattr(owner, name, interrupting(getattr(owner, name), 1, after=after))
+            if name == "_wait_until_landed":
+                raise KeyboardInterrupt
+
+    with CtrlC():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert {task.state for task in added} <= {*END_STATES}
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_dependency_that_was_entered_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, seen = App(), list[str]()
+
+    async def dependency() -> AsyncIterator[None]:
+        seen.append("entered")
+        try:
+            yield
+        finally:
+            seen.append("left")
+
+    @app.get("/")
+    async def root(_: None = Depends(dependency)) -> None:
+        pass
+
+    async def main() -> None:
+        async with client(app) as calling:
+            await calling.get("/")
+            await trio.sleep(1)
+
+    enter = interrupting(Exits.push_async_exit, 1, after=False)
+    monkeypatch.setattr(Exits, "push_async_exit", enter)
+    with CtrlC():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert seen == ["entered", "left"]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.usefixtures("ctrl_c")
+def test_what_comes_right_behind_a_step_reaches_the_task(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, seen = App(), list[str]()
+    behind = disable_ki_protection(interrupting(interruptible, step, after=True))
+    monkeypatch.setattr("trioweb._background.interruptible", behind)
+    monkeypatch.setattr("trioweb._context.interruptible", behind)
+
+    async def wait() -> None:
+        try:
+            await trio.sleep(1)
+            await trio.sleep(1)
+        finally:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            seen.append("cleaned up")
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        tasks.add_task(wait)
+
+    async def main() -> None:
+        async with client(app) as calling:
+            await calling.get("/")
+            await trio.sleep(5)
+
+    with CtrlC():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert seen == ["cleaned up"]
 
 
 async def compute() -> None:
@@ -182,7 +284,7 @@ def test_what_computes_is_interrupted_where_it_is(
             await calling.get(where)
             await trio.sleep(1)
 
-    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True, allow_unwrapped=True):
+    with CtrlC():
         trio.run(main, clock=MockClock(autojump_threshold=0))
     assert "the next line" not in caplog.text
 

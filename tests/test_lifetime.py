@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
@@ -1081,6 +1081,14 @@ async def test_a_lifespan_that_is_cancelled_while_it_closes_has_the_cleanup_time
     assert "the lifespan didn't close within the cleanup timeout" in caplog.text
 
 
+async def nothing() -> None:
+    pass
+
+
+async def checkpoint() -> None:
+    await trio.lowlevel.checkpoint()
+
+
 class Kept:
     """Tells when it is let go of, as a temporary file is deleted then."""
 
@@ -1140,11 +1148,11 @@ async def test_a_list_that_is_first_asked_for_after_the_response_knows_that_it_w
 
 
 @pytest.mark.parametrize("beside", [False, True])
-@pytest.mark.parametrize("look", [1, 2])
+@pytest.mark.parametrize("before", [None, nothing, checkpoint], ids=["none", "quick", "waits"])
 @pytest.mark.parametrize("how", ["add_task", "start_soon"])
 async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
     how: str,
-    look: int,
+    before: Callable[[], Awaitable[None]] | None,
     beside: bool,
     autojump_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -1152,11 +1160,12 @@ async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
     """Accepted, it runs: only what ends the app cancels it.  Else it is refused aloud."""
     app, added, lists = App(), list[BackgroundTask](), list[BackgroundTasks]()
     close, looks = _Queue.close_if_empty, 0
+    last = 1 if before is None else 2  # the first look is whether there are any
 
     def close_after_the_thread(queue: _Queue) -> bool:
         nonlocal looks
         looks += 1
-        if looks == look:
+        if looks == last:
             thread = threading.Thread(target=add)
             thread.start()
             thread.join()
@@ -1167,8 +1176,8 @@ async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
 
     async def root(tasks: BackgroundTasks) -> None:
         lists.append(tasks)
-        if look == 2:
-            tasks.add_task(trio.sleep, 0)
+        if before is not None:
+            tasks.add_task(before)
 
     async def root_beside(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
         await root(tasks)

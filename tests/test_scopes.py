@@ -44,7 +44,7 @@ async def wait_and_leave_a_scope_open() -> None:
 kept: list[AsyncIterator[int]] = []
 
 
-async def in_app(app: App, tasks_of: list[BackgroundTask]) -> None:
+async def in_app(app: App) -> None:
     async with running(app) as client:
         assert (await client("GET", "/other")).status == 200
         assert (await client("GET", "/")).status == 200
@@ -72,9 +72,27 @@ async def test_a_task_that_is_cancelled_by_its_own_has_failed_and_the_app_goes_o
         added.append(tasks.add_task(trio.sleep, 3))
 
     app.get("/")(root_beside if beside else root)
-    await in_app(app, added)
+    await in_app(app)
     assert [task.state for task in added] == ["done", "failed", "done", "done"]
     assert "raised where nothing is cancelled" in str(added[1].exception)
+
+
+@How
+async def test_who_hears_of_it_is_not_cancelled(how: str, autojump_clock: MockClock) -> None:
+    app, told = App(), list[str]()
+
+    @app.on_task_error
+    async def tell(task: BackgroundTask, exc: BaseException) -> None:
+        await trio.sleep(1)
+        told.append(task.state)
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        getattr(tasks, how)(leave_a_scope_open_and_wait)
+
+    app.get("/other")(leave_nothing)
+    await in_app(app)
+    assert told == ["failed"]
 
 
 @pytest.mark.parametrize("func", [leave_a_scope_open, wait_and_leave_a_scope_open])
@@ -99,7 +117,7 @@ async def test_those_that_follow_in_its_list_are_not_cancelled(
 
     app.get("/")(root_beside if beside else root)
     app.get("/other")(leave_nothing)
-    await in_app(app, added)
+    await in_app(app)
     assert [task.state for task in added] == ["done", "done", "done", "done"]
 
 

@@ -443,7 +443,6 @@ class TaskRunner:
             if rest is not None:
                 raise rest from None
         else:
-            scopes.return_to()
             task._end("done")
 
     # What follows up to the task's own function are no coroutines where they needn't be: each
@@ -592,8 +591,7 @@ class TaskRun:
             self._start_those_beside()
             await self._run_waiting()
             while self._beside or not self._queue.close_if_empty():
-                if not self._queue.waiting:
-                    await self._wait_for_change()
+                await self._wait_for_change()
                 await self._run_waiting()
         except BaseException as exc:
             self._grace.begin()

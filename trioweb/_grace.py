@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from ._errors import is_only
 
@@ -130,7 +129,6 @@ class Grace:
                 return False
         return True
 
-    @enable_ki_protection
     async def run_in_thread(self, call: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         """`call()` in a worker thread, which has the cleanup time to end in.
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from . import _limits, _routing, _shapes
 from ._background import BackgroundTask, BackgroundTasks
@@ -207,7 +206,6 @@ class Request:
         return self._state
 
     @property
-    @enable_ki_protection
     def tasks(self) -> BackgroundTasks:
         """The request's task list, the one that a `BackgroundTasks` parameter gets."""
         if self._tasks is None:
