@@ -312,6 +312,8 @@ class _Queue:
 
     def close_if_empty(self) -> bool:
         """Refuse what is added from now on, if nothing waits; whether it does so."""
+        if self.is_waiting:
+            return False
         with _adding:
             self.closed = self.closed or not self.is_waiting
             return self.closed

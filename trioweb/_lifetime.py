@@ -362,10 +362,10 @@ class AppLifetime:
         try:
             run = self.runner.begin(tasks, where, outcomes)
         except BaseException as exc:
+            tasks._end(where)
             _errors.raise_rest(exc, _log_internal_error)
         finally:
             if run is None:
-                tasks._end(where)
                 self._land()
         return None if run is None else self._finish_tasks(tasks, where, run, state)
 
