@@ -234,10 +234,11 @@ class AppLifetime:
             if rest is not None:
                 await rest
         finally:
-            if request._has_tasks() and self.is_open:
-                self._start_tasks(request)
-            else:
-                request._end_tasks()
+            if request._has_tasks():
+                if self.is_open:
+                    self._start_tasks(request)
+                else:
+                    request._end_tasks()
             del self._inline[request]
             self._tell_of_landing()
 
@@ -593,7 +594,7 @@ class Life:
 async def deliver(response: Response, request: Request, send: Send) -> None:
     """Send a response; a failure on the way can't be answered any more, so it is logged."""
     try:
-        if await response.send(request, send):
+        if await response.send(request, send) and request._tasks is not None:
             request._add_outcome("sent")
     except BaseException as exc:
         _errors.raise_rest(exc, functools.partial(_fail_late, request))

@@ -167,7 +167,13 @@ class Response:
             if has_body and (sending := self._at_once(request, send)) is not None:
                 await sending
                 return True
-            await _send_head(request, send, self._head(len(self.body)))
+            head = self._head(len(self.body))
+            request._answered = True
+            try:
+                await send(head)
+            except trio.Cancelled:
+                request._answered = False  # as `_send_head`, whose coroutine is 1 % of a call
+                raise
             is_there = request._needs_no_look() or await _is_there(request)
             await _send_last(request, send, body)
         except OSError:
