@@ -344,7 +344,6 @@ def test_a_signal_ends_what_was_started(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.sleep_forever)
             be_ended()
-            await trio.sleep_forever()
 
     def run(**arguments: object) -> None:
         if is_in_trio:

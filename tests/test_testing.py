@@ -1220,3 +1220,19 @@ async def test_a_request_has_its_tests_context() -> None:
     async with client(app) as c:
         variable.set("the test's")
         assert (await c.get("/")).json() == "the test's"
+
+
+async def test_what_fails_beside_a_test_that_fails_is_its_cause() -> None:
+    class Broken(App):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                raise ValueError("as it was cancelled")
+
+    with pytest.raises(LookupError, match="the test's own") as raised:
+        async with testing.client(Broken()):
+            raise LookupError("the test's own")
+    cause = raised.value.__cause__
+    assert isinstance(cause, BaseExceptionGroup)
+    assert cause.subgroup(ValueError)
