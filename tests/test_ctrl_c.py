@@ -16,14 +16,23 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 from trio.lowlevel import disable_ki_protection
 from trio.testing import MockClock
 
-from trioweb import App, BackgroundTask, BackgroundTasks, Depends, JSONResponse, Request, task
+from trioweb import (
+    App,
+    BackgroundTask,
+    BackgroundTasks,
+    Depends,
+    JSONResponse,
+    Request,
+    StreamingResponse,
+    task,
+)
 from trioweb._background import TaskRun, _Queue
 from trioweb._context import interrupted, interruptible, is_waiting
 from trioweb._errors import leaves
@@ -52,7 +61,7 @@ STEPS = [
     (AppLifetime, "_start_tasks"),
     (AppLifetime, "_begin_tasks"),
     (AppLifetime, "_land"),
-    (Scopes, "return_to"),
+    (Scopes, "keep_to"),
     (Request, "_has_tasks"),
     (BackgroundTasks, "_end"),
 ]
@@ -253,7 +262,8 @@ computing: list[str] = []
 
 
 async def compute() -> None:
-    computing[:] = ["begun"]
+    if not computing:
+        return
     try:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
@@ -271,30 +281,81 @@ async def compute_within_a_limit() -> None:
     await compute()
 
 
-@pytest.mark.parametrize("func", [compute, wait_and_compute, compute_within_a_limit])
-@pytest.mark.parametrize("where", ["/handler", "/task"])
-@pytest.mark.usefixtures("ctrl_c")
-def test_what_computes_is_interrupted_where_it_is(
-    func: Callable[[], Awaitable[None]], where: str
-) -> None:
-    """As Trio has it: protected like ours it might go on for ever."""
-    app = App()
+Func = Callable[[], Awaitable[None]]
+
+
+def computing_app(func: Func, where: str) -> App:
+    """`func` is called in the lifespan, or by a request to where it says."""
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        if where == "lifespan":
+            await func()
+        yield
+
+    app = App(lifespan=lifespan)
+    add_routes(app, func)
+
+    @app.get("/failure")
+    async def fail() -> None:
+        raise LookupError
+
+    @app.exception_handler(LookupError)
+    async def explain(request: Request, exc: LookupError) -> None:
+        await func()
+
+    return app
+
+
+def add_routes(app: App, func: Func) -> None:
+    async def before() -> AsyncIterator[None]:
+        await func()
+        yield
+
+    async def after() -> AsyncIterator[None]:
+        yield
+        await func()
+
+    @app.get("/before", dependencies=[Depends(before)])
+    @app.get("/after", dependencies=[Depends(after)])
+    async def nothing() -> None: ...
 
     @app.get("/task")
     async def add(tasks: BackgroundTasks) -> None:
         tasks.add_task(func)
 
-    @app.get("/handler")
-    async def handle() -> None:
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(pieces())
+
+    async def pieces() -> AsyncIterator[bytes]:
         await func()
+        yield b""
+
+    app.get("/handler")(func)
+
+
+@pytest.mark.parametrize("func", [compute, wait_and_compute, compute_within_a_limit])
+@pytest.mark.parametrize(
+    "where", ["/handler", "/task", "/before", "/after", "/stream", "/failure", "lifespan"]
+)
+@pytest.mark.usefixtures("ctrl_c")
+def test_what_computes_is_interrupted_where_it_is(func: Func, where: str) -> None:
+    """As Trio has it: protected like ours it might go on for ever."""
+    app = computing_app(func, where)
 
     async def main() -> None:
+        computing.clear()
+        async with client(app) as calling:
+            if where != "lifespan":
+                await calling.get(where)
+        computing.append("to be interrupted")
         async with client(app) as calling:
             await calling.get(where)
             await trio.sleep(1)
 
     run_until_ctrl_c(main)
-    assert computing == ["begun", "interrupted"]
+    assert computing == ["to be interrupted", "interrupted"]
 
 
 # What comes right behind a step of somebody's coroutine finds it waiting.

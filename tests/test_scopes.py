@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
@@ -138,13 +138,67 @@ async def test_scopes_know_what_is_theirs() -> None:
     assert not scopes.are_cancelled()
     with pytest.raises(trio.Cancelled):
         await trio.lowlevel.checkpoint()
-    assert not scopes.return_to()
+    assert not scopes.keep_to()
     assert scopes.are_all()
     await trio.lowlevel.checkpoint()
     with trio.CancelScope() as scope:
         scope.cancel()
         inner = Scopes()
         assert inner.are_cancelled()
-        assert inner.return_to()
+        assert inner.keep_to()
         with pytest.raises(trio.Cancelled):
             await trio.lowlevel.checkpoint()
+
+
+async def test_a_scope_that_is_not_cancelled_may_be_closed_in_order() -> None:
+    scopes = Scopes()
+    with trio.CancelScope():
+        await trio.lowlevel.checkpoint()
+        assert not scopes.keep_to()
+        assert not scopes.are_all()
+        later = Scopes()
+    assert not later.are_cancelled()  # what it knew is closed
+    assert later.are_all()
+    trio.CancelScope().__enter__()
+    scopes.return_to()
+    assert scopes.are_all()
+
+
+@Beside
+async def test_tasks_of_a_list_may_share_a_generator_with_a_scope_in_it(
+    beside: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And with the handler, where that is in the same task."""
+    app, added = App(drain_timeout=1), list[BackgroundTask]()
+
+    async def numbers() -> AsyncIterator[int]:
+        with trio.fail_after(100):
+            yield 1
+            yield 2
+
+    async def take_rest(generator: AsyncIterator[int]) -> None:
+        assert [number async for number in generator]
+
+    async def take_one(generator: AsyncIterator[int]) -> None:
+        await anext(generator)
+        await trio.sleep(0.1)
+
+    async def inline(tasks: BackgroundTasks) -> None:
+        generator = numbers()
+        added.append(tasks.add_task(take_one, generator))
+        added.append(tasks.add_task(take_rest, generator))
+        added.append(tasks.add_task(trio.sleep_forever))
+
+    async def root_beside(tasks: BackgroundTasks, nursery: trio.Nursery) -> None:
+        generator = numbers()
+        await anext(generator)
+        added.append(tasks.add_task(take_rest, generator))
+        added.append(tasks.add_task(trio.sleep, 0.1))
+        added.append(tasks.add_task(trio.sleep_forever))
+
+    app.get("/")(root_beside if beside else inline)
+    begin = trio.current_time()
+    async with running(app) as client:
+        await client("GET", "/")
+    assert trio.current_time() - begin == pytest.approx(1)
+    assert [task.state for task in added] == ["done", "done", "cancelled"]

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import trio
+from trio.lowlevel import disable_ki_protection
 
 from . import _callables, _errors, _limits
 from ._background import BackgroundTask, TaskErrorHandler, TaskRunner
@@ -236,6 +237,7 @@ class App(Router):
             _errors.raise_rest(broken, log)
             return self._server_error(request, broken)
 
+    @disable_ki_protection
     async def _handled(
         self, handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace | None
     ) -> Response:

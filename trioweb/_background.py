@@ -34,10 +34,17 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, ParamSpec, TypeVarTuple
 
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from . import _callables, _errors, _limits
-from ._context import in_context, interrupted, interruptible, is_waiting, resumed
+from ._context import (
+    in_context,
+    interrupted,
+    interruptible,
+    interruptibly,
+    is_waiting,
+    resumed,
+)
 from ._grace import Grace, ThreadAbandoned
 from ._ledger import Ledger, TaskState
 from ._scopes import Scopes
@@ -435,7 +442,7 @@ class TaskRunner:
         except BaseException as exc:
             exc = _errors.strays_as_failure(exc, scopes.task, scopes.are_cancelled)
             failure, rest = _errors.split_failures(exc)
-            if rest is not None or scopes.return_to():
+            if rest is not None or scopes.keep_to():
                 grace.begin()
             if failure is None:
                 task._cancel(where)
@@ -506,7 +513,7 @@ class TaskRunner:
         grace: Grace,
     ) -> Awaitable[object]:
         if _callables.is_async(func):
-            return _interruptible(func(*args, **kwargs))
+            return interruptibly(func(*args, **kwargs))
         return grace.run_in_thread(functools.partial(func, *args, **kwargs), self._threads)
 
     async def _fail(self, task: BackgroundTask, failure: BaseException, grace: Grace) -> None:
@@ -566,7 +573,7 @@ class TaskRun:
         runner, waiting = self._runner, self._queue.waiting
         now = trio.lowlevel.current_clock().current_time
         while self._begun is None:
-            is_cancelled = self.scopes.return_to()
+            is_cancelled = self.scopes.keep_to()
             if not waiting:
                 break
             task = waiting[0]
@@ -593,6 +600,7 @@ class TaskRun:
             self._start_those_beside()
             await self._run_waiting()
             while self._beside or not self._queue.close_if_empty():
+                self.scopes.return_to()
                 await self._wait_for_change()
                 await self._run_waiting()
         except BaseException as exc:
@@ -605,6 +613,7 @@ class TaskRun:
             raise
         finally:
             self._end_list()
+            self.scopes.return_to()
 
     async def _run_waiting(self) -> None:
         while self.begin() and (self._begun is not None or self._queue.waiting):
@@ -687,11 +696,6 @@ class TaskRun:
         with trio.CancelScope(shield=True):
             while self._beside:
                 await self._wait_for_change()
-
-
-@disable_ki_protection
-async def _interruptible(call: Awaitable[object]) -> None:
-    await call
 
 
 async def _raising(exc: BaseException) -> None:

@@ -27,6 +27,12 @@ def interruptible(step: Callable[[Any], T], value: Any) -> T:
     return step(value)
 
 
+@disable_ki_protection
+async def interruptibly(call: Awaitable[T]) -> T:
+    """`call`, whose every step is one."""
+    return await call
+
+
 def begin_in(
     context: contextvars.Context, call: Coroutine[Any, Any, None]
 ) -> Awaitable[None] | None:

@@ -22,6 +22,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from . import _errors, _limits
+from ._context import interruptibly
 from ._grace import Grace
 from ._markers import DependencyScope
 
@@ -70,7 +71,7 @@ class Exits(AsyncExitStack):
         # What shelters the exit is open from before the entry: scopes nest, and the
         # manager may hold some of its own, or a nursery, open in between.
         shelter = self.enter_context(trio.CancelScope())
-        value = await manager.__aenter__()
+        value = await interruptibly(manager.__aenter__())
         self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
         return value
 
@@ -87,7 +88,7 @@ class Exits(AsyncExitStack):
 
         async def close() -> None:
             nonlocal swallowed
-            swallowed = await manager.__aexit__(kind, exc, traceback)
+            swallowed = await interruptibly(manager.__aexit__(kind, exc, traceback))
 
         was_cancelled = exc is not None and not _errors.is_failure(exc)
         if was_cancelled:
@@ -111,20 +112,24 @@ async def sheltered(
     """`async with manager`; once it is cancelled, its exit has so many `seconds`."""
     steps = Steps(Grace(seconds))
     failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            async with Exits(steps, "request") as exits:
-                value = await exits.enter(manager, name)
-                try:
-                    yield value
-                finally:
-                    # The exit itself hears of no cancellation: it is sheltered.
-                    nursery.start_soon(_begin_when_cancelled, steps.grace)
-        except BaseException as exc:
-            failure = exc  # goes on outside the nursery, where it would come in a group
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                async with Exits(steps, "request") as exits:
+                    value = await exits.enter(manager, name)
+                    try:
+                        yield value
+                    finally:
+                        # The exit itself hears of no cancellation: it is sheltered.
+                        nursery.start_soon(_begin_when_cancelled, steps.grace)
+            except BaseException as exc:
+                failure = exc
+            nursery.cancel_scope.cancel()
+    finally:
+        # Out of the nursery, where it would come in a group, and in front of a cancellation,
+        # which the next checkpoint brings again.
+        if failure is not None:
+            raise failure
 
 
 async def _begin_when_cancelled(grace: Grace) -> None:

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
 import trio
+from trio.lowlevel import disable_ki_protection
 
 from . import _callables, _errors, _limits, _shapes
 from ._background import BackgroundTask, BackgroundTasks
@@ -312,6 +313,7 @@ class StreamingResponse(Response):
             if failures:
                 raise failures[0]
 
+    @disable_ki_protection
     async def _send_while_client_stays(
         self, request: Request, send: Send, failures: list[Exception]
     ) -> bool:
@@ -364,6 +366,7 @@ class _Chunks:
                     source = self._iterator
                     logger.error("the iterator %r behind a response didn't close in time", source)
 
+    @disable_ki_protection
     async def _close(self) -> None:
         close = getattr(self._iterator, "aclose", None)
         if close is not None and not self._closed:

@@ -3,8 +3,9 @@
 Rules of this module:
 
 * Who leaves a loop over an async generator may leave a scope within that open, and Trio cancels
-  by it whatever the task does later.  So what runs several calls in one task leaves such
-  scopes behind each, and takes none of their cancellations for its own.
+  by it whatever the task does later.  What runs several calls in one task takes none of these
+  cancellations for its own, and leaves such a scope when it is cancelled, or at the end.
+* As long as it isn't, it may still be closed in order: calls of one list may share a generator.
 * Nothing public tells of them: this is the place that looks at what Trio keeps private.
 """
 
@@ -28,13 +29,27 @@ class Scopes:
 
     def are_cancelled(self) -> bool:
         """Whether by one of these the task is."""
+        self._keep_up()
         return self._status.effectively_cancelled
 
-    def return_to(self) -> bool:
-        """Leave those that were left open; whether the task is cancelled by these.
+    def keep_to(self) -> bool:
+        """Leave those that were left open, if they are cancelled; whether the task is by these.
 
         To ask Trio's public functions would take a tenth of a small task.
         """
         if self.task._cancel_status is not self._status:
-            self.task._activate_cancel_status(self._status)
+            self._keep_up()
+            if self.task._cancel_status.effectively_cancelled:
+                self.return_to()
         return self._status.effectively_cancelled
+
+    def return_to(self) -> None:
+        """Leave those that were left open."""
+        self._keep_up()
+        if not self.are_all():
+            self.task._activate_cancel_status(self._status)
+
+    def _keep_up(self) -> None:
+        """Ours may have been left open by somebody, too, and be closed by now."""
+        if not self._status.encloses(self.task._cancel_status):
+            self._status = self.task._cancel_status
