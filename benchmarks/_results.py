@@ -71,9 +71,11 @@ def keep(found: Found, rounds: int, lacks: Iterable[str] = ()) -> None:
     lacking = [*lacks]
     if rounds < ENOUGH_ROUNDS:
         lacking.append(f"less than {ENOUGH_ROUNDS} rounds")
-    written = _keep_whole(found) if not lacking else _keep_look(found)
     if lacking:
         print(f"\nA look ({', '.join(lacking)}): what the documentation shows stays as it was.")
+        written = _keep_look(found)
+    else:
+        written = _keep_whole(found)
     print("\nWritten:", *(path.relative_to(ROOT) for path in written), sep="\n  ")
 
 

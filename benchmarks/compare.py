@@ -91,7 +91,6 @@ class Verdict:
     against: str | None = None
     ratio: float | None = None
     pairs: Sequence[float] = ()
-
     missing: Sequence[str] = ()  # of the others that have the endpoint
 
     @property

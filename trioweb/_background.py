@@ -319,7 +319,7 @@ class _Queue:
 
     def close_if_empty(self) -> bool:
         """Refuse what is added from now on, if nothing waits; whether it does so."""
-        if self.is_waiting:
+        if self.is_waiting:  # only Trio's thread takes them out: no lock is needed to see that
             return False
         with _adding:
             self.closed = self.closed or not self.is_waiting

@@ -234,7 +234,7 @@ class AppLifetime:
             if rest is not None:
                 await rest
         finally:
-            if request._has_tasks():
+            if not request._end_if_idle():
                 if self.is_open:
                     self._start_tasks(request)
                 else:
@@ -331,7 +331,7 @@ class AppLifetime:
     async def run_tasks(self, request: Request, grace: Grace) -> None:
         """Run the request's task list to its end, those that join meanwhile included."""
         try:
-            if request._has_tasks():
+            if not request._end_if_idle():
                 nursery = request._nursery or self._nursery
                 running = self.runner.run(
                     request.tasks, Where(request.scope), grace, nursery, request._outcomes
@@ -594,6 +594,7 @@ class Life:
 async def deliver(response: Response, request: Request, send: Send) -> None:
     """Send a response; a failure on the way can't be answered any more, so it is logged."""
     try:
+        # Nothing is left after this that might ask for a list first.
         if await response.send(request, send) and request._tasks is not None:
             request._add_outcome("sent")
     except BaseException as exc:

@@ -315,10 +315,10 @@ class Request:
         """Whether the client is not known to have left, and nobody asks."""
         return not (self._is_known_to_have_left() or self._wants_delivery())
 
-    def _has_tasks(self) -> bool:
-        """Whether tasks wait; if none does, none can be added any more."""
+    def _end_if_idle(self) -> bool:
+        """Refuse tasks from now on, if none waits; whether it does so."""
         self._ended = True  # a list that is first asked for now is closed
-        return self._tasks is not None and not self._tasks._queue.close_if_empty()
+        return self._tasks is None or self._tasks._queue.close_if_empty()
 
     def _fail(self) -> None:
         """The handler failed: of its tasks run those for that; then those of who answers for it."""

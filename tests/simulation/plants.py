@@ -122,7 +122,7 @@ def start_early(patch: pytest.MonkeyPatch) -> None:
     send_last = _response._send_last
 
     async def early(request: Any, send: Any, body: bytes) -> None:
-        if request._has_tasks():
+        if not request._end_if_idle():
             lifetime = request.app._lifetime
             lifetime._start_tasks(request)
         await send_last(request, send, body)
