@@ -59,6 +59,11 @@ class Dog(Struct, tag=True, forbid_unknown_fields=True):
     name: str
 
 
+class Labelled(NamedTuple):
+    label: str
+    value: Any
+
+
 class Point(Struct, array_like=True, forbid_unknown_fields=True):
     x: int
     y: int = 0
@@ -337,6 +342,7 @@ def test_texts_report_only_so_many() -> None:
 # Bodies
 
 
+UNHASHABLE = "set_item_not_hashable"
 ID = "12345678-1234-5678-1234-567812345678"
 
 
@@ -384,7 +390,13 @@ CASES: list[tuple[Any, str, Places]] = [
     (Annotated[set[UUID], Meta(min_length=2)], f'["{ID}"]', [([], "value_error")]),
     (set[int], '[1, "a"]', [([1], "int_parsing")]),
     (frozenset[int], "1", [([], "list_type")]),
-    (set[Any], "[[1]]", [([], "value_error")]),
+    (set[Any], "[1, [1], {}]", [([1], UNHASHABLE), ([2], UNHASHABLE)]),
+    (set[Pair], '[{"left": 1, "right": 2}]', [([0], UNHASHABLE)]),
+    (set[tuple[int, Any]], "[[1, 2], [1, []]]", [([1], UNHASHABLE)]),
+    (set[tuple[Any, ...]], "[[[1]]]", [([0], UNHASHABLE)]),
+    (set[Labelled], '[["a", 1], ["b", {}]]', [([1], UNHASHABLE)]),
+    (frozenset[int | list[int]], "[1, [2]]", [([1], UNHASHABLE)]),
+    (frozenset[frozenset[Any]], "[[1], [[]]]", [([1, 0], UNHASHABLE)]),
     (tuple[int, ...], '["a"]', [([0], "int_parsing")]),
     (tuple[int, str], "1", [([], "list_type")]),
     (tuple[int, str], '["a", 1]', [([0], "int_parsing"), ([1], "string_type")]),

@@ -277,11 +277,22 @@ class _Walk:
         return items if items is _INVALID else self._limited(node, items, items)
 
     def _set(self, node: shapes.CollectionType, value: Any) -> Any:
-        items = self._items(node, value)
+        items = self._hashable_items(node, value)
         # Equal items count once, and but for these types only msgspec knows which are equal.
         if items is _INVALID or type(_plain(node.item_type)) not in _EQUAL_AS_WRITTEN:
             return items
         return self._limited(node, set(items), items)
+
+    def _hashable_items(self, node: shapes.CollectionType, value: Any) -> Any:
+        """As `_items`, each of which a set can hold: msgspec 0.22 says of none where it is."""
+        items = self._items(node, value)
+        if items is _INVALID:
+            return _INVALID
+        for index, item in enumerate(items):
+            if not _is_hashable(node.item_type, item):
+                self._report(make_problem([index], *_UNHASHABLE))
+                items = _INVALID
+        return items
 
     def _items(self, node: shapes.CollectionType, value: Any) -> Any:
         if not isinstance(value, list):
@@ -420,6 +431,7 @@ _Class = shapes.StructType | shapes.DataclassType
 
 _NO_LIST = ("Input should be a valid list", "list_type")
 _NO_DICT = ("Input should be a valid dictionary", "dict_type")
+_UNHASHABLE = ("Set items should be hashable", "set_item_not_hashable")
 _EXTRA = ("Extra inputs are not permitted", "extra_forbidden")
 
 _VISITS: dict[type[shapes.Type], Callable[[_Walk, Any, Any], Any]] = {
@@ -439,6 +451,29 @@ _VISITS: dict[type[shapes.Type], Callable[[_Walk, Any, Any], Any]] = {
     shapes.UnionType: _Walk._union,
 }
 _EQUAL_AS_WRITTEN = {shapes.StrType, shapes.IntType, shapes.EnumType}
+
+
+def _is_hashable(node: shapes.Type, value: Any) -> bool:
+    """Whether what msgspec makes of this valid value has a hash; a list may become a tuple."""
+    if isinstance(value, list):
+        return any(_is_hashable_as(member, value) for member in union_members(node))
+    try:
+        hash(value)
+    except TypeError:  # asked of a struct that isn't frozen, too, and of one that holds a list
+        return False
+    return True
+
+
+def _is_hashable_as(node: shapes.Type, value: list[Any]) -> bool:
+    if isinstance(node, (shapes.VarTupleType, shapes.FrozenSetType)):
+        return all(_is_hashable(node.item_type, item) for item in value)
+    if isinstance(node, shapes.TupleType):
+        types = list(node.item_types)
+    elif isinstance(node, shapes.NamedTupleType):
+        types = [field.type for field in node.fields]
+    else:
+        return False
+    return all(map(_is_hashable, types, value))
 
 
 def _first(members: Iterable[Any]) -> Iterator[Any]:
