@@ -24,8 +24,8 @@ import h11
 import trio
 from trio.testing import MockClock
 
+from trioweb._asgi import ASGIApp
 from trioweb.server import Server, serve
-from trioweb.server._asgi import ASGIApp
 from trioweb.server._strict import Head
 
 from .server_driver import Client, note_heads, without_bugs

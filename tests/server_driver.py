@@ -23,8 +23,8 @@ import pytest
 import trio
 import trio.testing
 
+from trioweb._asgi import ASGIApp
 from trioweb.server import Server
-from trioweb.server._asgi import ASGIApp
 from trioweb.server._heads import Asked, HeadReader
 from trioweb.server._server import run_server
 from trioweb.server._strict import Head

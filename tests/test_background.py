@@ -19,11 +19,11 @@ import trio
 from trio.testing import MockClock
 
 from trioweb import BackgroundTask, BackgroundTasks, Retry, task
-from trioweb._background import TaskErrorHandler, TaskRunner
-from trioweb._grace import Grace
-from trioweb._ledger import Ledger
+from trioweb._concurrency.grace import Grace
+from trioweb._concurrency.scopes import Scopes
 from trioweb._limits import TASKS_IN_A_TURN, TURN_TIME
-from trioweb._scopes import Scopes
+from trioweb._tasks.ledger import Ledger
+from trioweb._tasks.runner import TaskErrorHandler, TaskRunner
 
 user = contextvars.ContextVar("user", default="nobody")
 

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from trioweb import App, Limits, __main__ as entry, _cli, _logs, _options
+from trioweb import App, Limits, __main__ as entry
+from trioweb._cli import logs as _logs, main as _cli, options as _options
+from trioweb._cli.importing import load_app
+from trioweb._cli.options import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS, Settings
+from trioweb._cli.routes import show_routes
 from trioweb._errors import CommandError
-from trioweb._importing import load_app
-from trioweb._options import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS, Settings
-from trioweb._routes import show_routes
 
 from .trioweb_process import trioweb_output
 

@@ -10,9 +10,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb import App, BackgroundTasks, Limits, Request, StreamingResponse
-from trioweb._wire import Wire
 from trioweb.server import ParserName, StartupFailed
 from trioweb.testing import IncompleteResponse, connect
+from trioweb.testing._wire import Wire
 
 EachParser = pytest.mark.parametrize("http", ["h11", "httptools"])
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from trioweb._context import begin_in, in_context
+from trioweb._concurrency.context import begin_in, in_context
 
 T = TypeVar("T")
 

@@ -33,15 +33,15 @@ from trioweb import (
     StreamingResponse,
     task,
 )
-from trioweb._background import TaskRun, _Queue
-from trioweb._context import interrupted, interruptible, is_waiting
+from trioweb._concurrency.context import interrupted, interruptible, is_waiting
+from trioweb._concurrency.exits import Exits
+from trioweb._concurrency.scopes import Scopes
+from trioweb._concurrency.starter import Starter
 from trioweb._errors import leaves
-from trioweb._exits import Exits
-from trioweb._ledger import END_STATES, Ledger
-from trioweb._lifetime import AppLifetime
-from trioweb._report import Closing
-from trioweb._scopes import Scopes
-from trioweb._starter import Starter
+from trioweb._lifetime.app import AppLifetime
+from trioweb._lifetime.report import Closing
+from trioweb._tasks.ledger import END_STATES, Ledger
+from trioweb._tasks.runner import TaskRun, _Queue
 from trioweb.testing import client
 
 STEPS = [
@@ -231,8 +231,8 @@ def test_what_comes_right_behind_a_step_reaches_the_task(
 ) -> None:
     app, seen = App(), list[str]()
     behind = disable_ki_protection(interrupting(interruptible, step, after=True))
-    monkeypatch.setattr("trioweb._background.interruptible", behind)
-    monkeypatch.setattr("trioweb._context.interruptible", behind)
+    monkeypatch.setattr("trioweb._tasks.runner.interruptible", behind)
+    monkeypatch.setattr("trioweb._concurrency.context.interruptible", behind)
 
     async def wait() -> None:
         try:

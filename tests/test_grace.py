@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioweb._grace import Grace, ThreadAbandoned
+from trioweb._concurrency.grace import Grace, ThreadAbandoned
 
 
 async def hold(grace: Grace, *, seconds: float = float("inf")) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trioweb._headers import Headers, ResponseHeaders, format_cookie, parse_cookies
+from trioweb._http.headers import Headers, ResponseHeaders, format_cookie, parse_cookies
 
 RAW = [(b"accept", b"text/html"), (b"x-tag", b"a"), (b"accept", b"*/*"), (b"x-name", b"Andr\xe9")]
 

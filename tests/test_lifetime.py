@@ -25,8 +25,8 @@ from trioweb import (
     task,
     testing,
 )
-from trioweb._background import TaskRunner, _Queue
-from trioweb._tasks import WHENS
+from trioweb._tasks.options import WHENS
+from trioweb._tasks.runner import TaskRunner, _Queue
 
 from .asgi import Client, Exchange, Message, _scope, running
 

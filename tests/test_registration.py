@@ -41,7 +41,7 @@ from trioweb import (
     Router,
 )
 from trioweb._errors import RegistrationError
-from trioweb._registration import RouteOptions
+from trioweb._routing.router import RouteOptions
 
 from .asgi import running
 

@@ -17,12 +17,12 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trioweb import _reload
-from trioweb._ending import Order
+from trioweb._cli import reloader as _reload
+from trioweb._cli.options import Settings
+from trioweb._cli.processes import Worker
+from trioweb._cli.reloader import Reloader, reload, watcher
+from trioweb._cli.signals import Order
 from trioweb._errors import CommandError
-from trioweb._options import Settings
-from trioweb._processes import Worker
-from trioweb._reload import Reloader, reload, watcher
 
 from .processes import LINE_TIMEOUT
 from .test_run import on_record

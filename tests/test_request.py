@@ -21,10 +21,10 @@ from trioweb import (
     Limits,
     Request,
     RequestValidationError,
-    _request,
 )
+from trioweb._http import request as _request
+from trioweb._http.request import _Inbox
 from trioweb._limits import MAX_QUERY_FIELDS, READ_AHEAD
-from trioweb._request import _Inbox
 
 from .asgi import Client, Message, _scope, running
 

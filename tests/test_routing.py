@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 
 from trioweb._errors import HTTPException, RegistrationError
-from trioweb._routing import Matcher, Template, _Node, below_root, routed_path
+from trioweb._http.paths import below_root, routed_path
+from trioweb._routing.matcher import Matcher, Template, _Node
 
 AN_UUID = UUID("12345678-1234-5678-1234-567812345678")
 KIB = 1024

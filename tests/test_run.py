@@ -23,11 +23,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trioweb import App, Limits, _ending, _run, _survivors
-from trioweb._ending import EXIT_HARD, Order, Times, Watch, hard_exit
-from trioweb._errors import CommandError
-from trioweb._options import Settings
-from trioweb._run import (
+from trioweb import App, Limits
+from trioweb._cli import run as _run, signals as _ending, survivors as _survivors
+from trioweb._cli.options import Settings
+from trioweb._cli.run import (
     adjusted_limits,
     report,
     run,
@@ -36,6 +35,8 @@ from trioweb._run import (
     serve_until_told,
     ssl_context,
 )
+from trioweb._cli.signals import EXIT_HARD, Order, Times, Watch, hard_exit
+from trioweb._errors import CommandError
 from trioweb.server import Server, ServerLimits, StartupFailed
 
 from .trioweb_process import ENDINGS, trioweb_process
@@ -618,7 +619,7 @@ SHORT_END, LONG_END = 1.2, 16.0  # seconds
 
 # The last words have their time on a busy machine, too: only a log that is stuck takes it all.
 PATIENT = """
-from trioweb import _ending
+from trioweb._cli import signals as _ending
 _ending.LAST_WORDS_TIME = 10.0
 """
 

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb import App, BackgroundTask, BackgroundTasks, task
-from trioweb._scopes import Scopes
+from trioweb._concurrency.scopes import Scopes
 
 from .asgi import running
 

@@ -15,8 +15,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb import App, Limits, Request
+from trioweb._asgi import ASGIApp
 from trioweb.server import ServerLimits
-from trioweb.server._asgi import ASGIApp
 from trioweb.server._limits import LINGER_TIME, MAX_UNSENT, MIN_RATE
 
 from .server_clients import PATIENCE, connected, listening, patient, request

@@ -25,8 +25,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from trioweb._errors import Invalid, Problem, RegistrationError
-from trioweb._explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS, _Walk
-from trioweb._shapes import (
+from trioweb._shapes.annotations import (
     body_decoder,
     encode_json,
     kind,
@@ -34,6 +33,7 @@ from trioweb._shapes import (
     text_decoder,
     texts_decoder,
 )
+from trioweb._shapes.explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS, _Walk
 
 
 class Color(enum.Enum):

@@ -19,8 +19,8 @@ from trioweb import (
     StreamingResponse,
     task,
 )
-from trioweb._ledger import Ledger, TaskState
-from trioweb._report import Closing
+from trioweb._lifetime.report import Closing
+from trioweb._tasks.ledger import Ledger, TaskState
 
 from .asgi import Client, Exchange, Message, _scope, running
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioweb._starter import Starter
+from trioweb._concurrency.starter import Starter
 
 var = contextvars.ContextVar("var", default="nobody's")
 

@@ -23,11 +23,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trioweb import _processes, _workers
-from trioweb._ending import ECHO_TIME, Order, Times
-from trioweb._options import Settings
-from trioweb._processes import MARGIN, Worker, start_worker, worker_command
-from trioweb._workers import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
+from trioweb._cli import processes as _processes, supervisor as _workers
+from trioweb._cli.options import Settings
+from trioweb._cli.processes import MARGIN, Worker, start_worker, worker_command
+from trioweb._cli.signals import ECHO_TIME, Order, Times
+from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
 from trioweb.server._limits import HEADWAY
 
 from .test_run import DRAINING_FOR_LONG, PATIENT, on_record
@@ -498,7 +498,8 @@ def test_a_second_signal_cancels_in_all(folder: Path, to_all: bool) -> None:
 
 # A supervisor that doesn't kill a worker for being late on a busy machine.
 PATIENT_SUPERVISOR = """
-from trioweb import __main__, _processes
+from trioweb import __main__
+from trioweb._cli import processes as _processes
 _processes.MARGIN = 20.0
 __main__.command()
 """

@@ -1,61 +1,48 @@
 """trioweb: a Trio-native micro web framework whose background tasks are never lost.
 
-The house, from the door down.  A module imports only from floors below its own;
-a test holds the imports against this picture:
+The map of the house.  A room is a folder; it stands on a floor, and imports only from floors below
+its own.  Inside a room `a > b` says that a may import b, and never the other way round; what stands
+side by side is independent of each other.  A test reads this map, and holds each import against it.
 
-   15  __init__       the door: every public name, under its public name
-       __main__       the door for a shell
-   14  _cli           run, dev, routes: arguments -> what is done
-   13  _workers       many processes on one socket  _reload    one, anew at each change
-   12  _processes     a worker process, seen from its supervisor
-   11  _run           one process that serves       _routes    the table of routes
-   10  testing        an app in a test, in memory   _importing main:app -> the app
-       _options       what a command takes          _survivors who still runs at the end
-    9  _app           the app: who answers; ASGI's door
-       _wire          an app behind the server, in memory
-    8  _settings      the limits of app and server in one
-    7  _registration  Router, Route                 _debug     the page of debug=True
-    6  _inject        signature -> plan -> one call
-    5  _lifetime      the app's nursery, the requests in it, what ends when
-       _signature     what a function takes         _calls     how it is run
-    4  _response      what goes out                 _departure clients that leave
-       _report        how a shutdown went
-    3  _request       what comes in
-    2  _background    one task, its list, runner    _shapes    annotation -> decode, encode
-       _exits         what is open, how it is left
-    1  _routing       path -> route                 _explain   why a body doesn't fit
-       _markers       what an author writes: Query  _tasks     what an author writes: @task
-       _grace         time to clean up              _ending    how a process is told to end
-       _logs          how the command line logs     _starter   calls that may be over at once
-    0  _errors        every exception               _ledger    which task is in which state
-       _headers  _limits  _callables  _context
+    floor   room            inside
 
-   server/ is the other wing: an ASGI server that knows nothing of the framework.
+    8       doors/          __init__  __main__
+    7       testing/        __init__ > _client > _wire
+            _cli/           main > supervisor  reloader > processes > run  routes
+                            > importing  logs  options  signals  survivors
+    6       _app/           app > debug  limits
+    4       _routing/       router > matcher
+    3       _inject/        plan > calls  signature > markers
+            _lifetime/      app > departure  report
+    2       _http/          response > request > headers  paths
+    1       _tasks/         runner > ledger  options
+    0       _shapes/        annotations > explain
+            _concurrency/   exits > grace  starter > context  scopes
+
+    ground  ground/         _asgi  _callables  _errors  _limits
+
+    wing    server/         __init__ > _server > _connection  _lifespan  _listeners
+                            > _exchange  _heads  _access  _scope > _output  _parsers  _transport
+                            > _strict > _limits  _errors
+
+What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an
+ASGI server that runs any app: it knows `_asgi`, the words that it shares with the framework, and
+nothing else of ours; rooms below the roof know nothing of it.
 
 Most records that only we see are `msgspec.Struct`s: to define a dataclass takes a millisecond,
 which every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
 """
 
-from ._app import App as App
-from ._background import BackgroundTask as BackgroundTask, BackgroundTasks as BackgroundTasks
+from ._app.app import App as App
+from ._app.limits import Limits as Limits
 from ._errors import (
     ClientDisconnect as ClientDisconnect,
     HTTPException as HTTPException,
     RegistrationError as RegistrationError,
     RequestValidationError as RequestValidationError,
 )
-from ._ledger import TaskStatistics as TaskStatistics
-from ._markers import (
-    Body as Body,
-    Cookie as Cookie,
-    Depends as Depends,
-    Header as Header,
-    Path as Path,
-    Query as Query,
-)
-from ._registration import Router as Router
-from ._request import Request as Request
-from ._response import (
+from ._http.request import Request as Request
+from ._http.response import (
     HTMLResponse as HTMLResponse,
     JSONResponse as JSONResponse,
     PlainTextResponse as PlainTextResponse,
@@ -63,8 +50,18 @@ from ._response import (
     Response as Response,
     StreamingResponse as StreamingResponse,
 )
-from ._settings import Limits as Limits
-from ._tasks import Retry as Retry, TaskTimeout as TaskTimeout, task as task
+from ._inject.markers import (
+    Body as Body,
+    Cookie as Cookie,
+    Depends as Depends,
+    Header as Header,
+    Path as Path,
+    Query as Query,
+)
+from ._routing.router import Router as Router
+from ._tasks.ledger import TaskStatistics as TaskStatistics
+from ._tasks.options import Retry as Retry, TaskTimeout as TaskTimeout, task as task
+from ._tasks.runner import BackgroundTask as BackgroundTask, BackgroundTasks as BackgroundTasks
 from .server import serve as serve
 
 __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets them

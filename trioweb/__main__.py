@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from ._cli import main
+from ._cli.main import main
 
 
 def command() -> None:

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 
 from trioweb._errors import ClientDisconnect
-from trioweb._ledger import TaskState
+from trioweb._tasks.ledger import TaskState
 from trioweb.server._limits import LINGER_TIME, MIN_RATE, SWEEP_INTERVAL
 
 from ..worlds.world import LogLine

@@ -14,8 +14,8 @@ from math import inf
 from random import Random
 from typing import Literal
 
-from trioweb._markers import DependencyScope
-from trioweb._tasks import When
+from trioweb._concurrency.exits import DependencyScope
+from trioweb._tasks.options import When
 
 from ..worlds.plans import SECONDS, Draw, Shown
 

@@ -18,18 +18,12 @@ from typing import Any
 import pytest
 import trio
 
-from trioweb import (
-    _app,
-    _background,
-    _departure,
-    _errors,
-    _exits,
-    _grace,
-    _lifetime,
-    _report,
-    _request,
-    _response,
-)
+from trioweb import _errors
+from trioweb._app import app as _app
+from trioweb._concurrency import exits as _exits, grace as _grace
+from trioweb._http import request as _request, response as _response
+from trioweb._lifetime import app as _lifetime, departure as _departure, report as _report
+from trioweb._tasks import runner as _background
 
 from .runner import run_world
 from .world import UNPLANNED
@@ -172,7 +166,7 @@ def never_try_again(patch: pytest.MonkeyPatch) -> None:
 
 @_said("tried again after")
 def try_again_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("trioweb._tasks.Retry.delay", lambda self, failures: 0.0)
+    patch.setattr("trioweb._tasks.options.Retry.delay", lambda self, failures: 0.0)
 
 
 @_said("of at most")

@@ -34,8 +34,8 @@ from trioweb import (
     StreamingResponse,
     task,
 )
+from trioweb._concurrency.exits import DependencyScope
 from trioweb._errors import is_only, leaves
-from trioweb._markers import DependencyScope
 
 from .plans import ROUTE_TIMEOUT, WATCHES, DependencyPlan, RequestPlan, RouteKind, Swallow, TaskPlan
 from .world import (

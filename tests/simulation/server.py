@@ -23,8 +23,8 @@ from typing import Any
 import trio
 
 from trioweb import _limits
+from trioweb._asgi import Message
 from trioweb._errors import is_only
-from trioweb._request import Message
 
 from ..worlds.steps import CancelTarget
 from .plans import ClientPlan, ConnectionPlan

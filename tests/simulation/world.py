@@ -19,8 +19,8 @@ from typing import Literal
 import trio
 
 from trioweb import BackgroundTask, HTTPException
+from trioweb._concurrency.exits import DependencyScope
 from trioweb._errors import leaves
-from trioweb._markers import DependencyScope
 
 from ..worlds.world import BaseWorld, LogLine
 from .plans import Failure, RequestPlan, TaskPlan, WorldPlan

@@ -23,9 +23,9 @@ from typing import Any
 
 import trio
 
+from .._asgi import ASGIApp
 from . import _limits
 from ._access import AccessLog, Answer
-from ._asgi import ASGIApp
 from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
 from ._exchange import Exchange
 from ._heads import Asked, HeadReader

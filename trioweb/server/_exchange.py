@@ -21,8 +21,8 @@ from typing import Protocol, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
+from .._asgi import Message
 from . import _limits
-from ._asgi import Message
 from ._errors import BadRequest, ClientGone, ProtocolMisuse
 from ._limits import ServerLimits
 from ._output import CONTINUE, Output, error_response

@@ -12,8 +12,8 @@ Rules of this module:
 
 from __future__ import annotations
 
+from .._asgi import RawFields
 from . import _limits, _strict
-from ._asgi import RawFields
 from ._limits import ServerLimits
 from ._parsers import Parse
 from ._strict import Framing, Head

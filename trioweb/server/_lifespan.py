@@ -19,7 +19,7 @@ from typing import Any
 
 import trio
 
-from ._asgi import LIFESPAN_VERSIONS, ASGIApp, Message, Scope
+from .._asgi import LIFESPAN_VERSIONS, ASGIApp, Message, Scope
 from ._errors import LifespanFailed, StartupFailed, split
 from ._limits import ServerLimits
 

@@ -21,7 +21,7 @@ from http import HTTPStatus
 from time import time
 from typing import Any, NamedTuple
 
-from ._asgi import Message
+from .._asgi import Message
 from ._errors import ProtocolMisuse
 from ._strict import NO_TRAILERS
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ._asgi import RawFields
+from .._asgi import RawFields
 from ._errors import BadRequest
 from ._strict import Head, check_raw_framing
 

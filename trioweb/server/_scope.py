@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from ._asgi import RawFields, Scope
+from .._asgi import RawFields, Scope
 from ._strict import Head, absolute_target
 
 Address = tuple[str, int | None]

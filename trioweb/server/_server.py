@@ -22,9 +22,9 @@ from collections.abc import Iterable, Sequence
 
 import trio
 
+from .._asgi import ASGIApp
 from . import _limits
 from ._access import AccessLog
-from ._asgi import ASGIApp
 from ._connection import Connection, Service
 from ._errors import StartupFailed
 from ._lifespan import Lifespan

@@ -20,8 +20,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from .._asgi import RawFields
 from . import _limits
-from ._asgi import RawFields
 from ._errors import BadRequest
 from ._limits import ServerLimits
 

@@ -1,0 +1,200 @@
+"""Import strings: from `main:app` to the app.
+
+Rules of this module:
+
+* The folder that the command was typed in comes first among those that modules are
+  looked for in, as for `python -m`.
+* What can't be found is answered with what is there.
+* What goes wrong inside the author's module is shown with its traceback, from the author's line on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from .. import _callables
+from .._app.app import App
+from .._asgi import ASGIApp
+from .._errors import CommandError
+
+# Where the app is looked for when nobody says where, in this order.
+MODULES = ("main", "app")
+
+_IMPORT_STRING = re.compile(r"(?P<module>\w+(\.\w+)*)(:(?P<name>\w+(\.\w+)*)(?P<call>\(\))?)?")
+
+
+def load_app(import_string: str | None = None) -> ASGIApp:
+    """The app of `module:name`, of `module:factory()`, or of `module` where it has one.
+
+    Raises CommandError.
+    """
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    import_string = import_string or _discovered()
+    match = _IMPORT_STRING.fullmatch(import_string)
+    if match is None or match["module"].endswith(".py"):
+        raise _refusal(import_string)
+    module = _module(match["module"])
+    name = match["name"] or _only_app(module)
+    found = _attribute(module, name)
+    where = f"{match['module']}:{name}"
+    if not match["call"]:
+        return _checked(module, where, found)
+    return _checked(module, f"{where}()", _called(where, found))
+
+
+def _discovered() -> str:
+    for module in MODULES:
+        if Path(f"{module}.py").is_file():
+            return module
+    raise CommandError(
+        f"no app is named, and {os.getcwd()} has none of {_listed(f'{m}.py' for m in MODULES)}",
+        wrong="trioweb run",
+        right="trioweb run MODULE:APP  # in the folder that MODULE is imported from",
+    )
+
+
+def _refusal(wrong: str) -> CommandError:
+    """What to write in place of what is no import string; a path is taken for one most often."""
+    path, _, name = wrong.partition(":")
+    parts = Path(path.removesuffix(".py")).parts
+    module = ".".join(part for part in parts if part.isidentifier()) or "main"
+    return CommandError(
+        "an app is named as it is imported: its module, a colon, its name there",
+        wrong=wrong,
+        right=f"{module}:{name if name.isidentifier() else 'app'}",
+    )
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
+            raise _failure(name, exc) from None
+        raise _not_found(name, exc.name) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit, too: the module's author didn't expect a server
+        raise _failure(name, exc) from None
+
+
+def _not_found(name: str, missing: str) -> CommandError:
+    here = sorted(path.stem for path in Path().glob("*.py") if path.stem.isidentifier())
+    close = get_close_matches(missing, here, 1) or here[:1]
+    return CommandError(
+        f"there is no module {missing!r} in {os.getcwd()}, nor is one installed;"
+        f" the folder has {_listed(here) or 'no modules'}",
+        wrong=name,
+        right=f"{close[0]}:app" if close else "MODULE:APP, in the folder that MODULE stands in",
+    )
+
+
+def _failure(what: str, exc: BaseException) -> CommandError:
+    lines = traceback.format_exception(type(exc), exc, _from_the_author_on(exc.__traceback__))
+    return CommandError(f"{what} can't be imported:\n\n{''.join(lines).rstrip()}")
+
+
+def _from_the_author_on(tb: TracebackType | None) -> TracebackType | None:
+    """Without the frames of this module and of importlib, in front."""
+    ours = (__file__, importlib.__file__)
+    while tb is not None:
+        file = tb.tb_frame.f_code.co_filename
+        if file not in ours and not file.startswith("<frozen importlib"):
+            break
+        tb = tb.tb_next
+    return tb
+
+
+def _only_app(module: ModuleType) -> str:
+    apps = list(_apps(module))
+    if "app" in vars(module):
+        return "app"
+    if len(apps) == 1:
+        return apps[0]
+    raise CommandError(
+        f"{module.__name__} has no app" if not apps else f"{module.__name__} has {len(apps)} apps",
+        wrong=module.__name__,
+        right=" or ".join(f"{module.__name__}:{name}" for name in apps)
+        or f"{module.__name__}:app, with app = App() in {_file(module)}",
+    )
+
+
+def _apps(module: ModuleType) -> Iterator[str]:
+    return (name for name, value in vars(module).items() if isinstance(value, App))
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise _no_attribute(module, name) from None
+    return found
+
+
+def _no_attribute(module: ModuleType, name: str) -> CommandError:
+    apps = list(_apps(module))
+    has = f"its apps: {_listed(apps)}" if apps else "nor any App"
+    return CommandError(
+        f"{module.__name__} has no {name!r}; {has}",
+        wrong=f"{module.__name__}:{name}",
+        right=f"{module.__name__}:{apps[0]}"
+        if apps
+        else f"{name} = App() in {_file(module)}, outside of any function",
+    )
+
+
+def _called(where: str, factory: Any) -> Any:
+    try:
+        return factory()
+    except Exception as exc:
+        raise _failure(f"{where}()", exc) from None
+
+
+def _checked(module: ModuleType, where: str, found: Any) -> ASGIApp:
+    """`found`, if a server can call it.  Raises CommandError."""
+    is_class = inspect.isclass(found)
+    if callable(found) and not is_class and _takes(found, 3):
+        app: ASGIApp = found
+        return app
+    if is_class or (callable(found) and _takes(found, 0) and not _callables.is_async(found)):
+        kind = "class" if is_class else "function"
+        raise CommandError(
+            f"{where} is a {kind}, not an app; does it make one?", wrong=where, right=f"{where}()"
+        )
+    apps = [f"{module.__name__}:{name}" for name in _apps(module)]
+    raise CommandError(
+        f"{where} is a {type(found).__name__}, not an ASGI application",
+        wrong=where,
+        right=" or ".join(apps) or f"{module.__name__}:app, with app = App() in {_file(module)}",
+    )
+
+
+def _takes(func: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments; an ASGI application with three."""
+    try:
+        inspect.signature(func).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _file(module: ModuleType) -> str:
+    return Path(getattr(module, "__file__", None) or f"{module.__name__}.py").name
+
+
+def _listed(names: Iterator[str] | list[str]) -> str:
+    return ", ".join(names)

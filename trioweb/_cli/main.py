@@ -1,0 +1,164 @@
+"""The command line: `trioweb run`, `trioweb dev`, `trioweb routes`.
+
+Rules of this module:
+
+* What can be given is told by the table of options; what is done with it, by the modules below.
+* What is wrong is said in one paragraph, without a traceback of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from .._errors import CommandError
+from . import options as _options
+from .options import APP, Option
+from .reloader import reload
+from .routes import show_routes
+from .run import run, run_worker
+from .signals import EXIT_INTERRUPTED, EXIT_USAGE
+from .supervisor import supervise
+
+_DESCRIPTION = """\
+Serve a trioweb app, or any ASGI application that runs on Trio.
+"""
+
+_EXAMPLES = """\
+examples:
+  trioweb dev                          serve main.py or app.py; start anew at each change
+  trioweb run main:app                 serve; Ctrl-C drains, a second one cancels
+  trioweb run main:app --port 80 --host 0.0.0.0 --workers 4
+  trioweb run main:app --uds /run/app.sock --forwarded-allow-ips '*'
+  TRIOWEB_PORT=8080 trioweb run        each option is also a variable
+  trioweb routes main:app              what the app answers to
+"""
+
+_RUN = """\
+Serve an app, for production.
+
+SIGTERM and Ctrl-C drain: nothing new is accepted, requests and tasks end, up to the
+drain timeout.  A second one cancels what is left.  What doesn't end even then is named
+in the log, and ends with the process, whose status is 3.  With --workers, SIGHUP
+replaces all workers one by one without refusing a connection.
+"""
+
+_DEV = """\
+Serve an app while you write it: it starts anew when a Python file in this folder
+changes, errors are answered with their traceback, and a drain is short.
+"""
+
+_ROUTES = """\
+Show which routes an app has: methods, path, name, handler, whether it takes background
+tasks, and its parameters, each with its type and where it comes from.
+"""
+
+_VARIABLES = """\
+Each option can be given as a variable of the environment, too: the one in brackets.  The
+option goes before the variable.
+"""
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """Carry out a command; returns the exit status.
+
+    Raises SystemExit where argparse has the last word: `--help`, an unknown option.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _carry_out(arguments, environ)
+    except CommandError as exc:
+        print(f"trioweb: error: {exc}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    given = vars(parser().parse_args(arguments))
+    command = given["command"]
+    if command == "routes":
+        values = _options.read([APP], given, environ)
+        return _print(show_routes(values.get("app"), as_json=given["json"]))
+    settings = _options.settings(command, given, environ)
+    if given["worker"] is not None:
+        return run_worker(settings, given["worker"])
+    if settings.reload:
+        return reload(settings, arguments)
+    if settings.workers > 1:
+        return supervise(settings, arguments)
+    return run(settings)
+
+
+def _print(text: str) -> int:
+    """Returns the exit status; a reader who leaves early, as `head` does, is no failure."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still in the buffer would be tried again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="trioweb",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"trioweb {version('trioweb')}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_server(commands, "run", "serve an app, for production", _RUN)
+    _add_server(commands, "dev", "serve an app while you write it", _DEV)
+    routes = _add_command(commands, "routes", "show an app's routes", _ROUTES)
+    routes.add_argument("--json", action="store_true", help="for programs")
+    return top
+
+
+def _add_server(commands: Any, name: str, help: str, description: str) -> None:
+    command = _add_command(commands, name, help, description)
+    # How a supervisor starts a worker: the descriptors that it inherits.
+    command.add_argument("--worker", type=_descriptors, help=argparse.SUPPRESS)
+
+
+def _descriptors(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _add_command(commands: Any, name: str, help: str, description: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"{_VARIABLES}\n{_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for option in _options.options(name):
+        if option is APP:
+            command.add_argument("app", nargs="?", metavar=APP.metavar, help=_help(APP))
+            continue
+        if option.group not in groups:
+            groups[option.group] = command.add_argument_group(option.group)
+        _add_option(groups[option.group], option)
+    return command
+
+
+def _add_option(group: Any, option: Option) -> None:
+    # Their text is converted later, in the same way as that of a variable.
+    if option.is_switch:
+        action = argparse.BooleanOptionalAction
+        group.add_argument(option.flag, action=action, default=None, help=_help(option))
+    else:
+        group.add_argument(option.flag, metavar=option.metavar, help=_help(option))
+
+
+def _help(option: Option) -> str:
+    default = f" (default: {option.shown})" if option.shown else ""
+    return f"{option.help}{default} [{option.variable}]".replace("%", "%%")

@@ -1,0 +1,355 @@
+"""The options of the command line, each also a variable of the environment.
+
+Rules of this module:
+
+* One table tells it all: the name, what text becomes, the default, the help.  The
+  parser, the environment and `--help` are made from it.
+* An option goes before its variable, and that before the default.
+* Whatever is wrong is said with the name under which it was given.
+* A limit is an option because it is a field of `Limits`; the app's own stands where none is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .._app.limits import Limits
+from .._errors import CommandError
+from ..server._parsers import ParserName
+from ..server._scope import TrustedPeers
+
+PREFIX = "TRIOWEB_"
+
+# How long `dev` waits for what is in flight before it starts anew.
+DEV_DRAIN_TIMEOUT = 1.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a server is to be: the options of `run` and `dev`, read.
+
+    `limits` are only those that were given; the timeouts are None where the app's own
+    are to stand.
+    """
+
+    app: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    fd: int | None = None
+    workers: int = 1
+    reload: bool = False
+    debug: bool = False
+    http: ParserName = "auto"
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    drain_timeout: float | None = None
+    cleanup_timeout: float | None = None
+    access_log: bool = True
+    log_config: str | None = None
+    root_path: str = ""
+    forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
+    limits: Mapping[str, int | float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option.  `convert` raises ValueError with what would be right; `shown` is the default."""
+
+    name: str
+    convert: Callable[[str], Any]
+    metavar: str
+    help: str
+    shown: str = ""
+    group: str = "listening"
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name}"
+
+    @property
+    def key(self) -> str:
+        """The name that the parser and `Settings` have for it."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.key.upper()
+
+    @property
+    def is_switch(self) -> bool:
+        return self.convert is switch
+
+    def read(self, given: str | bool | None, environ: Mapping[str, str]) -> Any:
+        """The value; None if neither the command line nor the environment gives one."""
+        if given is None and self.variable in environ:
+            return self._converted(self.variable, "=", environ[self.variable])
+        if given is None or isinstance(given, bool):
+            return given
+        return self._converted(self.flag, " ", given)
+
+    def _converted(self, name: str, separator: str, text: str) -> Any:
+        if not text:
+            raise CommandError(f"{name} is empty: give it a value, or leave it out")
+        try:
+            return self.convert(text)
+        except ValueError as exc:
+            raise CommandError(f"{name}{separator}{text}: {exc}{_hint(text)}") from None
+
+
+def _hint(text: str) -> str:
+    """Kubernetes sets TRIOWEB_PORT=tcp://... wherever a Service has the name trioweb."""
+    if not text.startswith("tcp://"):
+        return ""
+    return " (set for a Service named trioweb? enableServiceLinks: false in the pod ends that)"
+
+
+def read(
+    options: Sequence[Option], given: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """The values that the command line or the environment gives.  Raises CommandError."""
+    values = {option.key: option.read(given.get(option.key), environ) for option in options}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings for `run` or `dev`.  Raises CommandError."""
+    values = read(options(command), given, environ)
+    limits = {
+        option.key.removeprefix("limit_"): values.pop(option.key)
+        for option in LIMIT_OPTIONS
+        if option.key in values
+    }
+    limits = {name: None if value is NONE else value for name, value in limits.items()}
+    if command == "dev":
+        values = {"reload": True, "debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT} | values
+    _check_combination(values)
+    return Settings(limits=limits, **values)
+
+
+def _check_combination(values: Mapping[str, Any]) -> None:
+    if values.get("reload") and values.get("workers", 1) > 1:
+        raise CommandError(
+            "--reload starts one process anew at each change, --workers keeps several",
+            wrong=f"--reload --workers {values['workers']}",
+            right="one of the two; SIGHUP replaces workers without refusing a connection",
+        )
+    if "ssl_keyfile" in values and "ssl_certfile" not in values:
+        raise CommandError(
+            "a key is of no use without its certificate",
+            wrong=f"--ssl-keyfile {values['ssl_keyfile']}",
+            right=f"--ssl-certfile cert.pem --ssl-keyfile {values['ssl_keyfile']}",
+        )
+
+
+# What text becomes.  Each raises ValueError with what would be right.
+
+
+def text(value: str) -> str:
+    return value
+
+
+def switch(value: str) -> bool:
+    """Only variables have a text: on the command line it is `--x` or `--no-x`."""
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in words:
+        raise ValueError("needs true or false")
+    return words[value.lower()]
+
+
+def whole(lowest: int, highest: int | float = math.inf) -> Callable[[str], int]:
+    needs = f"of at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
+
+    def convert(value: str) -> int:
+        # int() would also take 1_000, and digits of other scripts.
+        if not (value.isascii() and value.isdigit() and lowest <= int(value) <= highest):
+            raise ValueError(f"needs a whole number {needs}")
+        return int(value)
+
+    return convert
+
+
+def seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not number >= 0:
+        raise ValueError("needs a number of seconds, such as 20 or 0.5")
+    return number
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def convert(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"needs one of {', '.join(words)}")
+        return value
+
+    return convert
+
+
+def peers(value: str) -> tuple[str, ...]:
+    """Addresses and networks, with commas between them."""
+    found = tuple(peer.strip() for peer in value.split(","))
+    try:
+        TrustedPeers(found)
+    except ValueError:
+        raise ValueError("needs addresses or networks, such as 10.0.0.0/8,::1, or *") from None
+    return found
+
+
+def prefix(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("needs to begin with a slash")
+    return value
+
+
+def existing_file(value: str) -> str:
+    if not Path(value).is_file():
+        raise ValueError("there is no such file")
+    return value
+
+
+class NONE:
+    """`none` for a limit that may be one: the parser's None is what wasn't given."""
+
+
+def _limit(name: str) -> Callable[[str], Any]:
+    def convert(value: str) -> Any:
+        is_none = value.lower() == "none"
+        number: Any = None if is_none else _number(value)
+        try:
+            Limits(**{name: number})
+        except ValueError as exc:
+            raise ValueError(str(exc).rpartition(": ")[2]) from None
+        return NONE if is_none else number
+
+    return convert
+
+
+def _number(value: str) -> float | str:
+    """As whole as it is written; what is none stays text, for `Limits` to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+# The table.
+
+APP = Option(
+    "app",
+    text,
+    "MODULE:APP",
+    "the app: its module, a colon, its name there, or a call that makes it, such as"
+    " main:make_app(); a MODULE with one app needs no more",
+    "of main.py or app.py in this folder",
+)
+WORKERS = Option(
+    "workers",
+    whole(1),
+    "N",
+    "so many processes serve; one that crashes is replaced, SIGHUP replaces all one by one",
+    "1",
+    "processes",
+)
+_DRAIN = "wait so many seconds for requests and tasks, then cancel them"
+_OPTIONS = (
+    Option("host", text, "HOST", "listen on this address or name; 0.0.0.0 for all", "127.0.0.1"),
+    Option("port", whole(0, 65535), "PORT", "listen on this port; 0 for any that is free", "8000"),
+    Option("uds", text, "PATH", "listen on this Unix socket, not on host and port"),
+    Option("fd", whole(0), "FD", "listen on this inherited socket, not on host and port"),
+    Option("ssl-certfile", existing_file, "FILE", "the certificates, for TLS", "no TLS"),
+    Option("ssl-keyfile", existing_file, "FILE", "their key", "in the file of the certificates"),
+    Option(
+        "http",
+        one_of("auto", "h11", "httptools"),
+        "PARSER",
+        "auto, h11 or httptools; auto is httptools where it is installed",
+        "auto",
+    ),
+    Option("root-path", prefix, "PATH", "the prefix under which a proxy shows the app", "none"),
+    Option(
+        "forwarded-allow-ips",
+        peers,
+        "IPS",
+        "trust X-Forwarded-For and -Proto from these peers: addresses and networks, with commas;"
+        " * for all",
+        "127.0.0.1,::1",
+    ),
+    Option(
+        "reload",
+        switch,
+        "true or false",
+        "start anew when a Python file in this folder changes",
+        group="processes",
+    ),
+    Option("drain-timeout", seconds, "SECONDS", _DRAIN, "the app's, 20", "shutting down"),
+    Option(
+        "cleanup-timeout",
+        seconds,
+        "SECONDS",
+        "give what was cancelled so many seconds to clean up; a second later the process exits",
+        "the app's, 5",
+        "shutting down",
+    ),
+    Option(
+        "access-log", switch, "true or false", "log a line for each answer", "true", group="logs"
+    ),
+    Option(
+        "log-config",
+        existing_file,
+        "FILE",
+        "configure logging with this .json or .toml file (logging.config.dictConfig)",
+        "INFO and above, to standard error",
+        group="logs",
+    ),
+)
+
+# What each limit is, and its unit.
+_LIMIT_HELP = {
+    "max_target_size": ("BYTES", "of a request's target; past it 414"),
+    "max_head_size": ("BYTES", "of a request's head; past it 431"),
+    "max_fields": ("N", "header fields of a request; past it 431"),
+    "head_timeout": ("SECONDS", "for a whole head; past it 408"),
+    "body_timeout": ("SECONDS", "that a client which sends too little may keep us waiting"),
+    "write_timeout": ("SECONDS", "that a client which reads too little may keep us waiting"),
+    "idle_timeout": ("SECONDS", "between two requests of a connection"),
+    "max_connections": ("N", "connections; past it none is accepted"),
+    "max_requests": ("N", "requests in flight; past it 503"),
+    "max_connection_requests": ("N", "requests on one connection, which is closed then"),
+    "max_body_size": ("BYTES", "of a request's body; past it 413"),
+    "max_pending_tasks": ("N", "tasks that wait; past it 503"),
+    "max_running_tasks": ("N", "tasks that run at once, or none for no limit; others wait"),
+    "max_task_threads": ("N", "tasks of `def` that run at once, in threads; others wait"),
+}
+
+
+def _limit_option(name: str, default: object) -> Option:
+    metavar, help = _LIMIT_HELP[name]
+    shown = f"the app's, {str(default).lower()}"
+    return Option(f"limit-{name.replace('_', '-')}", _limit(name), metavar, help, shown, "limits")
+
+
+LIMIT_OPTIONS = tuple(_limit_option(field.name, field.default) for field in fields(Limits))
+
+
+def options(command: str) -> tuple[Option, ...]:
+    """What `run`, `dev` or `routes` takes."""
+    if command == "routes":
+        return (APP,)
+    if command == "run":
+        return (APP, *_OPTIONS, WORKERS, *LIMIT_OPTIONS)
+    return (APP, *map(_of_dev, _OPTIONS), *LIMIT_OPTIONS)
+
+
+def _of_dev(option: Option) -> Option:
+    shown = {"reload": "true", "drain-timeout": f"{DEV_DRAIN_TIMEOUT:g}"}
+    return replace(option, shown=shown.get(option.name, option.shown))

@@ -1,0 +1,118 @@
+"""The reloader: `trioweb dev`, and `trioweb run --reload`.
+
+Rules of this module:
+
+* It listens, one worker serves.  When a file changes the worker drains, and a new
+  one is started on the same socket: a client that comes in between waits.
+* An app that can't start is shown, and the next change is waited for.
+* Only Python files count: an app that writes its log beside its code must not
+  start anew with each line.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from .._errors import CommandError
+from .logs import configure_logging
+from .options import Settings
+from .processes import Worker, listen, start_worker, worker_command
+from .run import status_of
+from .signals import stop_signals
+
+logger = logging.getLogger("trioweb.run")
+
+Changes = AsyncIterable[Sequence[str]]
+Watcher = Callable[[Path, trio.Event], Changes]
+
+
+def reload(settings: Settings, arguments: Sequence[str]) -> int:
+    """Serve, and start anew at each change; returns the exit status.  Raises CommandError."""
+    configure_logging(settings.log_config)
+    watch = watcher()
+    return status_of(_reload, settings, worker_command(arguments), watch)
+
+
+async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
+    listeners = await listen(settings)
+    reloader = Reloader(functools.partial(start_worker, command, listeners))
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())
+        try:
+            await reloader.run(signals, watch(Path.cwd(), reloader.ending))
+        finally:
+            for listener in listeners:
+                listener.close()
+    logger.info("stopped")
+    return 0
+
+
+class Reloader:
+    """One worker after the other, each made by `start`.  `ending`: it has been told to stop."""
+
+    def __init__(self, start: Callable[[], Awaitable[Worker]]) -> None:
+        self.ending = trio.Event()
+        self._start = start
+        self._worker: Worker | None = None
+        self._changed = trio.Event()
+
+    async def run(self, signals: AsyncIterable[int], changes: Changes) -> None:
+        """Returns when it was told to stop, and the worker has."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey, signals)
+            nursery.start_soon(self._heed, changes)
+            while not self.ending.is_set():
+                self._changed = trio.Event()
+                await self._run_worker()
+                await self._changed.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _run_worker(self) -> None:
+        self._worker = worker = await self._start()
+        if self._changed.is_set():
+            worker.drain()
+        await worker.run()
+        if not self._changed.is_set():
+            logger.error("the app %s; waiting for a change", worker.describe_end())
+
+    async def _obey(self, signals: AsyncIterable[int]) -> None:
+        async for _ in signals:
+            if self.ending.is_set() and self._worker is not None:
+                self._worker.cancel()
+            self.ending.set()
+            self._begin_anew()
+
+    async def _heed(self, changes: Changes) -> None:
+        async for files in changes:
+            logger.info("%s changed: starting anew", ", ".join(files))
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._changed.set()
+        if self._worker is not None:
+            self._worker.drain()
+
+
+def watcher() -> Watcher:
+    """What sees changes.  Raises CommandError if it isn't installed."""
+    try:
+        import watchfiles
+    except ModuleNotFoundError:
+        raise CommandError(
+            "changes are seen by watchfiles, which is not installed",
+            wrong="trioweb dev",
+            right="pip install watchfiles, or trioweb dev --no-reload",
+        ) from None
+
+    async def watch(folder: Path, stop: trio.Event) -> AsyncIterator[list[str]]:
+        python = watchfiles.PythonFilter()
+        async for found in watchfiles.awatch(folder, watch_filter=python, stop_event=stop):
+            yield sorted({path.removeprefix(f"{folder}{os.sep}") for _, path in found})
+
+    return watch

@@ -1,0 +1,1 @@
+"""What Trio leaves to its users: time to clean up, exits, contexts, scopes left open."""

@@ -1,0 +1,1 @@
+"""One request being answered: what comes in, what goes out, and the forms of both."""

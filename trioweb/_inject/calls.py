@@ -1,0 +1,138 @@
+"""Calls: how a handler or dependency is run, whatever kind of function it is.
+
+Rules of this module:
+
+* `def` runs in a worker thread, `async def` in place.
+* A generator is entered and left as a context manager, on the request's own task;
+  it has to yield exactly once.  A `def` one is left by a thread, whatever the time.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Awaitable, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from types import TracebackType
+from typing import Any
+
+import trio
+
+from .. import _callables
+from .._concurrency.exits import DependencyScope, Steps
+from .._concurrency.grace import Grace
+from .._errors import Invalid
+from .._shapes.explain import checks_itself, model_problems
+
+Run = Callable[[dict[str, Any], Steps], Awaitable[Any]]
+
+
+def run_plain(func: Callable[..., Any]) -> Run:
+    if _callables.is_async(func):
+        return lambda arguments, steps: func(**arguments)
+    return lambda arguments, steps: in_thread(functools.partial(func, **arguments), steps.grace)
+
+
+def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
+    if checks_itself(func):
+        return _run_checking(run_plain(func))
+    if not gives_generator(func):
+        return run_plain(func)
+    name = _callables.name(func)
+    if _callables.is_async_generator(func):
+        manage = asynccontextmanager(func)
+        return lambda arguments, steps: steps.enter(
+            scope, _YieldsOnce(manage(**arguments), name), name
+        )
+    manage_sync = contextmanager(func)
+    return lambda arguments, steps: steps.enter(
+        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), steps), name), name
+    )
+
+
+def _run_checking(
+    run: Run,
+) -> Run:
+    """For a pydantic class: what it finds wrong with its arguments is the client's mistake."""
+
+    async def run_checking(arguments: dict[str, Any], steps: Steps) -> Any:
+        try:
+            return await run(arguments, steps)
+        except ValueError as exc:
+            if not hasattr(exc, "errors"):
+                raise
+            raise Invalid(model_problems(exc)) from None
+
+    return run_checking
+
+
+async def in_thread(call: Callable[[], Any], grace: Grace) -> Any:
+    """`call()` in a worker thread, under Trio's own limiter."""
+    return await grace.run_in_thread(call, trio.to_thread.current_default_thread_limiter())
+
+
+def gives_generator(func: Callable[..., Any]) -> bool:
+    return _callables.is_async_generator(func) or _callables.is_sync_generator(func)
+
+
+class _YieldsOnce(AbstractAsyncContextManager[Any]):
+    """A generator's context manager, which says whose generator yields never or twice."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[Any], name: str) -> None:
+        self._manager = manager
+        self._name = name
+
+    async def __aenter__(self) -> Any:
+        try:
+            return await self._manager.__aenter__()
+        except RuntimeError as exc:
+            self._explain(exc)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self._manager.__aexit__(kind, exc, traceback)
+        except RuntimeError as miscounted:
+            self._explain(miscounted)
+            raise
+
+    def _explain(self, exc: RuntimeError) -> None:
+        if str(exc).startswith(("generator didn't yield", "generator didn't stop")):
+            exc.add_note(f"dependency {self._name} has to yield exactly once")
+
+
+class _Threaded(AbstractAsyncContextManager[Any]):
+    """A synchronous context manager, entered and left in worker threads.
+
+    Both sides see the same contextvars, so that a token can be given back.
+    """
+
+    def __init__(self, manager: AbstractContextManager[Any], steps: Steps) -> None:
+        self._manager = manager
+        self._steps = steps
+
+    async def __aenter__(self) -> Any:
+        return await in_thread(self._enter, self._steps.grace)
+
+    def _enter(self) -> Any:
+        self._context = contextvars.copy_context()
+        return self._context.run(self._manager.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        leave = functools.partial(self._context.run, self._manager.__exit__, kind, exc, traceback)
+        await self._steps.grace.close_in_thread(leave)

@@ -1,0 +1,259 @@
+"""Signatures: which parameters a function has, and what its author says of each.
+
+Rules of this module:
+
+* A signature is read once, at registration; annotations that are written as
+  strings are evaluated one by one, so that what isn't needed may stay unknown.
+* What would be passed over in silence is refused: another library's markers and
+  constraints, a second default, a marker hidden deep within a type.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import trio
+
+from .. import _callables
+from .._errors import RegistrationError
+from .._http.request import Request
+from .._http.response import Response
+from .._shapes import annotations as _shapes
+from .._tasks.runner import BackgroundTask, BackgroundTasks
+from .markers import (
+    REQUIRED,
+    Body,
+    Cookie,
+    Dependency,
+    Depends,
+    Header,
+    Path,
+    Query,
+    Source,
+)
+
+# What is taken by its type alone.
+SPECIAL: tuple[type, ...] = (Request, BackgroundTasks, trio.Nursery)
+
+
+def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
+    name = _callables.name(func)
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except (TypeError, ValueError):
+        raise RegistrationError(
+            f"{name}: what it takes isn't known",
+            wrong="something that can't be called, or a built-in without a signature",
+            right="a function with typed parameters",
+        ) from None
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            slash = ", /" if parameter.kind is parameter.POSITIONAL_ONLY else ""
+            raise RegistrationError(
+                f"{name}: each parameter has to have a name to be passed by",
+                wrong=f"def {name}({parameter}{slash}): ...",
+                right=f"def {name}({parameter.name}: str): ...",
+            )
+    # What a partial has bound is its author's to say, not the client's.
+    bound = func.keywords if isinstance(func, functools.partial) else {}
+    return [_evaluated(func, p) for p in parameters if p.name not in bound]
+
+
+def _evaluated(func: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+    """`parameter` with its annotation; the function's other annotations may stay unknown."""
+    if not isinstance(parameter.annotation, str):
+        return parameter
+    try:
+        return parameter.replace(annotation=eval(parameter.annotation, _globals(func)))
+    except Exception as exc:
+        raise RegistrationError(
+            f"{_callables.name(func)}: the annotation of {parameter.name!r} isn't known"
+            f" when the route is registered: {exc}",
+            wrong=f"{parameter}  # imported under `if TYPE_CHECKING:`, or of an enclosing function",
+            right=f"{parameter}  # which the module imports or defines",
+        ) from None
+
+
+def _globals(func: Callable[..., Any]) -> dict[str, Any]:
+    """The names that the annotations of `func` can mean."""
+    target = inspect.unwrap(_callables.target(func))
+    if inspect.isclass(target):
+        module = vars(sys.modules[target.__module__])
+        return dict(getattr(target.__init__, "__globals__", module))
+    return dict(getattr(target, "__globals__", {}))
+
+
+def marker_of(
+    func: Callable[..., Any], parameter: inspect.Parameter
+) -> tuple[Any, Dependency | Source | None]:
+    """The annotation without our markers, and the marker that stands in it or is the default."""
+    annotation = str if parameter.annotation is parameter.empty else parameter.annotation
+    annotation, metadata = _unwrapped(annotation)
+    markers = [m for m in (parameter.default, *metadata) if isinstance(m, (Dependency, Source))]
+    for part in (parameter.default, *metadata, None if markers else annotation):
+        _refuse_lookalike(func, parameter, part)
+    others = [m for m in metadata if not isinstance(m, (Dependency, Source))]
+    if len(markers) > 1:
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} says twice where its value comes from",
+            wrong=f"{parameter}",
+            right="one of Path, Query, Header, Cookie, Body and Depends",
+        )
+    for marker in markers:
+        if parameter.default is not parameter.empty and parameter.default is not marker:
+            _refuse_second_default(func, parameter, annotation, marker)
+    if not any(isinstance(marker, Dependency) for marker in markers):
+        _refuse_hidden_marker(func, parameter, annotation)
+    if isinstance(annotation, type) and annotation in SPECIAL:
+        others = []  # a request is one, whatever is said of it
+    return (
+        Annotated[(annotation, *others)] if others else annotation,
+        markers[0] if markers else None,
+    )
+
+
+def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
+    """What an annotation says, through `Annotated` and names given by `type`, and its metadata."""
+    metadata: list[Any] = []
+    while True:
+        # Known by its name: typing has it since 3.12, typing_extensions one of its own.
+        if type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        elif get_origin(annotation) is Annotated:
+            annotation, *found = get_args(annotation)
+            metadata = [*found, *metadata]
+        else:
+            return annotation, metadata
+
+
+def _refuse_hidden_marker(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
+) -> None:
+    """Refuse `Annotated[str, Depends(user)] | None`: the client would say who the user is."""
+    for part in _shapes.parts(annotation):
+        for marker in getattr(part, "__metadata__", ()):
+            if isinstance(marker, (Dependency, Source)):
+                raise RegistrationError(
+                    f"{_callables.name(func)}: {marker} within {parameter.name!r}"
+                    " would be passed over",
+                    wrong=f"{parameter}",
+                    right=f"{parameter.name}: Annotated[..., {marker}]  # around all of its type",
+                )
+
+
+_MARKERS: dict[Any, str] = {
+    marker: marker.__name__ for marker in (Path, Query, Header, Cookie, Body, Depends)
+}
+
+
+def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, part: Any) -> None:
+    """Refuse what would be passed over in silence: `Query` for `Query()`, FastAPI's `Query()`."""
+    if inspect.isfunction(part) and part in _MARKERS:
+        raise RegistrationError(
+            f"{_callables.name(func)}: {part.__name__} is to be called",
+            wrong=f"{parameter.name}: Annotated[..., {part.__name__}]",
+            right=f"{parameter.name}: Annotated[..., {part.__name__}()]",
+        )
+    kind = part if isinstance(part, type) else type(part)
+    package, name = kind.__module__.partition(".")[0], kind.__name__
+    if part is parameter.default and name == "FieldInfo":
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} is no field of a pydantic model",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
+        )
+    if package in ("fastapi", "starlette"):
+        ours = name in {*_MARKERS.values(), *(special.__name__ for special in SPECIAL)}
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} uses {name} of {package}",
+            wrong=f"from {package} import {name}",
+            right=f"from trioweb import {name if ours else 'Request'}",
+        )
+
+
+def _refuse_second_default(
+    func: Callable[..., Any],
+    parameter: inspect.Parameter,
+    annotation: Any,
+    marker: Dependency | Source,
+) -> None:
+    """Refuse `Annotated[int, Query(5)] = 6`."""
+    if isinstance(marker, Source) and marker.default is not REQUIRED:
+        kind = inspect.formatannotation(annotation)
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} has two defaults",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: Annotated[{kind}, {marker.kind.title()}()]"
+            f" = {parameter.default!r}",
+        )
+
+
+def refuse_depends_on_nothing(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, depends: Dependency
+) -> None:
+    """Refuse `Depends()` for a built-in class, which is also what no annotation stands for."""
+    if depends.dependency is None and getattr(annotation, "__module__", "") == "builtins":
+        name = parameter.name
+        raise RegistrationError(
+            f"{_callables.name(func)}: {name!r} doesn't say on what it depends",
+            wrong=f"{parameter}",
+            right=f"{name}=Depends(get_{name}), or {name}: Annotated[SomeClass, Depends()]",
+        )
+
+
+def refuse_unmarked(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
+) -> None:
+    """Refuse what has no meaning unless a marker gives it one."""
+    name = _callables.name(func)
+    if isinstance(annotation, type) and issubclass(annotation, Response):
+        raise RegistrationError(
+            f"{name} takes a response, but responses are returned",
+            wrong=f"def {name}({parameter}): ...",
+            right="return JSONResponse(content, headers={...})",
+        )
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    if BackgroundTask in (annotation, *members):
+        raise RegistrationError(
+            f"{name} takes a task, but what a request has is a list of them",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: BackgroundTasks",
+        )
+    for special in set(SPECIAL) & set(members):
+        raise RegistrationError(
+            f"{name}: {parameter.name!r} is there for each request, so it is never None",
+            wrong=f"{parameter}",
+            right=f"{parameter.name}: {special.__name__}",
+        )
+    if bytes in (annotation, *members):
+        raise RegistrationError(
+            f"{name}: bytes as a parameter would be a base64 string in a JSON body",
+            wrong=f"{parameter}",
+            right="await request.body(), with request: Request"
+            "  (or Annotated[bytes, Body()], where base64 is meant)",
+        )
+
+
+def refuse_class_as_text(
+    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
+) -> None:
+    """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
+    if _shapes.kind(annotation) != "body":
+        return
+    name = parameter.name
+    is_type = isinstance(annotation, type)
+    kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
+    is_class = is_type and not issubclass(annotation, (dict, bytes))
+    raise RegistrationError(
+        f"{_callables.name(func)}: {name!r} is no text, nor a list of texts,"
+        f" as a {source.kind} gives them",
+        wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
+        right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"
+        if is_class
+        else f"a parameter for each member, such as limit: Annotated[int, {source.kind.title()}()]",
+    )

@@ -1,0 +1,108 @@
+"""Clients that leave: whose handler may be cancelled is, once it has run for a while.
+
+Rules of this module:
+
+* A handler that is quick costs an entry in a queue: nobody listens for its
+  client's departure.  One task for the whole app looks at the queue's head, and
+  starts to listen for those that have run for `DEPARTURE_GRACE`.
+* Who listens fails for itself: what the server's `receive` raises is logged, and
+  whoever reads the body has it too.
+* Only the handler is watched: past the last byte of a response servers say
+  "disconnect" to anybody who asks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import trio
+
+from .. import _errors, _limits
+from .._http.request import Request
+
+logger = logging.getLogger("trioweb")
+
+
+class _Watched:
+    """One handler that runs, for as long as this is entered."""
+
+    def __init__(self, request: Request, leave: Callable[[], None]) -> None:
+        self.since = trio.current_time()
+        # Both until the handler has ended: this stays in the queue for a while, and
+        # mustn't keep its request that long.
+        self.request: Request | None = request
+        self.leave: Callable[[], None] | None = leave
+        self.listening: trio.CancelScope | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.request = self.leave = None
+        if self.listening is not None:
+            self.listening.cancel()
+
+    async def listen(self) -> None:
+        """Call `leave` if the client leaves before the handler has ended."""
+        if self.request is None:
+            return
+        try:
+            with trio.CancelScope() as self.listening:
+                await self.request.wait_disconnected()
+            # Both may happen at once; a handler that has returned stays as it is.
+            if self.leave is not None:
+                self.leave()
+        except BaseException as exc:
+            # Whoever reads the body has it from the server too; nobody else is concerned.
+            _errors.raise_rest(_errors.strays_as_failure(exc), _log_failure)
+
+
+class DepartureWatch:
+    """Cancels the handlers of clients that have left."""
+
+    def __init__(self) -> None:
+        self._young: deque[_Watched] = deque()
+        self._changed: trio.Event | None = None  # made while the queue is empty
+        self._is_running = False
+        self._running = trio.CancelScope()
+
+    def over(
+        self, request: Request, nursery: trio.Nursery, leave: Callable[[], None]
+    ) -> AbstractContextManager[None]:
+        """Call `leave` when the request's client leaves within this block.
+
+        The listening happens in `nursery`.
+        """
+        watched = _Watched(request, leave)
+        self._young.append(watched)
+        if not self._is_running:
+            self._is_running = True
+            nursery.start_soon(self._run, nursery)
+        elif self._changed is not None:
+            self._changed.set()
+        return watched
+
+    def stop(self) -> None:
+        self._running.cancel()
+
+    async def _run(self, nursery: trio.Nursery) -> None:
+        with self._running:
+            while True:
+                await self._wait_for_one()
+                watched = self._young.popleft()
+                await trio.sleep_until(watched.since + _limits.DEPARTURE_GRACE)
+                if watched.leave is not None:
+                    nursery.start_soon(watched.listen)
+
+    async def _wait_for_one(self) -> None:
+        if not self._young:
+            self._changed = trio.Event()
+            await self._changed.wait()
+            self._changed = None
+
+
+def _log_failure(failure: BaseException) -> None:
+    logger.error("the server's receive failed: its client isn't watched", exc_info=failure)
