@@ -14,7 +14,7 @@ if checkout in Path(trioweb.__file__).resolve().parents:
 
 # After that import, so that it can't find the checkout's package.
 sys.path.append(str(checkout))
-from tests.examples import check_example  # noqa: E402
+from tests.support.examples import check_example  # noqa: E402
 
 check_example(checkout / "docs" / "examples" / "send_notification.py", Path.cwd())
 print(f"{Path(trioweb.__file__).parent} serves the example")

@@ -25,9 +25,9 @@ from typing import Any
 
 import trio
 
-from tests.server_attackers import ATTACKS, attack, honest, pipeline
-from tests.server_clients import connected, request
-from tests.server_driver import echo, serving
+from tests.support.server_attackers import ATTACKS, attack, honest, pipeline
+from tests.support.server_clients import connected, request
+from tests.support.server_driver import echo, serving
 from trioweb.server import ServerLimits
 from trioweb.server._limits import LINGER_TIME
 

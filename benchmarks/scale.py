@@ -33,7 +33,7 @@ import trio
 import trio.testing
 
 import trioweb
-from tests.processes import HOST, STOP_TIMEOUT, serving_process
+from tests.support.processes import HOST, STOP_TIMEOUT, serving_process
 
 from ._plots import lines
 from ._results import HOW_KEPT, Found, keep, setting, table

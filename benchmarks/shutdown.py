@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.hypercorn_process import hypercorn_process
-from tests.processes import Start
-from tests.server_process import command_line, embedded
-from tests.shutdown_proof import (
+from tests.support.hypercorn_process import hypercorn_process
+from tests.support.processes import Start
+from tests.support.server_process import command_line, embedded
+from tests.support.shutdown_proof import (
     BOUND,
     CLEANUP_TIMEOUT,
     DRAIN_TIMEOUT,

@@ -1,16 +1,19 @@
-"""The words of ASGI 3, which app and server share.
+"""The words of ASGI 3, and what our app and our server say to each other besides.
 
 Rules of this module:
 
-* It says what goes from one to the other, and does nothing.
+* It says what goes from one to the other, and does nothing: names, and shapes of objects.
+* What isn't ASGI's is ours, and has `trioweb` in its name: nobody else's server says it, and nobody
+  else's app has to heed it.
 
 Source: the ASGI specification, HTTP 2.4 and Lifespan 2.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -20,3 +23,94 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 RawFields = list[tuple[bytes, bytes]]
 
 LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
+
+
+# Requests
+
+# In the `extensions` of a request's scope: the server reads away what the app leaves unread of a
+# body, within its own limits.  Any middleware may stand between: the app just doesn't.
+DISCARDS_UNREAD_BODY = "trioweb.discards_unread_body"
+
+
+class ServerExchange(Protocol):
+    """What our server's `receive` and `send` are methods of.
+
+    An app that was given these themselves, with no middleware in between, may call what follows in
+    place of them.  `is_of_trioweb` tells such an object from another server's.
+    """
+
+    is_of_trioweb: bool
+
+    def take_body(self, limit: int) -> bytes | None:
+        """The whole body, if it is here and not longer; None where `receive` has to be asked."""
+        ...
+
+    def send_whole(
+        self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> Awaitable[None] | None:
+        """What sends a whole response; None where messages have to be sent."""
+        ...
+
+
+# The lifespan
+
+# In its scope: a `ServerSettings`.
+SERVER_SETTINGS = "trioweb.server"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOpened:
+    """The server has a new connection; `client` is `host:port`, or `-`."""
+
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionClosed:
+    """A connection is gone; it has had so many requests."""
+
+    client: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """From now on somebody has to wait or is refused, as this field of `Limits` says."""
+
+    limit: str
+
+
+ServerEvent = ConnectionOpened | ConnectionClosed | LimitReached
+ServerListener = Callable[[ServerEvent], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What the server was told of the app, for as long as it serves it.
+
+    The times are in seconds, None where the app's own are to stand.  `limits` are only those that
+    were given, by the names of the fields of `Limits`.  `debug`: whether errors are answered with
+    their traceback, whatever the app says.  `listen` has the server tell of its events.
+    """
+
+    drain_timeout: float | None = None
+    cleanup_timeout: float | None = None
+    limits: Mapping[str, Any]
+    debug: bool = False
+    listen: Callable[[ServerListener], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSettings:
+    """What an app says of itself as it starts, in `lifespan.startup.complete` as `trioweb`.
+
+    It drains by itself, in so many seconds, and cleans up in so many more.  `limits` are those that
+    count now: the app's own, with those of `ServerSettings` in their place.
+    """
+
+    drain_timeout: float
+    cleanup_timeout: float
+    limits: object
+
+
+APP_SETTINGS: Literal["trioweb"] = "trioweb"
