@@ -12,8 +12,9 @@ Source: the ASGI specification, HTTP 2.4 and Lifespan 2.0.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -29,7 +30,7 @@ LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 
 # In the `extensions` of a request's scope: the server reads away what the app leaves unread of a
 # body, within its own limits.  Any middleware may stand between: the app just doesn't.
-DISCARDS_UNREAD_BODY = "trioweb.discards_unread_body"
+DISCARDS_UNREAD_BODY: Final = "trioweb.discards_unread_body"
 
 
 class ServerExchange(Protocol):
@@ -55,26 +56,23 @@ class ServerExchange(Protocol):
 # The lifespan
 
 # In its scope: a `ServerSettings`.
-SERVER_SETTINGS = "trioweb.server"
+SERVER_SETTINGS: Final = "trioweb.server"
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionOpened:
+class ConnectionOpened(msgspec.Struct, frozen=True):
     """The server has a new connection; `client` is `host:port`, or `-`."""
 
     client: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionClosed:
+class ConnectionClosed(msgspec.Struct, frozen=True):
     """A connection is gone; it has had so many requests."""
 
     client: str
     requests: int
 
 
-@dataclass(frozen=True, slots=True)
-class LimitReached:
+class LimitReached(msgspec.Struct, frozen=True):
     """From now on somebody has to wait or is refused, as this field of `Limits` says."""
 
     limit: str
@@ -84,8 +82,7 @@ ServerEvent = ConnectionOpened | ConnectionClosed | LimitReached
 ServerListener = Callable[[ServerEvent], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the server was told of the app, for as long as it serves it.
 
     The times are in seconds, None where the app's own are to stand.  `limits` are only those that
@@ -100,9 +97,12 @@ class ServerSettings:
     listen: Callable[[ServerListener], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppSettings:
-    """What an app says of itself as it starts, in `lifespan.startup.complete` as `trioweb`.
+# In `lifespan.startup.complete`: an `AppSettings`.
+APP_SETTINGS: Final = "trioweb.app"
+
+
+class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an app says of itself as it starts.
 
     It drains by itself, in so many seconds, and cleans up in so many more.  `limits` are those that
     count now: the app's own, with those of `ServerSettings` in their place.
@@ -111,6 +111,3 @@ class AppSettings:
     drain_timeout: float
     cleanup_timeout: float
     limits: object
-
-
-APP_SETTINGS: Literal["trioweb"] = "trioweb"

@@ -4,8 +4,8 @@ Rules of this module:
 
 * What starts is seen, waited for and ended as `hypercorn_process` does it: the scenarios of
   `shutdown_proof` can't tell.
-* There are two programs: tests/support/apps/embedded.py, which calls `trioweb.serve` and has its signals,
-  and `trioweb run`.
+* There are two programs: `apps/embedded.py`, which calls `trioweb.serve` and has its signals, and
+  `trioweb run`.
 """
 
 from __future__ import annotations
