@@ -42,12 +42,12 @@ def client(
 ) -> AbstractAsyncContextManager[Client]:
     """Run `app` between the start and the end of its lifespan.
 
-    `asgi` is what a server would be given where that isn't `app` itself:
-    middleware around it.  Without `threads`, every `def` runs in place instead of
-    in a thread.  `headers` are sent with each request.
+    `asgi` is what a server would be given in place of `app`: middleware around it.
+    Without `threads`, every `def` runs in the test's own thread.  `headers` are sent
+    with each request.
 
-    Error handling: raises what the lifespan raises.  What is raised within comes
-    out as it is.
+    Error handling: raises what the lifespan raises.  What is raised within the block
+    comes out as it is.
 
     Resource handling: leaving the block is `Client.shutdown`.  Leaving it by an
     exception or cancellation cancels everything at once; what cleans up has
@@ -87,7 +87,7 @@ async def _running(app: App, c: C, *, threads: bool) -> AsyncIterator[C]:
 
 
 class _Opening(AbstractAsyncContextManager[C]):
-    """What `client` and `connect` give: of use in `async with` only, and it says so."""
+    """What `client` and `connect` return; whoever uses it without `async with` is told to."""
 
     def __init__(self, name: str, opening: AbstractAsyncContextManager[C]) -> None:
         self._name = name
@@ -103,14 +103,16 @@ class _Opening(AbstractAsyncContextManager[C]):
         raise TypeError(self._usage(f"with {self._name}(app) as c: ..."))
 
     def __exit__(self, *exc: object) -> None:
-        """Python looks for it before it enters."""
+        """Never called; Python looks for it before it calls `__enter__`."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(self._usage(f"c = {self._name}(app), then c.{name}"))
 
     def _usage(self, wrong: str) -> str:
-        right = f"async with {self._name}(app) as c: ..."
-        return f"a client is there within its block\n    wrong:  {wrong}\n    right:  {right}"
+        return (
+            "a client can be used within its block only\n"
+            f"    wrong:  {wrong}\n    right:  async with {self._name}(app) as c: ..."
+        )
 
 
 class Client:
@@ -119,7 +121,7 @@ class Client:
     `app` is the app.  `cookies` are those that responses have set and not deleted, by
     name, sent with each request whatever their path, domain and age; change them at
     will.  `task_errors` are the tasks that failed or timed out, each with its
-    exception, in that order; they are reported as always besides.
+    exception, in the order in which they failed; they are logged all the same.
     """
 
     def __init__(self, app: App, asgi: ASGIApp, base_url: str, headers: Fields) -> None:
@@ -185,7 +187,7 @@ class Client:
 
         Error handling: raises `IncompleteResponse`, ValueError for what can't be
         sent, TypeError for an option that there isn't, and what `content` raises: its
-        client has left then.  A handler's exception is a 500 and a record in the log.
+        client leaves then.  A handler's exception is a 500 and a record in the log.
 
         Cancellation: the client leaves, as it does by closing a connection.
         """
@@ -200,8 +202,8 @@ class Client:
         """Send a request; gives the response at its head, to be read piece by piece.
 
         Each piece that the app sends waits until it is read.  Leaving the block
-        before the last one is the client leaving.  Else as `request`, but for
-        what `content` raises: that cancels the block, and comes out of it.
+        before the last one is the client leaving.  What `content` raises cancels
+        the block, and comes out of it; all else is as in `request`.
         """
         request = self._requests.build(method, url, options, self.cookies)
         conversation = self._server.answer(request)

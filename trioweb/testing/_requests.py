@@ -24,7 +24,7 @@ Content = bytes | AsyncIterable[bytes]
 Fields = Mapping[str, str] | Sequence[tuple[str, str]]
 Params = Mapping[str, object] | Sequence[tuple[str, object]]
 
-ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.1"}
+_ASGI_VERSIONS = {"version": "3.0", "spec_version": "2.1"}
 
 _ABSOLUTE_URL = re.compile(r"(https?)://([^/?#]+)(.*)", re.DOTALL)
 _PORTS = {"http": 80, "https": 443}
@@ -47,7 +47,7 @@ class RequestOptions(TypedDict, total=False):
     the client leaves after so many bytes of the response's body.
     """
 
-    params: Mapping[str, object] | Sequence[tuple[str, object]]
+    params: Params
     headers: Fields
     cookies: Mapping[str, str]
     json: object
@@ -163,7 +163,7 @@ def _scope(method: str, target: _Target) -> Scope:
     server = urlsplit(f"//{target.netloc}")
     return {
         "type": "http",
-        "asgi": ASGI_VERSIONS,
+        "asgi": _ASGI_VERSIONS,
         "http_version": "1.1",
         "method": method,
         "scheme": target.scheme,

@@ -15,9 +15,9 @@ from typing import Any
 
 import trio
 
-from .._asgi import ASGIApp, Message
+from .._asgi import LIFESPAN_VERSIONS, ASGIApp, Message
 from ._conversation import Conversation
-from ._requests import ASGI_VERSIONS, PreparedRequest
+from ._requests import PreparedRequest
 
 
 class InMemoryServer:
@@ -84,7 +84,7 @@ class _Lifespan:
         self._raise_failure()
 
     async def _run(self) -> None:
-        scope = {"type": "lifespan", "asgi": ASGI_VERSIONS, "state": self.state}
+        scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS.copy(), "state": self.state}
         await self._app(scope, self._receive, self._send)
         self._started.set()  # of an app that returns without a word
         self._ended.set()
