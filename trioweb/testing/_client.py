@@ -121,7 +121,7 @@ class Client:
     `app` is the app.  `cookies` are those that responses have set and not deleted, by
     name, sent with each request whatever their path, domain and age; change them at
     will.  `task_errors` are the tasks that failed or timed out, each with its
-    exception, in the order in which they failed; they are logged all the same.
+    exception, in the order in which they failed; they are reported as without a client.
     """
 
     def __init__(self, app: App, asgi: ASGIApp, base_url: str, headers: Fields) -> None:
