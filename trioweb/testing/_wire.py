@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from .._asgi import ASGIApp, Message, Receive, Scope, Send
-from ..server import LifespanFailed, Server, StartupFailed
+from ..server import LifespanFailed, Server, ServerConfig, StartupFailed
 from ..server._limits import READ_SIZE, ServerLimits
 from ..server._parsers import ParserName
 from ..server._server import run_server
@@ -27,8 +27,7 @@ class Wire:
 
     def __init__(self, app: ASGIApp, limits: ServerLimits | None, http: ParserName) -> None:
         self._app = app
-        self._limits = limits
-        self._http = http
+        self._config = ServerConfig(limits=limits, http=http, forwarded_allow_ips=())
         self._idle: list[_ClientConnection] = []
         self._failure: str | None = None  # of the lifespan, while or after it served
 
@@ -57,9 +56,7 @@ class Wire:
 
     async def _serve(self, *, task_status: trio.TaskStatus[Server]) -> None:
         try:
-            await run_server(
-                self._app, (), limits=self._limits, http=self._http, task_status=task_status
-            )
+            await run_server(self._app, self._config, (), task_status=task_status)
         except StartupFailed:
             raise
         except LifespanFailed as exc:
