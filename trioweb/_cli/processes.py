@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
+from ..server import ServerConfig
 from ..server._listeners import Listener, open_listeners
 from .options import Settings
 from .run import ssl_context
@@ -194,10 +195,11 @@ def _held_back() -> Iterator[None]:
 async def listen(settings: Settings) -> list[Listener]:
     """The sockets that all workers share.  Raises OSError and CommandError."""
     return await open_listeners(
-        host=settings.host,
-        port=settings.port,
-        uds=settings.uds,
-        sockets=() if settings.fd is None else (settings.fd,),
-        ssl_context=ssl_context(settings),
-        reuse_port=False,
+        ServerConfig(
+            host=settings.host,
+            port=settings.port,
+            uds=settings.uds,
+            sockets=() if settings.fd is None else (settings.fd,),
+            ssl_context=ssl_context(settings),
+        )
     )

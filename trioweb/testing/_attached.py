@@ -1,0 +1,55 @@
+"""What the client needs of an `App` that ASGI has no words for: its tasks, and its threads.
+
+Rules of this module:
+
+* Everything else that the client does with an app goes by ASGI's messages.
+* When the client has ended, the app is as it was before.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+from .._app.app import App
+from .._tasks.runner import BackgroundTask
+
+TaskErrorListener = Callable[[BackgroundTask, BaseException], None]
+
+
+@contextmanager
+def attached(app: App, listener: TaskErrorListener, *, threads: bool) -> Iterator[None]:
+    """Within the block `listener` hears of each task that fails or times out.
+
+    Without `threads`, every `def` of the app runs in the test's own thread.
+    """
+    run_sync = app._run_sync
+    app._task_error_listeners.append(listener)
+    if not threads:
+        app._run_sync = _run_in_place
+    try:
+        yield
+    finally:
+        app._run_sync = run_sync
+        app._task_error_listeners.remove(listener)
+
+
+def drain_timeout(app: App) -> float:
+    """For how many seconds the app drains."""
+    return app._drain_timeout
+
+
+async def wait_tasks(app: App) -> None:
+    """Returns when no task of the app waits or runs any more."""
+    await trio.lowlevel.checkpoint()
+    await app._lifetime.ledger.wait_idle()
+
+
+async def _run_in_place(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """In place of `trio.to_thread.run_sync`; contextvars are as separate as in a thread."""
+    await trio.lowlevel.checkpoint()
+    return contextvars.copy_context().run(call, *args)
