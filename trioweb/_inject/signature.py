@@ -21,7 +21,7 @@ from .. import _callables
 from .._errors import RegistrationError
 from .._http.response import Response
 from .._shapes import annotations as _shapes
-from .._tasks.runner import BackgroundTask
+from .._tasks.task import BackgroundTask
 from .markers import Dependency, Depends
 from .sources import MARKERS, REQUIRED, SPECIAL, Source
 
