@@ -16,7 +16,8 @@ side by side is independent of each other.  A test reads this map, and holds eac
             _lifetime/      app > departure  report
     2       _http/          response > request > headers  paths
     1       _tasks/         runner > ledger  options
-    0       _shapes/        annotations > explain
+    0       _shapes/        json  text > annotations  collisions  explain
+                            > constraints  models  nodes > problems
             _concurrency/   exits > grace  starter > context  scopes
 
     ground  ground/         _asgi  _callables  _errors  _limits

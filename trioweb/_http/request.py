@@ -26,7 +26,7 @@ from .. import _limits
 from .._asgi import Message, Receive, Scope
 from .._concurrency.grace import Grace
 from .._errors import ClientDisconnect, HTTPException, Invalid, RequestValidationError
-from .._shapes import annotations as _shapes
+from .._shapes import json as _shapes
 from .._tasks.ledger import Ledger
 from .._tasks.options import When
 from .._tasks.runner import BackgroundTask, BackgroundTasks

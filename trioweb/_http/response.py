@@ -32,7 +32,7 @@ from trio.lowlevel import disable_ki_protection
 from .. import _callables, _errors, _limits
 from .._asgi import Message, Send
 from .._concurrency.grace import Grace, RunSync
-from .._shapes import annotations as _shapes
+from .._shapes import json as _shapes
 from .._tasks.runner import BackgroundTask, BackgroundTasks
 from .headers import (
     RawHeaders,

@@ -39,7 +39,9 @@ from .._errors import HTTPException, Invalid, Problem, RegistrationError, Reques
 from .._http.request import Request
 from .._http.response import JSONResponse, Response
 from .._shapes import annotations as _shapes
-from .._shapes.explain import checks_itself
+from .._shapes.json import body_decoder, raw_body_members
+from .._shapes.models import checks_itself
+from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.runner import BackgroundTasks
 from .calls import Run, gives_generator, run_dependency, run_plain
 from .markers import REQUIRED, Dependency, Source, checked_dependencies
@@ -222,7 +224,7 @@ class Plan:
         if not self._embeds_body:
             return data
         try:
-            return _shapes.raw_body_members(data) if data else {}
+            return raw_body_members(data) if data else {}
         except Invalid as exc:
             problems += _placed(["body"], exc.problems)
             return None
@@ -409,7 +411,7 @@ class _Compiler:
             alias = alias.replace("_", "-")
         if source.kind == "body":
             waiting = _Parameter(parameter.name, _never, annotation=annotation)
-            decode = _shapes.body_decoder(annotation, source.meta)
+            decode = body_decoder(annotation, source.meta)
             waiting.may_be_left_out = source.default is _LeftOut
             self._body.append(_BodyParameter(waiting, decode, source, alias))
             return waiting
@@ -451,7 +453,7 @@ class _Compiler:
         is_annotated = parameter.annotation is not parameter.empty
         if (annotation is converted or not is_annotated) and source.meta is None:
             return lambda request, values: request.path_params[alias]
-        decode = _shapes.text_decoder(annotation, source.meta)
+        decode = text_decoder(annotation, source.meta)
         return lambda request, values: decode(str(request.path_params[alias]))
 
 
@@ -479,9 +481,9 @@ def _text_extract(annotation: Any, source: Source, alias: str) -> Extract:
     default = _default(source.default)
     decode: Callable[[Any], Any]
     if _shapes.kind(annotation) == "texts":
-        decode = _shapes.texts_decoder(annotation, source.meta)
+        decode = texts_decoder(annotation, source.meta)
     else:
-        decode_one = _shapes.text_decoder(annotation, source.meta)
+        decode_one = text_decoder(annotation, source.meta)
         # Of a repeated field, the one that `request.headers` and `request.query_params` give.
         index = 0 if source.kind == "header" else -1
         decode = lambda texts: decode_one(texts[index])  # noqa: E731

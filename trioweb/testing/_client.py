@@ -51,7 +51,7 @@ from .._app.app import App
 from .._app.limits import Limits
 from .._asgi import ASGIApp, Message, Scope
 from .._http.headers import Headers, checked_value, parse_cookies
-from .._shapes import annotations as _shapes
+from .._shapes import json as _shapes
 from .._tasks.runner import BackgroundTask
 from ..server import ParserName
 from ._wire import Wire
