@@ -18,7 +18,8 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > endpoint  events  landing
     2       _http/          request  streaming > response > exchange > headers  inbox  url > paths
     1       _tasks/         run > runner > list > task > ledger  options
-    0       _shapes/        annotations > explain
+    0       _shapes/        json  text > annotations  collisions  explain
+                            > constraints  models  nodes > problems
             _concurrency/   exits > grace  starter > context  scopes
 
     ground  ground/         _asgi  _callables  _errors  _limits

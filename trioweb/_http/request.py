@@ -13,14 +13,14 @@ from urllib.parse import quote
 
 from .._asgi import Scope
 from .._errors import Invalid, RequestValidationError
-from .._shapes import annotations as _shapes
+from .._shapes.json import body_decoder
 from .._tasks.list import BackgroundTasks
 from .exchange import Exchange, State
 from .headers import Headers
 from .paths import PATH_SAFE
 from .url import URL, Address, QueryParams, url_of
 
-_decode_json = _shapes.body_decoder(Any)
+_decode_json = body_decoder(Any)
 
 
 class Request:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from .._asgi import Message
-from .._shapes import annotations as _shapes
+from .._shapes.json import encode_json
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .exchange import Exchange
@@ -196,7 +196,7 @@ class JSONResponse(Response):
     media_type: ClassVar[str | None] = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return _shapes.encode_json(content)
+        return encode_json(content)
 
 
 class HTMLResponse(Response):

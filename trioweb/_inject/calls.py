@@ -27,7 +27,7 @@ from .. import _callables
 from .._concurrency.exits import DependencyScope, RequestExits
 from .._concurrency.grace import Grace
 from .._errors import Invalid
-from .._shapes.explain import checks_itself, model_problems
+from .._shapes.models import checks_itself, model_problems
 
 Run = Callable[[dict[str, Any], RequestExits], Awaitable[Any]]
 

@@ -24,7 +24,7 @@ from .._concurrency.exits import RequestExits
 from .._errors import Invalid, Problem, RequestValidationError
 from .._http.exchange import Exchange
 from .._http.response import Response, as_response
-from .._shapes import annotations as _shapes
+from .._shapes.json import raw_body_members
 from .calls import Run
 from .sources import BODY, Extract, Values, check_is_json
 
@@ -179,7 +179,7 @@ class Plan:
         if not self._shares_body:
             return data
         try:
-            return _shapes.raw_body_members(data) if data else {}
+            return raw_body_members(data) if data else {}
         except Invalid as exc:
             problems += _placed(["body"], exc.problems)
             return None

@@ -31,7 +31,9 @@ from .._asgi import RawFields
 from .._errors import HTTPException, Invalid, RegistrationError
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
-from .._shapes import annotations as _shapes
+from .._shapes import annotations
+from .._shapes.json import body_decoder
+from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.list import BackgroundTasks
 
 REQUIRED: Any = inspect.Parameter.empty
@@ -203,7 +205,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
             wrong=f"{parameter} with the template's {sorted(wanted.converters) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
-    if _shapes.kind(wanted.annotation) != "text":
+    if annotations.kind(wanted.annotation) != "text":
         raise RegistrationError(
             f"{_callables.name(wanted.func)}: a path parameter is one value",
             wrong=f"{parameter}",
@@ -211,7 +213,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
         )
     if is_as_converted(wanted):
         return lambda exchange, values: exchange.path_params[alias]
-    decode = _shapes.text_decoder(wanted.annotation, wanted.source.meta)
+    decode = text_decoder(wanted.annotation, wanted.source.meta)
     return lambda exchange, values: decode(str(exchange.path_params[alias]))
 
 
@@ -232,10 +234,10 @@ def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Want
         read = read_field(wanted.alias)
         default = _default(wanted.source.default)
         decode: Callable[[Any], Any]
-        if _shapes.kind(wanted.annotation) == "texts":
-            decode = _shapes.texts_decoder(wanted.annotation, wanted.source.meta)
+        if annotations.kind(wanted.annotation) == "texts":
+            decode = texts_decoder(wanted.annotation, wanted.source.meta)
         else:
-            decode_one = _shapes.text_decoder(wanted.annotation, wanted.source.meta)
+            decode_one = text_decoder(wanted.annotation, wanted.source.meta)
             decode = lambda texts: decode_one(texts[which])  # noqa: E731
 
         def extract(exchange: Exchange, values: Values) -> Any:
@@ -268,7 +270,7 @@ def _cookie(alias: str) -> Read:
 
 
 def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
-    decode = _shapes.body_decoder(wanted.annotation, wanted.source.meta)
+    decode = body_decoder(wanted.annotation, wanted.source.meta)
     default = _default(wanted.source.default)
     alias = wanted.alias
 
