@@ -26,7 +26,7 @@ import pytest
 from msgspec import Meta, Struct
 
 from trioweb._errors import Invalid, Problem, RegistrationError
-from trioweb._shapes.annotations import kind
+from trioweb._shapes.annotations import shape_of
 from trioweb._shapes.explain import MAX_VISITS, Walk
 from trioweb._shapes.json import body_decoder, encode_json, raw_body_members
 from trioweb._shapes.problems import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT
@@ -175,14 +175,14 @@ def places(problems: list[Problem]) -> list[tuple[list[str | int], str]]:
     ],
 )
 def test_kind(annotation: Any, expected: str) -> None:
-    assert kind(annotation) == expected
+    assert shape_of(annotation) == expected
 
 
 @pytest.mark.parametrize(
     ("compile_decoder", "annotation"),
     [
-        (kind, Mixed),
-        (kind, Literal[1.5]),
+        (shape_of, Mixed),
+        (shape_of, Literal[1.5]),
         (text_decoder, Mixed),
         (text_decoder, UUID | date),
         (text_decoder, Item),

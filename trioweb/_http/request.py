@@ -45,8 +45,12 @@ class Request:
 
     @property
     def max_body_size(self) -> int:
-        """In bytes: the route's, or the app's."""
+        """In bytes: the route's, or the app's; may be set until the body is read."""
         return self._exchange.max_body_size
+
+    @max_body_size.setter
+    def max_body_size(self, size: int) -> None:
+        self._exchange.max_body_size = size
 
     @property
     def method(self) -> str:

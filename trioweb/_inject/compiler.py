@@ -24,7 +24,7 @@ from .. import _callables
 from .._concurrency.exits import LASTS, DependencyScope
 from .._errors import RegistrationError
 from .._http.exchange import Exchange
-from .._shapes import annotations
+from .._shapes.annotations import refuse_ignored, shape_of
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
 from .calls import Run, gives_generator, run_dependency, run_plain
@@ -225,7 +225,7 @@ class _Compiler:
         """A parameter whose value is in the request."""
         # What a class that checks its arguments says of them isn't ours to refuse.
         if not checks_itself(func):
-            annotations.refuse_ignored(annotation)
+            refuse_ignored(annotation)
         source = marker or Source(self._kind(parameter.name, annotation))
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
             source = dataclasses.replace(source, default=_own_default(parameter))
@@ -254,7 +254,7 @@ class _Compiler:
         """The source of what its author has given none."""
         if name in self._converters:
             return "path"
-        return "body" if annotations.kind(annotation) == "body" else "query"
+        return "body" if shape_of(annotation) == "body" else "query"
 
 
 def _of_the_body(exchange: Exchange, values: Values) -> Any:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from .. import _callables
 from .._errors import RegistrationError
 from .._http.response import Response
-from .._shapes import annotations
+from .._shapes.annotations import parts, shape_of
 from .._tasks.task import BackgroundTask
 from .markers import Dependency, Depends
 from .sources import MARKERS, REQUIRED, SPECIAL, Source
@@ -120,7 +120,7 @@ def _refuse_hidden_marker(
     func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
 ) -> None:
     """Refuse `Annotated[str, Depends(user)] | None`: the client would say who the user is."""
-    for part in annotations.parts(annotation):
+    for part in parts(annotation):
         for marker in getattr(part, "__metadata__", ()):
             if isinstance(marker, (Dependency, Source)):
                 raise RegistrationError(
@@ -226,7 +226,7 @@ def refuse_class_as_text(
     func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
 ) -> None:
     """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
-    if annotations.kind(annotation) != "body":
+    if shape_of(annotation) != "body":
         return
     name = parameter.name
     is_type = isinstance(annotation, type)

@@ -31,7 +31,7 @@ from .._asgi import RawFields
 from .._errors import HTTPException, Invalid, RegistrationError
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
-from .._shapes import annotations
+from .._shapes.annotations import shape_of
 from .._shapes.json import body_decoder
 from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.list import BackgroundTasks
@@ -205,7 +205,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
             wrong=f"{parameter} with the template's {sorted(wanted.converters) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
-    if annotations.kind(wanted.annotation) != "text":
+    if shape_of(wanted.annotation) != "text":
         raise RegistrationError(
             f"{_callables.name(wanted.func)}: a path parameter is one value",
             wrong=f"{parameter}",
@@ -234,7 +234,7 @@ def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Want
         read = read_field(wanted.alias)
         default = _default(wanted.source.default)
         decode: Callable[[Any], Any]
-        if annotations.kind(wanted.annotation) == "texts":
+        if shape_of(wanted.annotation) == "texts":
             decode = texts_decoder(wanted.annotation, wanted.source.meta)
         else:
             decode_one = text_decoder(wanted.annotation, wanted.source.meta)

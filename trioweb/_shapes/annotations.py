@@ -34,7 +34,7 @@ from .nodes import TEXTS, union_members
 # What can be decoded
 
 
-def kind(annotation: Any) -> Literal["text", "texts", "body"]:
+def shape_of(annotation: Any) -> Literal["text", "texts", "body"]:
     """Where a parameter can come from: one string, a list of strings, or a JSON body.
 
     A parameter without annotation (`inspect.Parameter.empty`) is a text.

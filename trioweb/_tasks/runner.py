@@ -69,7 +69,7 @@ class TaskRunner:
         ledger = self.ledger
         try:
             ledger.begin(task, now())
-            call = task.func(*task.args, **task.keywords)
+            call = task.function(*task.positional, **task.keywords)
             trap = task.context.run(interruptible, call.send, None)
         except StopIteration:
             ledger.end(task, "done", now())
@@ -167,11 +167,11 @@ class TaskRunner:
         timeout = task.options.timeout
         if timeout is not None:
             return self._attempt_within(timeout, task, grace)
-        return self._call(task.func, task.args, task.keywords, grace)
+        return self._call(task.function, task.positional, task.keywords, grace)
 
     async def _attempt_within(self, seconds: float, task: BackgroundTask, grace: Grace) -> None:
         with trio.move_on_after(seconds):
-            await self._call(task.func, task.args, task.keywords, grace)
+            await self._call(task.function, task.positional, task.keywords, grace)
             # In time or not, what it does is done: a retry would do it twice.
             return
         raise TaskTimeout(f"task {task.name} took longer than {seconds:g} s")

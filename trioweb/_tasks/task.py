@@ -43,17 +43,17 @@ class BackgroundTask:
     """
 
     __slots__ = (
-        "args",
         "context",
         "ended_at",
         "exception",
-        "func",
+        "function",
         "is_concurrent",
         "is_plain",
         "is_queued",
         "keywords",
         "label",
         "options",
+        "positional",
         "started_at",
         "state",
         "waiter",
@@ -70,15 +70,15 @@ class BackgroundTask:
             raise TypeError(_not_callable(func))
         if flags & _callables.GENERATORS:
             raise TypeError(f"{_callables.name(func)} yields: as a task its body would never run")
-        self.func: Callable[..., Any] = func
-        self.args: tuple[Any, ...] = args
-        self.keywords = kwargs  # as it is; `kwargs` is for readers
+        self.function: Callable[..., Any] = func
+        self.positional = args
+        self.keywords = kwargs
         self.context = contextvars.copy_context()
         self.options = options = options_of(own)
-        function = func.__func__ if type(func) is MethodType else func
+        plain = func.__func__ if type(func) is MethodType else func
         # Calling it gives a coroutine and does nothing else, and no option has to be seen to.
         self.is_plain: bool = (
-            type(function) is FunctionType
+            type(plain) is FunctionType
             and flags & inspect.CO_COROUTINE != 0
             and options.retry is None
             and options.timeout is None
@@ -94,11 +94,19 @@ class BackgroundTask:
 
     @property
     def name(self) -> str:
-        return self.options.name or _callables.name(self.func)
+        return self.options.name or _callables.name(self.function)
 
     @property
     def request(self) -> str | None:
         return None if self.label is None else str(self.label)
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        return self.function
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        return self.positional
 
     @property
     def kwargs(self) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from collections import Counter
 import trio
 
 from trioweb import _limits
+from trioweb._app.app import lifetime_of
 from trioweb._errors import leaves
 
 from ..common.world import LogLine
@@ -66,12 +67,12 @@ def check_nothing_is_left(world: World, tasks: int) -> None:
     statistics = trio.lowlevel.current_statistics()
     world.expect(statistics.tasks_living == tasks, "a Trio task is left")
     world.expect(statistics.seconds_to_next_deadline == math.inf, "a deadline is left")
-    runner = world.app._lifetime.runner
+    runner = lifetime_of(world.app).runner
     default = trio.to_thread.current_default_thread_limiter()
-    tokens = runner._threads.borrowed_tokens + default.borrowed_tokens
+    tokens = runner.threads.borrowed_tokens + default.borrowed_tokens
     world.expect(tokens == 0, f"{tokens} places of threads are left")
-    if runner._places is not None:
-        world.expect(runner._places.borrowed_tokens == 0, "a place of max_running_tasks is left")
+    if runner.places is not None:
+        world.expect(runner.places.borrowed_tokens == 0, "a place of max_running_tasks is left")
 
 
 def _check_counts(world: World) -> None:
