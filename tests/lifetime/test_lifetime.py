@@ -28,7 +28,7 @@ from trioweb import (
 from trioweb._app.app import inner_of
 from trioweb._tasks.list import TaskQueue
 from trioweb._tasks.options import WHENS
-from trioweb._tasks.runner import TaskRunner
+from trioweb._tasks.run import TaskRun
 
 from ..support.asgi import Client, Exchange, Message, _scope, running
 
@@ -666,7 +666,7 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
 
     async with running(app) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(TaskRunner, "begin", broken)
+            patch.setattr(TaskRun, "begin", broken)
             await client("GET", "/")
             await trio.testing.wait_all_tasks_blocked()
         assert (await client("GET", "/")).status == 200

@@ -66,7 +66,6 @@ STEPS = [
     (InFlight, "land"),
     (Scopes, "keep_to"),
     (Exchange, "end_if_idle"),
-    (Exchange, "end_tasks"),
 ]
 
 
