@@ -23,7 +23,6 @@ from .._concurrency.grace import Grace
 from .._concurrency.scopes import Scopes
 from .._concurrency.starter import Starter
 from .._http.exchange import Exchange, Outcomes, State
-from .._http.url import RequestLabel
 from .._tasks.list import TaskQueue
 from .._tasks.run import TaskRun
 from .._tasks.runner import TaskRunner
@@ -60,20 +59,14 @@ class RequestTasks:
         queue = exchange.queue
         if queue is not None and self.is_open:
             self._in_flight.ours += 1
-            self._starter.start_soon(
-                self._begin, queue, exchange.label, exchange.outcomes, exchange.kept_state
-            )
-        else:
-            exchange.end_tasks()
-            self._tell_of_end(exchange.label)
+            self._starter.start_soon(self._begin, queue, exchange.outcomes, exchange.kept_state)
+            return
+        exchange.end_tasks()
+        if self._events.hear is not None:
+            self._events.hear(RequestEnded(exchange.label))
 
     def _begin(
-        self,
-        scopes: Scopes,
-        queue: TaskQueue,
-        label: RequestLabel,
-        outcomes: Outcomes,
-        state: State | None,
+        self, scopes: Scopes, queue: TaskQueue, outcomes: Outcomes, state: State | None
     ) -> Coroutine[Any, Any, None] | None:
         """Run a request's tasks up to one that waits; what is left, if anything is."""
         run = TaskRun(self._runner, queue, outcomes, scopes)
@@ -85,21 +78,22 @@ class RequestTasks:
             _errors.raise_rest(exc, _errors.log_bug)
         finally:
             if not is_left:
-                self._in_flight.land()
-                self._tell_of_end(label)
-        return self._finish(queue, label, run, state) if is_left else None
+                self._land(queue)
+        return self._finish(queue, run, state) if is_left else None
 
-    async def _finish(
-        self, queue: TaskQueue, label: RequestLabel, run: TaskRun, state: State | None
-    ) -> None:
+    async def _finish(self, queue: TaskQueue, run: TaskRun, state: State | None) -> None:
         try:
             await run.finish(self._grace.part(), self._nursery)
         except BaseException as exc:
             contain(exc, run.scopes)
         finally:
             queue.end()
-            self._in_flight.land()
-            self._tell_of_end(label)
+            self._land(queue)
+
+    def _land(self, queue: TaskQueue) -> None:
+        if self._events.hear is not None:
+            self._events.hear(RequestEnded(queue.label))
+        self._in_flight.land()
 
     async def run(self, exchange: Exchange, grace: Grace) -> None:
         """Run the list of a request that has a Trio task of its own, to its end."""
@@ -114,10 +108,6 @@ class RequestTasks:
                         await run.finish(grace, exchange.nursery)
         finally:
             exchange.end_tasks()
-
-    def _tell_of_end(self, label: RequestLabel) -> None:
-        if self._events.hear is not None:
-            self._events.hear(RequestEnded(label))
 
 
 def contain(exc: BaseException, scopes: Scopes) -> None:

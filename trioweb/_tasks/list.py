@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence, Set as AbstractSet
-from typing import ParamSpec, TypeVarTuple
+from typing import Any, ParamSpec, TypeVarTuple
 
 from trio.lowlevel import enable_ki_protection
 
@@ -86,7 +86,7 @@ class TaskQueue:
     # Those that start as soon as the list runs, beside each other; few lists have any.
     concurrent: deque[BackgroundTask] | None = None
 
-    def __init__(self, ledger: Ledger[BackgroundTask] | None = None, label: object = None) -> None:
+    def __init__(self, ledger: Ledger[BackgroundTask] | None = None, label: Any = None) -> None:
         self.ledger = ledger
         self.label = label
         self.waiting: deque[BackgroundTask] = deque()

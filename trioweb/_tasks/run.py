@@ -68,7 +68,7 @@ class TaskRun:
                 runner.ledger.end(waiting.popleft(), "skipped")
                 continue
             is_plain = task.is_plain and runner.places is None
-            if is_cancelled or not is_plain or self._turn_is_over():
+            if is_cancelled or not is_plain or (self._ran and self._turn_is_over()):
                 break
             waiting.popleft()
             rest = runner.begin_plain(task, now)
