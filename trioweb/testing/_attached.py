@@ -38,11 +38,6 @@ def attached(app: App, listener: TaskErrorListener, *, threads: bool) -> Iterato
         app._task_error_listeners.remove(listener)
 
 
-def drain_timeout(app: App) -> float:
-    """For how many seconds the app drains."""
-    return app._drain_timeout
-
-
 async def wait_tasks(app: App) -> None:
     """Returns when no task of the app waits or runs any more."""
     await trio.lowlevel.checkpoint()
