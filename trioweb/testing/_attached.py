@@ -15,8 +15,9 @@ from typing import Any
 
 import trio
 
-from .._app.app import App
-from .._tasks.runner import BackgroundTask
+from .._app.app import App, inner_of, lifetime_of
+from .._lifetime.events import Event, TaskEnded
+from .._tasks.task import BackgroundTask
 
 TaskErrorListener = Callable[[BackgroundTask, BaseException], None]
 
@@ -27,21 +28,26 @@ def attached(app: App, listener: TaskErrorListener, *, threads: bool) -> Iterato
 
     Without `threads`, every `def` of the app runs in the test's own thread.
     """
-    run_sync = app._run_sync
-    app._task_error_listeners.append(listener)
+    inner = inner_of(app)
+    run_sync = inner.run_sync
+
+    def hear(event: Event) -> None:
+        if isinstance(event, TaskEnded) and event.task.exception is not None:
+            listener(event.task, event.task.exception)
+
     if not threads:
-        app._run_sync = _run_in_place
+        inner.run_sync = _run_in_place
     try:
-        yield
+        with inner.events.listening(hear):
+            yield
     finally:
-        app._run_sync = run_sync
-        app._task_error_listeners.remove(listener)
+        inner.run_sync = run_sync
 
 
 async def wait_tasks(app: App) -> None:
     """Returns when no task of the app waits or runs any more."""
     await trio.lowlevel.checkpoint()
-    await app._lifetime.ledger.wait_idle()
+    await lifetime_of(app).ledger.wait_idle()
 
 
 async def _run_in_place(call: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -19,7 +19,7 @@ import trio
 from .._app.app import App
 from .._app.limits import Limits
 from .._asgi import ASGIApp
-from .._tasks.runner import BackgroundTask
+from .._tasks.task import BackgroundTask
 from ..server import ParserName
 from ._attached import attached, wait_tasks
 from ._cookies import keep_cookies

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .._asgi import Scope
 from .._http.headers import checked_value
-from .._shapes import annotations as _shapes
+from .._shapes.json import encode_json
 from ._cookies import cookie_field
 
 Content = bytes | AsyncIterable[bytes]
@@ -123,7 +123,7 @@ def _content(method: str, options: RequestOptions) -> tuple[Content, dict[str, s
     if "json" in options:
         if "content" in options:
             raise ValueError("a request has one body: json= or content=, not both")
-        body = _shapes.encode_json(options["json"])
+        body = encode_json(options["json"])
         return body, {"content-type": "application/json", "content-length": str(len(body))}
     content = options.get("content", b"")
     if isinstance(content, str):
