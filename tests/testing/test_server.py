@@ -202,6 +202,21 @@ async def test_requests_in_flight_are_cancelled_with_the_drain(autojump_clock: M
     assert ended == [21, 21]
 
 
+async def test_calls_are_cancelled_also_of_an_app_that_says_no_drain_timeout(
+    autojump_clock: MockClock,
+) -> None:
+    begin = trio.current_time()
+
+    async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await trio.sleep_forever()
+
+    async with client(App(), asgi=without_lifespan) as c:
+        with trio.move_on_after(1):
+            await c.get("/")
+    assert trio.current_time() == begin + 21
+
+
 async def test_a_shutdown_within_the_block(autojump_clock: MockClock) -> None:
     app = App(drain_timeout=20)
     begin = trio.current_time()

@@ -44,11 +44,6 @@ def attached(app: App, listener: TaskErrorListener, *, threads: bool) -> Iterato
         inner.run_sync = run_sync
 
 
-def drain_timeout(app: App) -> float:
-    """For how many seconds the app drains."""
-    return lifetime_of(app).drain_timeout
-
-
 async def wait_tasks(app: App) -> None:
     """Returns when no task of the app waits or runs any more."""
     await trio.lowlevel.checkpoint()

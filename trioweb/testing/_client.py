@@ -21,7 +21,7 @@ from .._app.limits import Limits
 from .._asgi import ASGIApp
 from .._tasks.task import BackgroundTask
 from ..server import ParserName
-from ._attached import attached, drain_timeout, wait_tasks
+from ._attached import attached, wait_tasks
 from ._cookies import keep_cookies
 from ._nursery import open_nursery
 from ._requests import Fields, RequestBuilder, RequestOptions
@@ -140,7 +140,7 @@ class Client:
         Calls of the app that still run when its `drain_timeout` is over are
         cancelled.  Later requests are answered by 503.  A second time does nothing.
         """
-        await self._server.shutdown(drain_timeout(self.app))
+        await self._server.shutdown()
 
     async def wait_tasks(self) -> None:
         """Returns when no task of the app waits or runs any more.

@@ -5,7 +5,8 @@ Rules of this module:
 * Everything runs in the nursery that it is given: when that is over, nothing is left.
 * A failure of the lifespan is raised as the exception that it is, where the test starts the app or
   shuts it down; middleware that swallows the lifespan is served without one.
-* Nothing waits for a time of its own: the drain timeout is the app's.
+* How long a shutdown waits for calls is what the app says as it starts (`AppSettings`), else what
+  it is by default.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import trio
 
-from .._asgi import LIFESPAN_VERSIONS, ASGIApp, Message
+from .. import _limits
+from .._asgi import APP_SETTINGS, LIFESPAN_VERSIONS, AppSettings, ASGIApp, Message
 from ._conversation import Conversation
 from ._requests import PreparedRequest
 
@@ -40,12 +42,12 @@ class InMemoryServer:
         self._nursery.start_soon(self._call, request, conversation)
         return conversation
 
-    async def shutdown(self, drain_timeout: float) -> None:
+    async def shutdown(self) -> None:
         """Returns at the end of the lifespan; raises what it raises.
 
-        Calls that still run `drain_timeout` seconds from now are cancelled.
+        Calls that still run when the drain timeout is over are cancelled.
         """
-        deadline = trio.current_time() + drain_timeout
+        deadline = trio.current_time() + self._lifespan.drain_timeout
         for call in self._calls:
             call.deadline = min(call.deadline, deadline)
         await self._lifespan.shut_down()
@@ -67,6 +69,7 @@ class _Lifespan:
 
     def __init__(self, app: ASGIApp) -> None:
         self.state: dict[str, Any] = {}
+        self.drain_timeout: float = _limits.DRAIN_TIMEOUT
         self._app = app
         self._started = trio.Event()
         self._shutting_down = trio.Event()
@@ -99,6 +102,9 @@ class _Lifespan:
         if message["type"].endswith(".failed"):
             # The message holds the exception's text only; its sender is handling the exception.
             self._failure = sys.exception() or RuntimeError(message["message"])
+        settings: AppSettings | None = message.get(APP_SETTINGS)
+        if settings is not None:
+            self.drain_timeout = settings.drain_timeout
         self._started.set()
 
     def _raise_failure(self) -> None:

@@ -15,7 +15,7 @@ import h11
 import trio
 import trio.testing
 
-from .._asgi import ASGIApp, Message, Receive, Scope, Send
+from .._asgi import APP_SETTINGS, AppSettings, ASGIApp, Message, Receive, Scope, Send
 from ..server import LifespanFailed, Server, ServerConfig, StartupFailed
 from ..server._limits import READ_SIZE, ServerLimits
 from ..server._parsers import ParserName
@@ -46,7 +46,7 @@ class Wire:
             except StartupFailed as exc:
                 await send({"type": "lifespan.startup.failed", "message": str(exc)})
                 return
-            await send({"type": "lifespan.startup.complete"})
+            await send(_startup_complete(self._server))
             await receive()
             await self._server.shutdown()
         for connection in self._idle:
@@ -141,6 +141,16 @@ class _ClientConnection:
             return h11.ConnectionClosed()  # the server closed it, or the client did
         assert not isinstance(event, type)  # h11 pauses only past the end of a response
         return event
+
+
+def _startup_complete(server: Server) -> Message:
+    """Whoever calls the wire waits for requests in flight for as long as the server does."""
+    settings = AppSettings(
+        drain_timeout=server.drain_timeout,
+        cleanup_timeout=server.cleanup_timeout or 0,
+        limits=None,
+    )
+    return {"type": "lifespan.startup.complete", APP_SETTINGS: settings}
 
 
 def _head_message(response: h11.Response) -> Message:
