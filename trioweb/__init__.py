@@ -8,8 +8,9 @@ side by side is independent of each other.  A test reads this map, and holds eac
 
     8       doors/          __init__  __main__
     7       testing/        __init__ > _client > _wire
-            _cli/           main > supervisor  reloader > processes > run  routes
-                            > importing  logs  options  signals  survivors
+            _cli/           main > reloader  supervisor > processes  routes  run
+                            > importing  logs  options  serving  survivors
+                            > conversions  frames  signals  tls > statuses
     6       _app/           app > debug  limits
     4       _routing/       router > matcher
     3       _inject/        plan > calls  signature > markers

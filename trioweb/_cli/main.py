@@ -21,7 +21,7 @@ from .options import APP, Option
 from .reloader import reload
 from .routes import show_routes
 from .run import run, run_worker
-from .signals import EXIT_INTERRUPTED, EXIT_USAGE
+from .statuses import EXIT_INTERRUPTED, EXIT_USAGE
 from .supervisor import supervise
 
 _DESCRIPTION = """\

@@ -11,16 +11,14 @@ Rules of this module:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from .._app.limits import Limits
 from .._errors import CommandError
 from ..server._parsers import ParserName
-from ..server._scope import TrustedPeers
+from .conversions import existing_file, limit, one_of, peers, prefix, seconds, switch, text, whole
 
 PREFIX = "TRIOWEB_"
 
@@ -84,13 +82,18 @@ class Option:
     def is_switch(self) -> bool:
         return self.convert is switch
 
-    def read(self, given: str | bool | None, environ: Mapping[str, str]) -> Any:
-        """The value; None if neither the command line nor the environment gives one."""
-        if given is None and self.variable in environ:
+    def is_given(self, given: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+        """Whether the command line has it, as the parser says in `given`, or the environment."""
+        return given.get(self.key) is not None or self.variable in environ
+
+    def read(self, given: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+        """The value of an option that is given.  Raises CommandError."""
+        typed = given.get(self.key)
+        if typed is None:
             return self._converted(self.variable, "=", environ[self.variable])
-        if given is None or isinstance(given, bool):
-            return given
-        return self._converted(self.flag, " ", given)
+        if isinstance(typed, bool):
+            return typed
+        return self._converted(self.flag, " ", typed)
 
     def _converted(self, name: str, separator: str, text: str) -> Any:
         if not text:
@@ -112,8 +115,11 @@ def read(
     options: Sequence[Option], given: Mapping[str, Any], environ: Mapping[str, str]
 ) -> dict[str, Any]:
     """The values that the command line or the environment gives.  Raises CommandError."""
-    values = {option.key: option.read(given.get(option.key), environ) for option in options}
-    return {key: value for key, value in values.items() if value is not None}
+    return {
+        option.key: option.read(given, environ)
+        for option in options
+        if option.is_given(given, environ)
+    }
 
 
 def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -124,7 +130,6 @@ def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str])
         for option in LIMIT_OPTIONS
         if option.key in values
     }
-    limits = {name: None if value is NONE else value for name, value in limits.items()}
     if command == "dev":
         values = {"reload": True, "debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT} | values
     _check_combination(values)
@@ -144,102 +149,6 @@ def _check_combination(values: Mapping[str, Any]) -> None:
             wrong=f"--ssl-keyfile {values['ssl_keyfile']}",
             right=f"--ssl-certfile cert.pem --ssl-keyfile {values['ssl_keyfile']}",
         )
-
-
-# What text becomes.  Each raises ValueError with what would be right.
-
-
-def text(value: str) -> str:
-    return value
-
-
-def switch(value: str) -> bool:
-    """Only variables have a text: on the command line it is `--x` or `--no-x`."""
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
-    if value.lower() not in words:
-        raise ValueError("needs true or false")
-    return words[value.lower()]
-
-
-def whole(lowest: int, highest: int | float = math.inf) -> Callable[[str], int]:
-    needs = f"of at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
-
-    def convert(value: str) -> int:
-        # int() would also take 1_000, and digits of other scripts.
-        if not (value.isascii() and value.isdigit() and lowest <= int(value) <= highest):
-            raise ValueError(f"needs a whole number {needs}")
-        return int(value)
-
-    return convert
-
-
-def seconds(value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not number >= 0:
-        raise ValueError("needs a number of seconds, such as 20 or 0.5")
-    return number
-
-
-def one_of(*words: str) -> Callable[[str], str]:
-    def convert(value: str) -> str:
-        if value not in words:
-            raise ValueError(f"needs one of {', '.join(words)}")
-        return value
-
-    return convert
-
-
-def peers(value: str) -> tuple[str, ...]:
-    """Addresses and networks, with commas between them."""
-    found = tuple(peer.strip() for peer in value.split(","))
-    try:
-        TrustedPeers(found)
-    except ValueError:
-        raise ValueError("needs addresses or networks, such as 10.0.0.0/8,::1, or *") from None
-    return found
-
-
-def prefix(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("needs to begin with a slash")
-    return value
-
-
-def existing_file(value: str) -> str:
-    if not Path(value).is_file():
-        raise ValueError("there is no such file")
-    return value
-
-
-class NONE:
-    """`none` for a limit that may be one: the parser's None is what wasn't given."""
-
-
-def _limit(name: str) -> Callable[[str], Any]:
-    def convert(value: str) -> Any:
-        is_none = value.lower() == "none"
-        number: Any = None if is_none else _number(value)
-        try:
-            Limits(**{name: number})
-        except ValueError as exc:
-            raise ValueError(str(exc).rpartition(": ")[2]) from None
-        return NONE if is_none else number
-
-    return convert
-
-
-def _number(value: str) -> float | str:
-    """As whole as it is written; what is none stays text, for `Limits` to refuse."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 # The table.
@@ -335,7 +244,7 @@ _LIMIT_HELP = {
 def _limit_option(name: str, default: object) -> Option:
     metavar, help = _LIMIT_HELP[name]
     shown = f"the app's, {str(default).lower()}"
-    return Option(f"limit-{name.replace('_', '-')}", _limit(name), metavar, help, shown, "limits")
+    return Option(f"limit-{name.replace('_', '-')}", limit(name), metavar, help, shown, "limits")
 
 
 LIMIT_OPTIONS = tuple(_limit_option(field.name, field.default) for field in fields(Limits))
