@@ -15,7 +15,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import h11
@@ -24,7 +23,7 @@ import trio
 import trio.testing
 
 from trioweb._asgi import ASGIApp
-from trioweb.server import Server
+from trioweb.server import Server, ServerConfig
 from trioweb.server._heads import Asked, HeadReader
 from trioweb.server._server import run_server
 from trioweb.server._strict import Head
@@ -152,7 +151,8 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[Running]:
     """The app behind a server; leaving it shuts the server down, and waits for that."""
     with without_bugs():
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(partial(run_server, app, (), **options))
+            config = ServerConfig(**{"forwarded_allow_ips": (), **options})
+            server = await nursery.start(run_server, app, config, ())
             yield Running(server)
             await server.shutdown()
 

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
+from ..server import ServerConfig
 from ..server._listeners import Listener, open_listeners
 from .options import Settings
 from .signals import CANCEL_BYTE, Order, Times
@@ -205,12 +206,13 @@ async def listen(settings: Settings) -> list[Listener]:
     if settings.ssl_certfile is not None:
         context = server_context(settings.ssl_certfile, settings.ssl_keyfile)
     return await open_listeners(
-        host=settings.host,
-        port=settings.port,
-        uds=settings.uds,
-        sockets=() if settings.fd is None else (settings.fd,),
-        ssl_context=context,
-        reuse_port=False,
+        ServerConfig(
+            host=settings.host,
+            port=settings.port,
+            uds=settings.uds,
+            sockets=() if settings.fd is None else (settings.fd,),
+            ssl_context=context,
+        )
     )
 
 

@@ -12,6 +12,7 @@ A wing of its own: it knows ASGI, and nothing of the framework.
     _limits      _errors      _asgi
 """
 
+from ._config import ServerConfig as ServerConfig, ServerOptions as ServerOptions
 from ._errors import (
     ClientGone as ClientGone,
     LifespanFailed as LifespanFailed,
@@ -20,7 +21,7 @@ from ._errors import (
 )
 from ._limits import ServerLimits as ServerLimits
 from ._parsers import ParserName as ParserName
-from ._server import Server as Server, serve as serve
+from ._server import Server as Server, serve as serve, serve_config as serve_config
 
 __all__ = [
     "ClientGone",
@@ -28,9 +29,12 @@ __all__ = [
     "ParserName",
     "ProtocolMisuse",
     "Server",
+    "ServerConfig",
     "ServerLimits",
+    "ServerOptions",
     "StartupFailed",
     "serve",
+    "serve_config",
 ]
 
 for _name in set(__all__) - {"ParserName"}:

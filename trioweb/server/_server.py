@@ -15,22 +15,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import trio
 
 from .._asgi import ASGIApp
 from . import _limits
 from ._access import AccessLog
+from ._config import ServerConfig, ServerOptions, config_of, with_options
 from ._connection import Connection, Service
 from ._errors import StartupFailed
 from ._lifespan import Lifespan
-from ._limits import ServerLimits, limits_of
-from ._listeners import AnySocket, Listener, open_listeners
-from ._parsers import ParserName, parser
+from ._limits import limits_of
+from ._listeners import Listener, open_listeners
+from ._parsers import parser
 from ._scope import Address, TrustedPeers
 from ._transport import SocketTransport, StreamTransport, Transport
 
@@ -325,57 +326,36 @@ async def _encrypted(
 async def serve(
     app: ASGIApp,
     *,
-    host: str | None = "127.0.0.1",
-    port: int = 8000,
-    uds: str | os.PathLike[str] | None = None,
-    sockets: Iterable[AnySocket] = (),
-    ssl_context: ssl.SSLContext | None = None,
-    limits: ServerLimits | None = None,
-    http: ParserName = "auto",
-    reuse_port: bool = False,
-    root_path: str = "",
-    forwarded_allow_ips: Iterable[str] = ("127.0.0.1", "::1"),
-    access_log: bool = False,
-    drain_timeout: float | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+    **options: Unpack[ServerOptions],
 ) -> None:
     """Serve an ASGI 3 app that runs on Trio, until `Server.shutdown` or cancellation.
 
-    `await nursery.start(serve, app)` returns the `Server` once it listens.  It listens on
-    `host` and `port` (None: on all addresses; 0: on a port of the system's choice), or
-    on the Unix socket `uds` and the `sockets` given: bound sockets, or their file
-    descriptors, which are the server's from then on.  `limits`: those of the app, by
-    default, if it has any.  `forwarded_allow_ips`: the peers, as addresses or networks,
-    whose X-Forwarded-For and -Proto count; `*` for all.  `drain_timeout`: for how many
-    seconds a shutdown waits for what is in flight; an app that drains by itself has a
-    setting of its own, and this one overrides it.
+    `await nursery.start(serve, app)` returns the `Server` once it listens.  The options:
+
+    {options}
 
     Error handling: raises OSError if it can't listen, LifespanFailed if the app's lifespan
     fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """
-    listeners = await open_listeners(
-        host=host,
-        port=port,
-        uds=uds,
-        sockets=sockets,
-        ssl_context=ssl_context,
-        reuse_port=reuse_port,
-    )
+    await serve_config(app, config_of(options), task_status=task_status)
+
+
+serve.__doc__ = with_options(serve.__doc__)
+
+
+async def serve_config(
+    app: ASGIApp,
+    config: ServerConfig,
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """`serve`, with its options in one object."""
+    listeners = await open_listeners(config)
     try:
-        await run_server(
-            app,
-            listeners,
-            ssl_context=ssl_context,
-            limits=limits,
-            http=http,
-            root_path=root_path,
-            forwarded_allow_ips=forwarded_allow_ips,
-            access_log=access_log,
-            drain_timeout=drain_timeout,
-            task_status=task_status,
-        )
+        await run_server(app, config, listeners, task_status=task_status)
     finally:
         for listener in listeners:
             listener.close()
@@ -383,33 +363,27 @@ async def serve(
 
 async def run_server(
     app: ASGIApp,
+    config: ServerConfig,
     listeners: Sequence[Listener],
     *,
-    ssl_context: ssl.SSLContext | None = None,
-    limits: ServerLimits | None = None,
-    http: ParserName = "auto",
-    root_path: str = "",
-    forwarded_allow_ips: Iterable[str] = (),
-    access_log: bool = False,
-    drain_timeout: float | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` with listeners that are open already, or with none."""
     service = Service(
         app,
-        limits=limits or limits_of(app),
-        parse=parser(http),
-        root_path=root_path.rstrip("/"),
-        trusted=TrustedPeers(forwarded_allow_ips),
-        access_log=AccessLog() if access_log else None,
+        limits=config.limits or limits_of(app),
+        parse=parser(config.http),
+        root_path=config.root_path.rstrip("/"),
+        trusted=TrustedPeers(config.forwarded_allow_ips),
+        access_log=AccessLog() if config.access_log else None,
     )
     try:
         server = Server(
             service,
-            Lifespan(app, drain_timeout),
+            Lifespan(app, config.drain_timeout),
             listeners,
-            ssl_context,
-            has_own_limits=limits is not None,
+            config.ssl_context,
+            has_own_limits=config.limits is not None,
         )
         await server._run(task_status)
     finally:

@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from .._asgi import ASGIApp, Message
-from ..server import LifespanFailed, Server, StartupFailed
+from ..server import LifespanFailed, Server, ServerConfig, StartupFailed
 from ..server._limits import READ_SIZE, ServerLimits
 from ..server._parsers import ParserName
 from ..server._server import run_server
@@ -29,8 +29,7 @@ class Wire:
 
     def __init__(self, app: ASGIApp, limits: ServerLimits | None, http: ParserName) -> None:
         self._app = app
-        self._limits = limits
-        self._http = http
+        self._config = ServerConfig(limits=limits, http=http, forwarded_allow_ips=())
         self._idle: list[_ClientConnection] = []
         self._failure: str | None = None  # how the lifespan ended
 
@@ -59,9 +58,7 @@ class Wire:
 
     async def _serve(self, *, task_status: trio.TaskStatus[Server]) -> None:
         try:
-            await run_server(
-                self._app, (), limits=self._limits, http=self._http, task_status=task_status
-            )
+            await run_server(self._app, self._config, (), task_status=task_status)
         except StartupFailed:
             raise
         except LifespanFailed as exc:

@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from trioweb.server import Server
+from trioweb.server import Server, ServerConfig
 from trioweb.server._server import run_server
 from trioweb.server._strict import Head
 
@@ -73,10 +73,10 @@ class _Ending:
 
     async def serve(self, *, task_status: trio.TaskStatus[Server]) -> None:
         world = self._world
-        serve = partial(run_server, world.app, (), http=world.plan.http, task_status=task_status)
+        config = ServerConfig(http=world.plan.http, forwarded_allow_ips=())
         try:
             with self._outside:
-                await serve()
+                await run_server(world.app, config, (), task_status=task_status)
         finally:
             world.ended_at = trio.current_time()
         swallowed = self._outside.cancel_called and not self._outside.cancelled_caught
