@@ -78,6 +78,11 @@ def prefix(value: str) -> str:
     return value
 
 
+def descriptor(value: str) -> tuple[int]:
+    """The sockets to listen on: one that the process has inherited."""
+    return (whole(0)(value),)
+
+
 def existing_file(value: str) -> str:
     if not Path(value).is_file():
         raise ValueError("there is no such file")

@@ -2,8 +2,10 @@
 
 Rules of this module:
 
-* One table tells it all: the name, what text becomes, the default, the help.  The
-  parser, the environment and `--help` are made from it.
+* One table tells it all: the name, what text becomes, the help, and which field of which record
+  the option sets.  The parser, the environment and `--help` are made from it, and so are the
+  settings: an option of the server needs a field of `ServerConfig` and a row here.
+* A default stands where the field does; the table only says what `--help` calls it.
 * An option goes before its variable, and that before the default.
 * Whatever is wrong is said with the name under which it was given.
 * A limit is an option because it is a field of `Limits`; the app's own stands where none is given.
@@ -11,14 +13,26 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from .._app.limits import Limits
 from .._errors import CommandError
-from ..server._parsers import ParserName
-from .conversions import existing_file, limit, one_of, peers, prefix, seconds, switch, text, whole
+from ..server import ParserName, ServerConfig
+from .conversions import (
+    descriptor,
+    existing_file,
+    limit,
+    one_of,
+    peers,
+    prefix,
+    seconds,
+    switch,
+    text,
+    whole,
+)
+from .tls import CertificateFiles
 
 PREFIX = "TRIOWEB_"
 
@@ -28,35 +42,23 @@ DEV_DRAIN_TIMEOUT = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a server is to be: the options of `run` and `dev`, read.
-
-    `limits` are only those that were given; the timeouts are None where the app's own
-    are to stand.
-    """
+    """The options of `run` and `dev`, read: those of the server, and what is the command's own."""
 
     app: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    uds: str | None = None
-    fd: int | None = None
     workers: int = 1
     reload: bool = False
-    debug: bool = False
-    http: ParserName = "auto"
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    drain_timeout: float | None = None
-    cleanup_timeout: float | None = None
-    access_log: bool = True
     log_config: str | None = None
-    root_path: str = ""
-    forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
-    limits: Mapping[str, int | float | None]
+    server: ServerConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option.  `convert` raises ValueError with what would be right; `shown` is the default."""
+    """One option.
+
+    `convert` raises ValueError with what would be right.  `shown`: the default, as `--help` says
+    it, where that isn't the field's own.  It sets the field of `record` that has its name, or the
+    one that `sets` names.
+    """
 
     name: str
     convert: Callable[[str], Any]
@@ -64,6 +66,8 @@ class Option:
     help: str
     shown: str = ""
     group: str = "listening"
+    record: type = ServerConfig
+    sets: str = ""
 
     @property
     def flag(self) -> str:
@@ -71,8 +75,18 @@ class Option:
 
     @property
     def key(self) -> str:
-        """The name that the parser and `Settings` have for it."""
+        """The name that the parser has for it."""
         return self.name.replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        """The field of `record` that it sets."""
+        return self.sets or self.key
+
+    @property
+    def default(self) -> str:
+        """As `--help` says it; empty where nothing is set by default."""
+        return self.shown or _shown_default(self.record, self.field)
 
     @property
     def variable(self) -> str:
@@ -104,6 +118,13 @@ class Option:
             raise CommandError(f"{name}{separator}{text}: {exc}{_hint(text)}") from None
 
 
+def _shown_default(record: type, name: str) -> str:
+    [default] = [field.default for field in fields(record) if field.name == name]
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return "" if default is None or default is False else str(default)
+
+
 def _hint(text: str) -> str:
     """Kubernetes sets TRIOWEB_PORT=tcp://... wherever a Service has the name trioweb."""
     if not text.startswith("tcp://"):
@@ -112,28 +133,37 @@ def _hint(text: str) -> str:
 
 
 def read(
-    options: Sequence[Option], given: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """The values that the command line or the environment gives.  Raises CommandError."""
-    return {
-        option.key: option.read(given, environ)
-        for option in options
-        if option.is_given(given, environ)
-    }
+    options: Iterable[Option], given: Mapping[str, Any], environ: Mapping[str, str]
+) -> Iterator[tuple[Option, Any]]:
+    """The options that the command line or the environment gives, and their values.
+
+    Raises CommandError.
+    """
+    for option in options:
+        if option.is_given(given, environ):
+            yield option, option.read(given, environ)
 
 
 def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings for `run` or `dev`.  Raises CommandError."""
-    values = read(options(command), given, environ)
-    limits = {
-        option.key.removeprefix("limit_"): values.pop(option.key)
-        for option in LIMIT_OPTIONS
-        if option.key in values
+    records: dict[type, dict[str, Any]] = {
+        Settings: {},
+        ServerConfig: {"access_log": True},
+        CertificateFiles: {},
+        Limits: {},
     }
     if command == "dev":
-        values = {"reload": True, "debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT} | values
-    _check_combination(values)
-    return Settings(limits=limits, **values)
+        records[Settings] |= {"reload": True}
+        records[ServerConfig] |= {"debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT}
+    for option, value in read(options(command), given, environ):
+        records[option.record][option.field] = value
+    _check_combination(records[Settings])
+    server = ServerConfig(
+        ssl_context=CertificateFiles(**records[CertificateFiles]).context(),
+        limit_overrides=records[Limits],
+        **records[ServerConfig],
+    )
+    return Settings(server=server, **records[Settings])
 
 
 def _check_combination(values: Mapping[str, Any]) -> None:
@@ -142,12 +172,6 @@ def _check_combination(values: Mapping[str, Any]) -> None:
             "--reload starts one process anew at each change, --workers keeps several",
             wrong=f"--reload --workers {values['workers']}",
             right="one of the two; SIGHUP replaces workers without refusing a connection",
-        )
-    if "ssl_keyfile" in values and "ssl_certfile" not in values:
-        raise CommandError(
-            "a key is of no use without its certificate",
-            wrong=f"--ssl-keyfile {values['ssl_keyfile']}",
-            right=f"--ssl-certfile cert.pem --ssl-keyfile {values['ssl_keyfile']}",
         )
 
 
@@ -160,29 +184,46 @@ APP = Option(
     "the app: its module, a colon, its name there, or a call that makes it, such as"
     " main:make_app(); a MODULE with one app needs no more",
     "of main.py or app.py in this folder",
+    record=Settings,
 )
 WORKERS = Option(
     "workers",
     whole(1),
     "N",
     "so many processes serve; one that crashes is replaced, SIGHUP replaces all one by one",
-    "1",
-    "processes",
+    group="processes",
+    record=Settings,
 )
+_FD = "listen on this inherited socket, not on host and port"
 _DRAIN = "wait so many seconds for requests and tasks, then cancel them"
 _OPTIONS = (
-    Option("host", text, "HOST", "listen on this address or name; 0.0.0.0 for all", "127.0.0.1"),
-    Option("port", whole(0, 65535), "PORT", "listen on this port; 0 for any that is free", "8000"),
+    Option("host", text, "HOST", "listen on this address or name; 0.0.0.0 for all"),
+    Option("port", whole(0, 65535), "PORT", "listen on this port; 0 for any that is free"),
     Option("uds", text, "PATH", "listen on this Unix socket, not on host and port"),
-    Option("fd", whole(0), "FD", "listen on this inherited socket, not on host and port"),
-    Option("ssl-certfile", existing_file, "FILE", "the certificates, for TLS", "no TLS"),
-    Option("ssl-keyfile", existing_file, "FILE", "their key", "in the file of the certificates"),
+    Option("fd", descriptor, "FD", _FD, sets="sockets"),
+    Option(
+        "ssl-certfile",
+        existing_file,
+        "FILE",
+        "the certificates, for TLS",
+        "no TLS",
+        record=CertificateFiles,
+        sets="certfile",
+    ),
+    Option(
+        "ssl-keyfile",
+        existing_file,
+        "FILE",
+        "their key",
+        "in the file of the certificates",
+        record=CertificateFiles,
+        sets="keyfile",
+    ),
     Option(
         "http",
-        one_of("auto", "h11", "httptools"),
+        one_of(*get_args(ParserName)),
         "PARSER",
         "auto, h11 or httptools; auto is httptools where it is installed",
-        "auto",
     ),
     Option("root-path", prefix, "PATH", "the prefix under which a proxy shows the app", "none"),
     Option(
@@ -191,7 +232,6 @@ _OPTIONS = (
         "IPS",
         "trust X-Forwarded-For and -Proto from these peers: addresses and networks, with commas;"
         " * for all",
-        "127.0.0.1,::1",
     ),
     Option(
         "reload",
@@ -199,6 +239,7 @@ _OPTIONS = (
         "true or false",
         "start anew when a Python file in this folder changes",
         group="processes",
+        record=Settings,
     ),
     Option("drain-timeout", seconds, "SECONDS", _DRAIN, "the app's, 20", "shutting down"),
     Option(
@@ -209,16 +250,15 @@ _OPTIONS = (
         "the app's, 5",
         "shutting down",
     ),
-    Option(
-        "access-log", switch, "true or false", "log a line for each answer", "true", group="logs"
-    ),
+    Option("access-log", switch, "true or false", "log a line for each answer", "true", "logs"),
     Option(
         "log-config",
         existing_file,
         "FILE",
         "configure logging with this .json or .toml file (logging.config.dictConfig)",
         "INFO and above, to standard error",
-        group="logs",
+        "logs",
+        record=Settings,
     ),
 )
 
@@ -244,7 +284,16 @@ _LIMIT_HELP = {
 def _limit_option(name: str, default: object) -> Option:
     metavar, help = _LIMIT_HELP[name]
     shown = f"the app's, {str(default).lower()}"
-    return Option(f"limit-{name.replace('_', '-')}", limit(name), metavar, help, shown, "limits")
+    return Option(
+        f"limit-{name.replace('_', '-')}",
+        limit(name),
+        metavar,
+        help,
+        shown,
+        "limits",
+        record=Limits,
+        sets=name,
+    )
 
 
 LIMIT_OPTIONS = tuple(_limit_option(field.name, field.default) for field in fields(Limits))

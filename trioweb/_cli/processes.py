@@ -23,11 +23,8 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
-from ..server import ServerConfig
-from ..server._listeners import Listener, open_listeners
-from .options import Settings
+from ..server._listeners import Listener
 from .signals import CANCEL_BYTE, Order, Times
-from .tls import server_context
 
 logger = logging.getLogger("trioweb.run")
 
@@ -198,22 +195,6 @@ def _held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-async def listen(settings: Settings) -> list[Listener]:
-    """The sockets that all workers share.  Raises OSError and CommandError."""
-    context = None
-    if settings.ssl_certfile is not None:
-        context = server_context(settings.ssl_certfile, settings.ssl_keyfile)
-    return await open_listeners(
-        ServerConfig(
-            host=settings.host,
-            port=settings.port,
-            uds=settings.uds,
-            sockets=() if settings.fd is None else (settings.fd,),
-            ssl_context=context,
-        )
-    )
 
 
 def close_all(listeners: Sequence[Listener]) -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 import trio
 
 from .._errors import CommandError
+from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .options import Settings
-from .processes import Worker, close_all, listen, start_worker, worker_command
+from .processes import Worker, close_all, start_worker, worker_command
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
 
@@ -40,7 +41,7 @@ def reload(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
-    listeners = await listen(settings)
+    listeners = await open_listeners(settings.server)
     reloader = Reloader(functools.partial(start_worker, command, listeners))
     with trio.open_signal_receiver(*stop_signals()) as signals:
         logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())

@@ -16,17 +16,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import trio
 
-from .._app.app import App
 from .._asgi import ASGIApp
-from .._errors import CommandError
-from ..server import Server, ServerLimits
-from ..server._limits import limits_of
+from ..server import Server, ServerConfig
 from .importing import load_app
 from .logs import configure_logging
 from .options import Settings
@@ -34,7 +30,6 @@ from .serving import open_order_channel, serve_until_told
 from .signals import SignalThread, Times, hard_exit
 from .statuses import run_for_status
 from .survivors import survivors
-from .tls import server_context
 
 logger = logging.getLogger("trioweb.run")
 
@@ -42,7 +37,7 @@ logger = logging.getLogger("trioweb.run")
 def run(settings: Settings) -> int:
     """`trioweb run`; returns the exit status.  Raises CommandError."""
     configure_logging(settings.log_config)
-    return _run_process(settings, sockets=[] if settings.fd is None else [settings.fd])
+    return _run_process(settings.app, settings.server)
 
 
 def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
@@ -54,9 +49,9 @@ def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
         os.set_inheritable(descriptor, False)  # processes that the app starts mustn't hold them
     _leave_to_the_supervisor()
     configure_logging(settings.log_config)
-    bound = replace(settings, uds=None)
+    config = replace(settings.server, uds=None, sockets=descriptors[1:])
     with socket.socket(fileno=descriptors[0]) as supervisor:
-        return _run_process(bound, sockets=descriptors[1:], supervisor=supervisor)
+        return _run_process(settings.app, config, supervisor)
 
 
 def _leave_to_the_supervisor() -> None:
@@ -71,87 +66,42 @@ def _leave_to_the_supervisor() -> None:
 
 
 def _run_process(
-    settings: Settings, *, sockets: Sequence[int], supervisor: socket.socket | None = None
+    import_string: str | None, config: ServerConfig, supervisor: socket.socket | None = None
 ) -> int:
-    app = load_app(settings.app)
-    options = serve_options(app, settings, sockets)
-    return run_for_status(_serve, app, options, settings, supervisor)
+    app = load_app(import_string)
+    return run_for_status(_serve, app, config, supervisor)
 
 
-async def _serve(
-    app: ASGIApp,
-    options: Mapping[str, Any],
-    settings: Settings,
-    supervisor: socket.socket | None,
-) -> int:
+async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket | None) -> int:
     channel = open_order_channel()
     root = trio.lowlevel.current_root_task()
     give_up = functools.partial(hard_exit, functools.partial(survivors, app, root))
     with SignalThread(
         channel.tell, give_up, wake_trio=channel.wake_trio, supervisor=supervisor
     ) as signals:
-        signals.times = times_to_start(settings)
+        signals.times = times_to_start(config)
 
         def announce(server: Server) -> None:
-            signals.times = times_to_end(server, settings)
+            signals.times = times_to_end(server, config)
             if supervisor is None:
                 logger.info("press Ctrl-C to drain and stop")
             else:
                 with contextlib.suppress(ConnectionError):  # the thread hears that it is gone
                     supervisor.send(signals.times.to_bytes())
 
-        await serve_until_told(app, options, channel.orders, announce)
+        await serve_until_told(app, config, channel.orders, announce)
     logger.info("stopped")
     return 0
 
 
-def serve_options(app: ASGIApp, settings: Settings, sockets: Sequence[int]) -> Mapping[str, Any]:
-    """What `serve` is called with; an app of ours is adjusted.  Raises CommandError."""
-    limits = adjusted_limits(app, settings.limits)
-    if isinstance(app, App):
-        app.debug = app.debug or settings.debug
-        if settings.cleanup_timeout is not None:
-            app._cleanup_timeout = settings.cleanup_timeout
-    return {
-        "host": settings.host,
-        "port": settings.port,
-        "uds": settings.uds,
-        "sockets": sockets,
-        "ssl_context": settings.ssl_certfile
-        and server_context(settings.ssl_certfile, settings.ssl_keyfile),
-        "limits": limits,
-        "http": settings.http,
-        "root_path": settings.root_path,
-        "forwarded_allow_ips": settings.forwarded_allow_ips,
-        "access_log": settings.access_log,
-        "drain_timeout": settings.drain_timeout,
-    }
-
-
-def adjusted_limits(app: ASGIApp, given: Mapping[str, Any]) -> ServerLimits | None:
-    """The app's limits with those `given` in their place; None: whatever it says at its start.
-
-    Raises CommandError.
-    """
-    if isinstance(app, App):
-        app.limits = replace(app.limits, **given)
-        return app.limits
-    for name in given.keys() - {field.name for field in fields(ServerLimits)}:
-        raise CommandError(
-            f"--limit-{name.replace('_', '-')} is kept by a trioweb.App, and this is another kind"
-            f" of app: {app!r}"
-        )
-    return replace(limits_of(app), **given) if given else None
-
-
-def times_to_start(settings: Settings) -> Times:
+def times_to_start(config: ServerConfig) -> Times:
     """How long an end may take while the app starts: nothing is in flight yet."""
-    return _times(Times(drain_timeout=0.0), settings.cleanup_timeout)
+    return _times(Times(drain_timeout=0.0), config.cleanup_timeout)
 
 
-def times_to_end(server: Server, settings: Settings) -> Times:
-    """How long it may take when the app has started, and said what it needs."""
-    given = _times(Times(), settings.cleanup_timeout)
+def times_to_end(server: Server, config: ServerConfig) -> Times:
+    """How long an end may take when the app has started, and said what it needs."""
+    given = _times(Times(), config.cleanup_timeout)
     return _times(given, server.cleanup_timeout, server.drain_timeout)
 
 

@@ -9,17 +9,15 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
 from .._asgi import ASGIApp
-from ..server import Server, serve
+from ..server import Server, ServerConfig, serve_config
 from .signals import Order
 
 logger = logging.getLogger("trioweb.run")
@@ -55,7 +53,7 @@ def open_order_channel() -> OrderChannel:
 
 async def serve_until_told(
     app: ASGIApp,
-    options: Mapping[str, Any],
+    config: ServerConfig,
     orders: AsyncIterable[Order],
     announce: Callable[[Server], object],
 ) -> None:
@@ -67,7 +65,7 @@ async def serve_until_told(
         async with trio.open_nursery() as serving:
             obedience = _Obedience(serving)
             nursery.start_soon(obedience.run, orders)
-            obedience.server = await serving.start(functools.partial(serve, app, **options))
+            obedience.server = await serving.start(serve_config, app, config)
             announce(obedience.server)
         nursery.cancel_scope.cancel()
 

@@ -20,9 +20,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
 import trio
 
+from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .options import Settings
-from .processes import Worker, close_all, listen, start_worker, worker_command
+from .processes import Worker, close_all, start_worker, worker_command
 from .signals import STOP_SIGNALS, Order, StopSignals
 from .statuses import EXIT_FAILED, run_for_status
 
@@ -46,7 +47,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 async def _supervise(settings: Settings, command: Sequence[str]) -> int:
-    listeners = await listen(settings)
+    listeners = await open_listeners(settings.server)
     supervisor = Supervisor(
         functools.partial(start_worker, command, listeners),
         settings.workers,
