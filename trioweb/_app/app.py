@@ -23,7 +23,16 @@ import trio
 from trio.lowlevel import disable_ki_protection
 
 from .. import _callables, _errors, _limits
-from .._asgi import Message, Receive, Scope, Send
+from .._asgi import (
+    APP_SETTINGS,
+    SERVER_SETTINGS,
+    AppSettings,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    ServerSettings,
+)
 from .._concurrency.exits import Steps, sheltered
 from .._concurrency.grace import Grace, RunSync
 from .._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
@@ -273,7 +282,7 @@ class App(Router):
         await receive()  # lifespan.startup
         phase = "startup"
         try:
-            with self._next_lifetime(scope.get("drain_timeout")) as lifetime:
+            with self._next_lifetime(_drain_timeout_given(scope)) as lifetime:
                 manager = self._lifespan(self)
                 async with sheltered(manager, "the lifespan", self._cleanup_timeout) as yielded:
                     self._yielded = dict(yielded or {})
@@ -293,12 +302,12 @@ class App(Router):
 
         It needn't drain by itself, then; and middleware hides neither.
         """
-        return {
-            "type": "lifespan.startup.complete",
-            "drain_timeout": self._lifetime.drain_timeout,
-            "cleanup_timeout": self._cleanup_timeout,
-            "limits": self.limits,
-        }
+        settings = AppSettings(
+            drain_timeout=self._lifetime.drain_timeout,
+            cleanup_timeout=self._cleanup_timeout,
+            limits=self.limits,
+        )
+        return {"type": "lifespan.startup.complete", APP_SETTINGS: settings}
 
     @contextmanager
     def _next_lifetime(self, drain_timeout: float | None) -> Iterator[AppLifetime]:
@@ -381,6 +390,12 @@ def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
     if not root and path[:1] == "/":
         return path, raw_path  # as nearly all are
     return below_root((root or "").rstrip("/"), *origin_form(path, raw_path))
+
+
+def _drain_timeout_given(scope: Scope) -> float | None:
+    """To the server, where it is ours, in place of the app's own."""
+    settings: ServerSettings | None = scope.get(SERVER_SETTINGS)
+    return None if settings is None else settings.drain_timeout
 
 
 @asynccontextmanager

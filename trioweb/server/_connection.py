@@ -23,7 +23,7 @@ from typing import Any
 
 import trio
 
-from .._asgi import ASGIApp
+from .._asgi import ASGIApp, ServerListener
 from . import _limits
 from ._access import AccessLog, Answer
 from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
@@ -65,6 +65,11 @@ class Service:
         self.draining = False  # nor is a connection used again
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
+        self._listeners: list[ServerListener] = []
+
+    def listen(self, hear: ServerListener) -> None:
+        """Have `hear` called with what happens."""
+        self._listeners.append(hear)
 
     def new_reader(self) -> HeadReader:
         return HeadReader(self._parse, self.limits)

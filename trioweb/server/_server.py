@@ -22,14 +22,14 @@ from typing import Unpack
 
 import trio
 
-from .._asgi import ASGIApp
+from .._asgi import ASGIApp, ServerSettings
 from . import _limits
 from ._access import AccessLog
 from ._config import ServerConfig, ServerOptions, config_of, with_options
 from ._connection import Connection, Service
 from ._errors import StartupFailed
 from ._lifespan import Lifespan
-from ._limits import limits_of
+from ._limits import limits_of, limits_of_others, overridden
 from ._listeners import Listener, open_listeners
 from ._parsers import parser
 from ._scope import Address, TrustedPeers
@@ -48,19 +48,16 @@ class Server:
 
     def __init__(
         self,
+        config: ServerConfig,
         service: Service,
         lifespan: Lifespan,
         listeners: Sequence[Listener],
-        ssl_context: ssl.SSLContext | None,
-        *,
-        has_own_limits: bool,
     ) -> None:
         self.urls: tuple[str, ...] = ()
-        self._has_own_limits = has_own_limits  # or the app's count
+        self._config = config
         self._service = service
         self._lifespan = lifespan
         self._listeners = listeners
-        self._ssl_context = ssl_context
         self._stopping = trio.Event()
         self._ended = trio.Event()
         self._accepting = trio.CancelScope()
@@ -80,7 +77,7 @@ class Server:
         """Don't drain, or no longer: cancel what is in flight."""
         self._stopping.set()
         self._connections.cancel_scope.cancel()
-        if self._lifespan.drains:
+        if self._app_drains:
             self._lifespan.cancel()
 
     async def wait_closed(self) -> None:
@@ -90,38 +87,61 @@ class Server:
     @property
     def drain_timeout(self) -> float:
         """For how many seconds `shutdown` waits for what is in flight."""
-        seconds = self._lifespan.drain_timeout
+        app = self._lifespan.app_settings
+        if app is not None:
+            return app.drain_timeout
+        seconds = self._config.drain_timeout
         return _limits.DRAIN_TIMEOUT if seconds is None else seconds
 
     @property
     def cleanup_timeout(self) -> float | None:
         """For how many seconds the app cleans up then; None where it doesn't say."""
-        return self._lifespan.cleanup_timeout
+        app = self._lifespan.app_settings
+        return None if app is None else app.cleanup_timeout
+
+    @property
+    def _app_drains(self) -> bool:
+        """Whether the app drains by itself, as ours do."""
+        return self._lifespan.app_settings is not None
 
     async def _run(self, task_status: trio.TaskStatus[Server]) -> None:
-        lifespan = self._lifespan
+        failure: StartupFailed | None = None
         try:
             async with trio.open_nursery() as outer:
-                # What `run` raises at the start would come out in a group.
-                with contextlib.suppress(StartupFailed):
+                # Let through here it would come out in a group.
+                try:
                     await self._run_within_lifespan(outer, task_status)
+                except StartupFailed as exc:
+                    failure = exc
         finally:
             self._ended.set()
-        lifespan.check()
+        if failure is not None:
+            raise failure
+        self._lifespan.check()
 
     async def _run_within_lifespan(
         self, outer: trio.Nursery, task_status: trio.TaskStatus[Server]
     ) -> None:
         try:
             await outer.start(self._lifespan.run)
-            self._service.state = self._lifespan.state
-            if self._lifespan.limits is not None and not self._has_own_limits:
-                self._service.limits = self._lifespan.limits
+            self._heed_app()
             await self._run_connections(task_status)
         except BaseException:
             self._lifespan.cancel()
             raise
         self._lifespan.stop()
+
+    def _heed_app(self) -> None:
+        """It has started.  Raises StartupFailed for a limit that nobody keeps."""
+        app, overrides = self._lifespan.app_settings, self._config.limit_overrides
+        self._service.state = self._lifespan.state
+        if app is not None:
+            self._service.limits = overridden(self._config.limits or limits_of(app), overrides)
+        elif unkept := limits_of_others(overrides):
+            raise StartupFailed(
+                f"nobody keeps {', '.join(unkept)}: the server has no such limit, and the app "
+                "doesn't say that it has"
+            )
 
     async def _run_connections(self, task_status: trio.TaskStatus[Server]) -> None:
         async with trio.open_nursery() as system:
@@ -147,7 +167,7 @@ class Server:
         try:
             await trio.sleep_forever()
         finally:
-            if self._lifespan.drains:
+            if self._app_drains:
                 self._lifespan.cancel()
 
     async def _drain(self) -> None:
@@ -161,7 +181,7 @@ class Server:
             if connection.is_idle:
                 connection.leave()
         seconds = self.drain_timeout
-        if self._lifespan.drains:
+        if self._app_drains:
             self._lifespan.stop()
             with trio.move_on_after(seconds + (self.cleanup_timeout or 0)) as scope:
                 await self._lifespan.ended.wait()
@@ -239,14 +259,14 @@ class Server:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
         try:
             transport: Transport = SocketTransport(sock)
-            if self._ssl_context is not None:
-                transport = await self._encrypt(sock, self._ssl_context)
+            if self._config.ssl_context is not None:
+                transport = await self._encrypt(sock, self._config.ssl_context)
         except trio.BrokenResourceError:
             return
         finally:
             self._opening -= 1
             self._service.notify()
-        scheme = "http" if self._ssl_context is None else "https"
+        scheme = "http" if self._config.ssl_context is None else "https"
         await self._serve(
             Connection(
                 self._service, transport, scheme=scheme, client=client, server=listener.address
@@ -371,20 +391,21 @@ async def run_server(
     """`serve` with listeners that are open already, or with none."""
     service = Service(
         app,
-        limits=config.limits or limits_of(app),
+        limits=overridden(config.limits or limits_of(app), config.limit_overrides),
         parse=parser(config.http),
         root_path=config.root_path.rstrip("/"),
         trusted=TrustedPeers(config.forwarded_allow_ips),
         access_log=AccessLog() if config.access_log else None,
     )
+    settings = ServerSettings(
+        drain_timeout=config.drain_timeout,
+        cleanup_timeout=config.cleanup_timeout,
+        limits=config.limit_overrides,
+        debug=config.debug,
+        listen=service.listen,
+    )
     try:
-        server = Server(
-            service,
-            Lifespan(app, config.drain_timeout),
-            listeners,
-            config.ssl_context,
-            has_own_limits=config.limits is not None,
-        )
+        server = Server(config, service, Lifespan(app, settings), listeners)
         await server._run(task_status)
     finally:
         if service.access_log is not None:

@@ -102,7 +102,7 @@ def never_tell_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lifespan isn't told to end before it is cancelled, long after its time."""
 
     async def wait(self: Any, *args: Any) -> None:
-        await trio.sleep(self._lifespan.drain_timeout + self._lifespan.cleanup_timeout + 2)
+        await trio.sleep(self.drain_timeout + self.cleanup_timeout + 2)
         self.cancel()
 
     monkeypatch.setattr(_server.Server, "_drain", wait)
