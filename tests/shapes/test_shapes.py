@@ -8,6 +8,7 @@ import json
 import math
 import random
 import re
+import sys
 import tracemalloc
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,15 +26,11 @@ import pytest
 from msgspec import Meta, Struct
 
 from trioweb._errors import Invalid, Problem, RegistrationError
-from trioweb._shapes.annotations import (
-    body_decoder,
-    encode_json,
-    kind,
-    raw_body_members,
-    text_decoder,
-    texts_decoder,
-)
-from trioweb._shapes.explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS, _Walk
+from trioweb._shapes.annotations import kind
+from trioweb._shapes.explain import MAX_VISITS, Walk
+from trioweb._shapes.json import body_decoder, encode_json, raw_body_members
+from trioweb._shapes.problems import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT
+from trioweb._shapes.text import text_decoder, texts_decoder
 
 
 class Color(enum.Enum):
@@ -710,6 +707,35 @@ async def test_what_was_to_be_awaited_or_streamed_says_so() -> None:
 
 # What costs more than it is worth
 
+
+def calls_of_ours(function: Callable[[Any], Any], argument: Any) -> int:
+    """How many Python functions run for one call of `function`."""
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(frame) if event == "call" else None)
+    try:
+        function(argument)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "body", "most"),
+    [
+        (Order, f'{{"id": "{ID}", "items": []}}', 1),
+        (Any, "[]", 1),
+        (set[int], "[1]", 2),  # whose values could have one hash
+    ],
+)
+def test_a_valid_body_costs_one_call_around_msgspec(annotation: Any, body: str, most: int) -> None:
+    assert calls_of_ours(body_decoder(annotation), body.encode()) == most
+    assert calls_of_ours(raw_body_members, b'{"a": 1}') == 1
+
+
+def test_to_encode_costs_no_call_but_of_msgspec() -> None:
+    assert calls_of_ours(encode_json, {"a": [1, "b", None]}) == 0
+
+
 PRIME = 2**61 - 1  # what Python hashes numbers by
 
 
@@ -878,7 +904,7 @@ def test_a_long_list_is_explained_in_bounded_memory() -> None:
     for count in (MAX_VISITS + 1, 30 * MAX_VISITS):
         items = [1] * count
         tracemalloc.start()
-        _Walk().visit(msgspec.inspect.type_info(list[int]), items)
+        Walk().visit(msgspec.inspect.type_info(list[int]), items)
         sizes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert sizes[1] < 2 * sizes[0]

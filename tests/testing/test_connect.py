@@ -1,4 +1,4 @@
-"""trioweb.testing.connect: an app behind the real server, in memory."""
+"""trioweb.testing.connect: an app behind the embedded server, in memory."""
 
 import logging
 from collections.abc import AsyncIterator

@@ -1,0 +1,42 @@
+"""Problems: what is said of a value that doesn't fit, small whatever was sent.
+
+Rules of this module:
+
+* A problem's text and the keys in its place are clipped, and its place goes only so deep, so that
+  an answer stays small however large the input was.
+* Places are relative to the value that was decoded; `placed_within` puts an outer place in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .._errors import Problem
+
+MAX_PROBLEMS = 100
+"""The most problems that one answer lists."""
+MAX_DEPTH = 32
+"""Members nested deeper than this are not explained one by one."""
+MAX_TEXT = 200
+"""The most characters of a message, or of a key in a place, that are sent back."""
+
+MISSING = ("Field required", "missing")
+
+
+def make_problem(loc: Sequence[str | int], msg: str, type: str) -> Problem:
+    place = [_clip(part) if isinstance(part, str) else part for part in loc[:MAX_DEPTH]]
+    return {"loc": place, "msg": _clip(msg), "type": type}
+
+
+def placed_within(loc: Sequence[str | int], problem: Problem) -> Problem:
+    return make_problem([*loc, *problem["loc"]], problem["msg"], problem["type"])
+
+
+def choices(values: Iterable[Any]) -> str:
+    """The values that an input could have had, for a message."""
+    return " or ".join(map(repr, values))
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
