@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from trioweb._cli import run
 from trioweb._cli.signals import STOP_SIGNALS
 
 from ..support.trioweb_process import ENDINGS
@@ -86,3 +87,14 @@ def in_a_terminal() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def in_process(in_a_terminal: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process isn't ended, and modules that a test imports are forgotten afterwards."""
+    # The thread that hears signals keeps the limit beyond the end of what was served.
+    monkeypatch.setattr(run, "hard_exit", lambda survivors: None)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]

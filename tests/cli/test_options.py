@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from trioweb import Limits
 from trioweb._cli import main, options
 from trioweb._cli.options import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS, Settings
 from trioweb._errors import CommandError
+from trioweb.server import ServerConfig
 
 
 def settings(*arguments: str, command: str = "run", **environ: str) -> Settings:
@@ -19,28 +21,34 @@ def settings(*arguments: str, command: str = "run", **environ: str) -> Settings:
 
 
 def test_defaults() -> None:
-    assert settings() == Settings(limits={})
+    assert settings() == Settings(server=ServerConfig(access_log=True))
     assert settings(command="dev") == Settings(
-        limits={}, reload=True, debug=True, drain_timeout=DEV_DRAIN_TIMEOUT
+        reload=True,
+        server=ServerConfig(access_log=True, debug=True, drain_timeout=DEV_DRAIN_TIMEOUT),
     )
 
 
 GIVEN: list[tuple[str, str, str, object]] = [
-    ("--host", "0.0.0.0", "host", "0.0.0.0"),
-    ("--port", "0", "port", 0),
-    ("--uds", "/run/app.sock", "uds", "/run/app.sock"),
-    ("--fd", "3", "fd", 3),
+    ("--host", "0.0.0.0", "server.host", "0.0.0.0"),
+    ("--port", "0", "server.port", 0),
+    ("--uds", "/run/app.sock", "server.uds", "/run/app.sock"),
+    ("--fd", "3", "server.sockets", (3,)),
     ("--workers", "4", "workers", 4),
-    ("--http", "h11", "http", "h11"),
-    ("--drain-timeout", "0.5", "drain_timeout", 0.5),
-    ("--cleanup-timeout", "inf", "cleanup_timeout", float("inf")),
-    ("--root-path", "/api", "root_path", "/api"),
-    ("--forwarded-allow-ips", "10.0.0.0/8, ::1", "forwarded_allow_ips", ("10.0.0.0/8", "::1")),
-    ("--forwarded-allow-ips", "*", "forwarded_allow_ips", ("*",)),
-    ("--limit-max-body-size", "10", "limits", {"max_body_size": 10}),
-    ("--limit-max-running-tasks", "none", "limits", {"max_running_tasks": None}),
-    ("--limit-head-timeout", "0.5", "limits", {"head_timeout": 0.5}),
-    ("--limit-idle-timeout", "7", "limits", {"idle_timeout": 7}),
+    ("--http", "h11", "server.http", "h11"),
+    ("--drain-timeout", "0.5", "server.drain_timeout", 0.5),
+    ("--cleanup-timeout", "inf", "server.cleanup_timeout", float("inf")),
+    ("--root-path", "/api", "server.root_path", "/api"),
+    (
+        "--forwarded-allow-ips",
+        "10.0.0.0/8, ::1",
+        "server.forwarded_allow_ips",
+        ("10.0.0.0/8", "::1"),
+    ),
+    ("--forwarded-allow-ips", "*", "server.forwarded_allow_ips", ("*",)),
+    ("--limit-max-body-size", "10", "server.limit_overrides", {"max_body_size": 10}),
+    ("--limit-max-running-tasks", "none", "server.limit_overrides", {"max_running_tasks": None}),
+    ("--limit-head-timeout", "0.5", "server.limit_overrides", {"head_timeout": 0.5}),
+    ("--limit-idle-timeout", "7", "server.limit_overrides", {"idle_timeout": 7}),
 ]
 
 
@@ -49,23 +57,23 @@ def test_an_option_and_its_variable_say_the_same(
     flag: str, text: str, field: str, value: object
 ) -> None:
     variable = "TRIOWEB_" + flag[2:].upper().replace("-", "_")
-    assert getattr(settings(flag, text), field) == value
-    assert getattr(settings(**{variable: text}), field) == value
+    assert attrgetter(field)(settings(flag, text)) == value
+    assert attrgetter(field)(settings(**{variable: text})) == value
 
 
 def test_an_option_goes_before_its_variable_and_any_before_the_default() -> None:
-    assert settings("--port", "1", TRIOWEB_PORT="2").port == 1
+    assert settings("--port", "1", TRIOWEB_PORT="2").server.port == 1
     assert settings("mine:app", TRIOWEB_APP="theirs:app").app == "mine:app"
     assert settings(TRIOWEB_APP="theirs:app").app == "theirs:app"
-    assert settings("--drain-timeout", "9", command="dev").drain_timeout == 9
+    assert settings("--drain-timeout", "9", command="dev").server.drain_timeout == 9
     assert settings("--no-reload", command="dev").reload is False
 
 
 @pytest.mark.parametrize("word", ["0", "false", "No", "OFF"])
 def test_a_switch_can_be_turned_off(word: str) -> None:
-    assert settings("--no-access-log").access_log is False
-    assert settings(TRIOWEB_ACCESS_LOG=word).access_log is False
-    assert settings("--access-log", TRIOWEB_ACCESS_LOG=word).access_log is True
+    assert settings("--no-access-log").server.access_log is False
+    assert settings(TRIOWEB_ACCESS_LOG=word).server.access_log is False
+    assert settings("--access-log", TRIOWEB_ACCESS_LOG=word).server.access_log is True
     assert settings(TRIOWEB_RELOAD="yes").reload is True
 
 
@@ -129,3 +137,9 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
 
 def test_each_limit_is_an_option() -> None:
     assert [option.key for option in LIMIT_OPTIONS] == [f"limit_{f.name}" for f in fields(Limits)]
+
+
+@pytest.mark.parametrize("command", ["run", "dev", "routes"])
+def test_each_option_sets_a_field_that_there_is(command: str) -> None:
+    for option in options.options(command):
+        assert option.field in {field.name for field in fields(option.record)}

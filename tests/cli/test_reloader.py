@@ -23,6 +23,7 @@ from trioweb._cli.processes import Worker
 from trioweb._cli.reloader import Reloader, reload, watcher
 from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._errors import CommandError
+from trioweb.server import ServerConfig
 
 from ..support.log_records import on_record
 from ..support.processes import LINE_TIMEOUT
@@ -119,7 +120,7 @@ async def test_signals_before_there_is_a_worker() -> None:
 def test_watchfiles_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(CommandError, match="pip install watchfiles,"):
-        reload(Settings(limits={}), ["dev"])
+        reload(Settings(server=ServerConfig()), ["dev"])
 
 
 async def test_only_python_files_count(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_reload_returns_when_it_was_told_to(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(reloader, "worker_command", lambda arguments: worker_script("s.recv(1)"))
     with on_record("watching", functools.partial(os.kill, os.getpid(), signal.SIGTERM)):
-        assert reload(Settings(limits={}, port=0), ["dev"]) == 0
+        assert reload(Settings(server=ServerConfig(port=0)), ["dev"]) == 0
     assert caplog.records[-1].getMessage() == "stopped"
 
 

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from trioweb import App
 from trioweb._cli.serving import OrderChannel, open_order_channel, serve_until_told
 from trioweb._cli.signals import Order
-from trioweb.server import Server
+from trioweb.server import Server, ServerConfig
 
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
@@ -29,7 +29,7 @@ class Served:
         self._app = app
 
     async def run(self) -> None:
-        await serve_until_told(self._app, {"port": 0}, self._orders, self._announce)
+        await serve_until_told(self._app, ServerConfig(port=0), self._orders, self._announce)
 
     def _announce(self, server: Server) -> None:
         self.server = server

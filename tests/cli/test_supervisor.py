@@ -21,6 +21,7 @@ from trioweb._cli.options import Settings
 from trioweb._cli.processes import Worker
 from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
+from trioweb.server import ServerConfig
 
 from ..support.log_records import on_record
 from ..support.workers import FakeWorker, worker_script
@@ -283,10 +284,10 @@ def test_supervise(
     text = "s.send(b'0 0'); s.recv(1)"
     monkeypatch.setattr(supervisor, "worker_command", lambda arguments: worker_script(text))
     with contextlib.ExitStack() as stack:
-        settings = Settings(workers=2, limits={}, port=0)
+        settings = Settings(workers=2, server=ServerConfig(port=0))
         if port is None:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            settings = Settings(workers=2, limits={}, fd=listener.detach())
+            settings = Settings(workers=2, server=ServerConfig(sockets=[listener.detach()]))
         stack.enter_context(
             on_record("2 workers on", functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         )

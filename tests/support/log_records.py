@@ -22,10 +22,14 @@ class _OnRecord(logging.Handler):
 
 @contextmanager
 def on_record(text: str, do: Callable[[], object]) -> Iterator[None]:
+    """Within this block `do` is called when a record comes whose text holds `text`."""
     handler = _OnRecord(text, do)
     logger = logging.getLogger("trioweb")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
