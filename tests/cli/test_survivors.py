@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
 import threading
 from pathlib import Path
 from types import FrameType
@@ -79,8 +79,8 @@ def test_whose_code_a_frame_runs(file: Path, is_the_authors: bool) -> None:
 
 
 def frame_of(file: Path, module: str) -> FrameType:
-    made: dict[str, Any] = {"sys": sys, "__name__": module}
-    exec(compile("def frame(): return sys._getframe()", str(file), "exec"), made)
+    made: dict[str, Any] = {"inspect": inspect, "__name__": module}
+    exec(compile("def frame(): return inspect.currentframe()", str(file), "exec"), made)
     frame: FrameType = made["frame"]()
     return frame
 
