@@ -13,7 +13,7 @@ Rules of this module:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
@@ -55,9 +55,9 @@ class Settings:
 class Option:
     """One option.
 
-    `convert` raises ValueError with what would be right.  `shown`: the default, as `--help` says
-    it, where that isn't the field's own.  It sets the field of `record` that has its name, or the
-    one that `sets` names.
+    `convert` raises ValueError with what would be right.  `record` is the class whose field the
+    option sets: the field has the option's name, or the one that `sets` gives.  `shown`: what
+    `--help` says of the default, where that isn't the field's own.
     """
 
     name: str
@@ -132,18 +132,6 @@ def _hint(text: str) -> str:
     return " (set for a Service named trioweb? enableServiceLinks: false in the pod ends that)"
 
 
-def read(
-    options: Iterable[Option], given: Mapping[str, Any], environ: Mapping[str, str]
-) -> Iterator[tuple[Option, Any]]:
-    """The options that the command line or the environment gives, and their values.
-
-    Raises CommandError.
-    """
-    for option in options:
-        if option.is_given(given, environ):
-            yield option, option.read(given, environ)
-
-
 def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings for `run` or `dev`.  Raises CommandError."""
     records: dict[type, dict[str, Any]] = {
@@ -155,8 +143,9 @@ def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str])
     if command == "dev":
         records[Settings] |= {"reload": True}
         records[ServerConfig] |= {"debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT}
-    for option, value in read(options(command), given, environ):
-        records[option.record][option.field] = value
+    for option in options(command):
+        if option.is_given(given, environ):
+            records[option.record][option.field] = option.read(given, environ)
     _check_combination(records[Settings])
     server = ServerConfig(
         ssl_context=CertificateFiles(**records[CertificateFiles]).context(),
