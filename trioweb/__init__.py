@@ -9,8 +9,9 @@ side by side is independent of each other.  A test reads this map, and holds eac
     8       doors/          __init__  __main__
     7       testing/        __init__ > _client > _attached  _responses  _server  _wire
                             > _conversation > _nursery  _requests > _cookies
-            _cli/           main > supervisor  reloader > processes > run  routes
-                            > importing  logs  options  signals  survivors
+            _cli/           main > reloader  supervisor > processes  routes  run
+                            > importing  logs  options  serving  survivors
+                            > conversions  frames  signals  tls > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router > matcher
     3       _inject/        compiler > plan  signature > calls  markers  sources

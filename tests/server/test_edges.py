@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from trioweb._cli.run import report
+from trioweb._cli.statuses import report
 from trioweb.server import (
     ClientGone,
     LifespanFailed,
