@@ -32,9 +32,9 @@ import trio
 
 import trioweb
 
+from ._counters import Counter, count_all, find_counter
 from ._plots import figure
 from ._results import HOW_KEPT, Found, keep, setting, table
-from .instructions import Counter, count_all, find_counter
 
 K = TypeVar("K")
 
