@@ -33,9 +33,9 @@ import trio
 import trioweb
 from trioweb._app.app import lifetime_of
 
+from ._counters import Counter, count_all, find_counter
 from ._plots import figure
 from ._results import HOW_KEPT, Found, keep, setting, table
-from .instructions import Counter, count_all, find_counter
 
 K = TypeVar("K")
 

@@ -46,6 +46,7 @@ RATES = {
         (["internals"], "pip install starlette fastapi"),
         (["compare"], "How to read it"),
         (["latency"], "How to read it"),
+        (["instructions"], "--against ../main"),
     ],
 )
 def test_help_teaches(
