@@ -11,7 +11,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
             _cli/           main > supervisor  reloader > processes > run  routes
                             > importing  logs  options  signals  survivors
     6       _app/           app > debug  limits
-    4       _routing/       router > matcher
+    4       _routing/       router  matcher > templates
     3       _inject/        plan > calls  signature > markers
             _lifetime/      app > departure  report
     2       _http/          response > request > headers  paths

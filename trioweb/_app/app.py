@@ -33,8 +33,9 @@ from .._http.response import JSONResponse, Response
 from .._inject.calls import in_thread
 from .._inject.plan import Plan
 from .._lifetime.app import AppLifetime, Endpoint
-from .._routing.matcher import Matcher, Template
+from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
+from .._routing.templates import Template
 from .._tasks.ledger import TaskStatistics
 from .._tasks.runner import BackgroundTask, TaskErrorHandler, TaskRunner
 from .debug import debug_response

@@ -25,7 +25,6 @@ import copy
 import dataclasses
 import inspect
 import math
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -59,8 +58,6 @@ Extract = Callable[[Request, Values], Any]
 Read = Callable[[Request], list[str]]
 
 BODY = "body"
-
-_CONVERTED = {"int": int, "float": float, "uuid": uuid.UUID}
 
 
 class _Parameter(msgspec.Struct):
@@ -242,14 +239,14 @@ def _check_is_json(request: Request) -> None:
 
 def compile_plan(
     handler: Handler,
-    converters: Mapping[str, str],
+    converters: Mapping[str, type[Any]],
     *,
     dependencies: Sequence[Any] = (),
     status_code: int = 200,
     timeout: float | None = None,
     cancel_on_disconnect: bool = False,
 ) -> Plan:
-    """The plan for a handler on a template with these parameters (name to converter).
+    """The plan for a handler on a template with these parameters (name to type).
 
     `dependencies` are called before the handler, and their values dropped;
     `timeout` is in seconds.  `cancel_on_disconnect`: whether it ends with its
@@ -273,7 +270,7 @@ def compile_plan(
 class _Compiler:
     """Goes through a handler and all that it depends on, innermost first."""
 
-    def __init__(self, converters: Mapping[str, str]) -> None:
+    def __init__(self, converters: Mapping[str, type[Any]]) -> None:
         self._converters = converters
         self._calls: dict[object, _Call] = {}
         self._open: list[Callable[..., Any]] = []
@@ -449,7 +446,7 @@ class _Compiler:
                 wrong=f"{parameter}",
                 right=f"{alias}: str",
             )
-        converted = _CONVERTED.get(self._converters[alias], str)
+        converted = self._converters[alias]
         is_annotated = parameter.annotation is not parameter.empty
         if (annotation is converted or not is_annotated) and source.meta is None:
             return lambda request, values: request.path_params[alias]
