@@ -14,7 +14,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     4       _routing/       router  matcher > templates
     3       _inject/        plan > calls  signature > markers
             _lifetime/      app > departure  report
-    2       _http/          response > request > headers  paths
+    2       _http/          response > request > cookies  paths > headers
     1       _tasks/         runner > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
                             > constraints  models  nodes > problems

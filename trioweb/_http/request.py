@@ -30,7 +30,8 @@ from .._shapes import json as _shapes
 from .._tasks.ledger import Ledger
 from .._tasks.options import When
 from .._tasks.runner import BackgroundTask, BackgroundTasks
-from .headers import Headers, parse_cookies
+from .cookies import parse_cookies
+from .headers import Headers
 from .paths import origin_form, routed_path
 
 # RFC 3986, 3.2.2: a name, an IPv4 address or an IPv6 address in brackets, and a port.

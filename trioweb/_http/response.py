@@ -34,13 +34,8 @@ from .._asgi import Message, Send
 from .._concurrency.grace import Grace, RunSync
 from .._shapes import json as _shapes
 from .._tasks.runner import BackgroundTask, BackgroundTasks
-from .headers import (
-    RawHeaders,
-    ResponseHeaders,
-    checked_value,
-    format_cookie,
-    refuse_control_characters,
-)
+from .cookies import format_cookie
+from .headers import RawHeaders, ResponseHeaders, checked_value, refuse_control_characters
 from .request import Request, exchange_behind
 
 logger = logging.getLogger("trioweb")

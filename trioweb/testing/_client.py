@@ -50,7 +50,8 @@ from .. import _errors
 from .._app.app import App
 from .._app.limits import Limits
 from .._asgi import ASGIApp, Message, Scope
-from .._http.headers import Headers, checked_value, parse_cookies
+from .._http.cookies import parse_cookies
+from .._http.headers import Headers, checked_value
 from .._shapes import json as _shapes
 from .._tasks.runner import BackgroundTask
 from ..server import ParserName
