@@ -1,4 +1,4 @@
-"""Registration: which handler answers which method and path.
+"""Routers and routes: which handler is registered for which methods and path, with which options.
 
 Rules of this module:
 
@@ -58,7 +58,7 @@ class Route:
     timeout: float | None
     max_body_size: int | None
     cancel_on_disconnect: bool | None
-    # The last to be known: they are what is decorated.
+    # Known last: they are of the function that is decorated.
     handler: Callable[..., Any] = _nobody
     name: str = ""
 
@@ -196,7 +196,7 @@ class Router:
                 wrong="app.include_router(router), then @router.get(...)",
                 right="@router.get(...), then app.include_router(router)",
             )
-        # A path parameter may come from the prefix of whoever includes us, so
+        # A parameter of the path may come from the prefix under which this router is included, so
         # only the whole template is compiled, in the app.
         self._routes.append(route)
 
