@@ -13,11 +13,12 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > importing  logs  options  serving  survivors
                             > conversions  frames  signals  tls > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
-    4       _routing/       router > matcher
+    4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
                             > endpoint  events  landing
-    2       _http/          request  streaming > response > exchange > headers  inbox  url > paths
+    2       _http/          request  streaming > response > exchange
+                            > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
                             > constraints  models  nodes > problems

@@ -26,8 +26,9 @@ from .._http.paths import below_root, origin_form
 from .._http.response import Response
 from .._inject.plan import Plan
 from .._lifetime.app import AppLifetime
-from .._routing.matcher import Matcher, Template
+from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
+from .._routing.templates import Template
 from .._tasks.ledger import TaskStatistics
 from .._tasks.runner import TaskRunner
 from .._tasks.task import BackgroundTask, TaskErrorHandler

@@ -28,7 +28,8 @@ from .._tasks.ledger import Ledger
 from .._tasks.list import BackgroundTasks, TaskQueue, list_of
 from .._tasks.options import When
 from .._tasks.task import BackgroundTask
-from .headers import Headers, parse_cookies
+from .cookies import parse_cookies
+from .headers import Headers
 from .inbox import Inbox, Pieces, too_large
 from .url import QueryParams, RequestLabel
 

@@ -23,14 +23,9 @@ from .._asgi import Message
 from .._shapes.json import encode_json
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
+from .cookies import format_cookie
 from .exchange import Exchange
-from .headers import (
-    RawHeaders,
-    ResponseHeaders,
-    checked_value,
-    format_cookie,
-    refuse_control_characters,
-)
+from .headers import RawHeaders, ResponseHeaders, checked_value, refuse_control_characters
 
 WITHOUT_BODY = (204, 304)
 _URL_SAFE = ":/%#?=@[]!$&'()*+,;~"

@@ -55,14 +55,14 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 def compile_plan(
     handler: Handler,
-    converters: Mapping[str, str],
+    path_types: Mapping[str, type[Any]],
     *,
     dependencies: Sequence[Any] = (),
     status_code: int = 200,
     timeout: float | None = None,
     cancel_on_disconnect: bool = False,
 ) -> Plan:
-    """The plan for a handler on a template with these parameters (name to converter).
+    """The plan for a handler on a template with these parameters (name to type).
 
     `dependencies` are called before the handler, and their values dropped;
     `timeout` is in seconds.  `cancel_on_disconnect`: whether it ends with its
@@ -72,7 +72,7 @@ def compile_plan(
     _refuse_generator(handler)
     if timeout is not None:
         _refuse_timeout_of_thread(handler)
-    compiler = _Compiler(converters)
+    compiler = _Compiler(path_types)
     for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
     compiler.add_call("handler", handler, run_plain(handler), "function")
@@ -86,8 +86,8 @@ def compile_plan(
 class _Compiler:
     """Goes through a handler and all that it depends on, innermost first."""
 
-    def __init__(self, converters: Mapping[str, str]) -> None:
-        self._converters = converters
+    def __init__(self, path_types: Mapping[str, type[Any]]) -> None:
+        self._path_types = path_types
         self._calls: dict[object, Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._waiting: list[_Waiting] = []
@@ -112,7 +112,7 @@ class _Compiler:
             status_code=status_code,
             timeout=timeout,
         )
-        return make_plan(_nested(self._calls), traits, set(self._converters))
+        return make_plan(_nested(self._calls), traits, set(self._path_types))
 
     def _finish_body(self) -> bool:
         """Finish the parameters that waited; whether they share the body."""
@@ -231,7 +231,7 @@ class _Compiler:
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
         alias = source.alias or kind.name_of(source, parameter.name)
-        wanted = Wanted(func, parameter, annotation, source, alias, self._converters)
+        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types)
         found = Parameter(
             parameter.name,
             _of_the_body,
@@ -252,7 +252,7 @@ class _Compiler:
 
     def _kind(self, name: str, annotation: Any) -> str:
         """The source of what its author has given none."""
-        if name in self._converters:
+        if name in self._path_types:
             return "path"
         return "body" if shape_of(annotation) == "body" else "query"
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, cast
@@ -43,8 +42,6 @@ Extract = Callable[[Exchange, Values], Any]
 Read = Callable[[Exchange], list[str]]
 
 BODY = "body"
-
-_CONVERTED = {"int": int, "float": float, "uuid": uuid.UUID}
 
 
 # What an author writes
@@ -171,7 +168,7 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
 class Wanted(msgspec.Struct, frozen=True):
     """A value that a parameter of `func` takes from a source, where its name is `alias`.
 
-    `converters` are those of the path template, by the names of its parameters.
+    `path_types` are those that the path template's converters give, by the names of its parameters.
     """
 
     func: Callable[..., Any]
@@ -179,7 +176,7 @@ class Wanted(msgspec.Struct, frozen=True):
     annotation: Any
     source: Source
     alias: str
-    converters: Mapping[str, str]
+    path_types: Mapping[str, type[Any]]
 
 
 class SourceKind(msgspec.Struct, frozen=True):
@@ -198,11 +195,11 @@ class SourceKind(msgspec.Struct, frozen=True):
 
 def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
     alias, parameter = wanted.alias, wanted.parameter
-    if alias not in wanted.converters:
+    if alias not in wanted.path_types:
         raise RegistrationError(
             f"{_callables.name(wanted.func)} takes {alias!r} from the path,"
             " whose template lacks it",
-            wrong=f"{parameter} with the template's {sorted(wanted.converters) or 'no names'}",
+            wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
     if shape_of(wanted.annotation) != "text":
@@ -221,9 +218,8 @@ def is_as_converted(wanted: Wanted) -> bool:
     """Whether the value is what the matcher has made of a path's segment, as it is."""
     if wanted.source.kind != "path" or wanted.source.meta is not None:
         return False
-    converted = _CONVERTED.get(wanted.converters.get(wanted.alias, ""), str)
     is_annotated = wanted.parameter.annotation is not wanted.parameter.empty
-    return wanted.annotation is converted or not is_annotated
+    return not is_annotated or wanted.annotation is wanted.path_types[wanted.alias]
 
 
 def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Wanted, bool], Extract]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import inspect as mi
@@ -22,15 +22,11 @@ from .._errors import Problem
 from .problems import make_problem
 
 
-class Constraint(NamedTuple):
+class Constraint(msgspec.Struct, frozen=True):
     bound: Any
     holds: Callable[[Any, Any], bool]
     word: str
     message: str
-
-    def bounded_by(self, bound: Any) -> Constraint:
-        """The same, with the bound in another form."""
-        return Constraint(bound, self.holds, self.word, self.message)
 
 
 _CONSTRAINTS: dict[str, tuple[Callable[[Any, Any], bool], str, str]] = {
@@ -67,9 +63,9 @@ def constraints_of(node: mi.Type | msgspec.Meta) -> list[Constraint]:
 
 def broken_constraint(constraints: Sequence[Constraint], value: Any) -> Problem | None:
     """What is wrong with a value of the right type: the first constraint that doesn't hold."""
-    for bound, holds, word, message in constraints:
-        if not holds(value, bound):
-            return make_problem([], message, word)
+    for constraint in constraints:
+        if not constraint.holds(value, constraint.bound):
+            return make_problem([], constraint.message, constraint.word)
     return None
 
 

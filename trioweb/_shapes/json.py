@@ -148,7 +148,7 @@ def _encode_other(value: Any) -> Any:
 
 
 encode_json: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=_encode_other).encode
-"""A value as JSON.  Raises `TypeError`, with the type's name, for one that has no such form.
+"""A value as JSON.  Raises `TypeError`, with the type's name, for what can't be written as JSON.
 
 msgspec's own method, with nothing of ours around it: each response calls it.
 """

@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 from msgspec import inspect as mi
 
 from .._errors import Problem
 from .problems import choices, make_problem
 
 
-class Scalar(NamedTuple):
+class Scalar(msgspec.Struct, frozen=True):
     type: Any
     word: str  # the problem's type is this and "_type", or "_parsing" when text can't be read
     noun: str
@@ -112,6 +113,6 @@ def mismatch(node: mi.Type, value: Any) -> Problem:
         return make_problem([], f"Input should be {choices(m.value for m in node.cls)}", "enum")
     if isinstance(node, mi.LiteralType):
         return make_problem([], f"Input should be {choices(node.values)}", "literal_error")
-    _, word, noun = SCALARS[type(node)]
+    scalar = SCALARS[type(node)]
     suffix = "parsing" if isinstance(value, str) else "type"
-    return make_problem([], f"Input should be a valid {noun}", f"{word}_{suffix}")
+    return make_problem([], f"Input should be a valid {scalar.noun}", f"{scalar.word}_{suffix}")

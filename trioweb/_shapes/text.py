@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 from msgspec import inspect as mi
+from msgspec.structs import replace
 
 from .._errors import Invalid, Problem
 from .annotations import are_texts, node_of, undecodable
@@ -96,7 +97,7 @@ def _union_decoder(decoders: list[TextDecoder]) -> TextDecoder:
 def _scalar_decoder(node: mi.Type) -> TextDecoder:
     parse = _parser(node)
     constraints = [
-        each.bounded_by(pattern_to_the_end(each.bound)) if isinstance(each.bound, str) else each
+        replace(each, bound=pattern_to_the_end(each.bound)) if isinstance(each.bound, str) else each
         for each in constraints_of(node)
     ]
 
@@ -128,7 +129,7 @@ def _constrained_decimal(meta: msgspec.Meta) -> TextDecoder:
     """msgspec has no constraints for a decimal; ours hold for the number as it is written."""
     node_of(float, meta)  # refuses what doesn't constrain numbers, such as a pattern
     decode_decimal = _scalar_decoder(_DECIMAL)
-    constraints = [each.bounded_by(Decimal(str(each.bound))) for each in constraints_of(meta)]
+    constraints = [replace(each, bound=Decimal(str(each.bound))) for each in constraints_of(meta)]
 
     def decode(text: str) -> Any:
         value = decode_decimal(text)

@@ -15,7 +15,8 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 
-from .._http.headers import Headers, parse_cookies
+from .._http.cookies import parse_cookies
+from .._http.headers import Headers
 
 _CODEC = SimpleCookie()
 
