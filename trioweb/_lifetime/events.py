@@ -122,7 +122,9 @@ class Events:
         self._connect()
 
     def remove(self, listener: Listener) -> None:
-        self._listeners = tuple(other for other in self._listeners if other is not listener)
+        listeners = list(self._listeners)
+        listeners.remove(listener)
+        self._listeners = tuple(listeners)
         self._connect()
 
     def follow(self, ledger: Ledger[BackgroundTask]) -> None:

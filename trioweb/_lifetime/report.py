@@ -15,7 +15,7 @@ import logging
 import trio
 
 from .. import _limits
-from .._tasks.ledger import Ledger
+from .._tasks.ledger import END_STATES, Ledger
 from .._tasks.task import BackgroundTask
 from .events import Event, Events, ShutdownReported, TaskEnded
 
@@ -50,16 +50,13 @@ class ShutdownReport:
     def _summary(self) -> str:
         """`3.2 s: 5 tasks finished, 1 failed, …, 1 cancelled (send_mail of POST /, 12.3 s)`."""
         now = self._ledger.statistics()
-        counts = {
-            "finished": now.done - self._before.done,
-            "failed": now.failed - self._before.failed,
-            "timed out": now.timed_out - self._before.timed_out,
-            "cancelled": now.cancelled - self._before.cancelled,
-            "abandoned": now.abandoned - self._before.abandoned,
-        }
+        counts = [
+            f"{getattr(now, state) - getattr(self._before, state)} {how}"
+            for state, how in END_STATES.items()
+            if state != "skipped"  # it was never to run
+        ]
         seconds = trio.current_time() - self._begin
-        text = ", ".join(f"{count} {how}" for how, count in counts.items())
-        return f"{seconds:.1f} s; tasks: {text}{self._names()}"
+        return f"{seconds:.1f} s; tasks: {', '.join(counts)}{self._names()}"
 
     def _names(self) -> str:
         if not self._casualties:

@@ -23,14 +23,15 @@ import trio
 TaskState = Literal[
     "pending", "running", "done", "failed", "timed_out", "cancelled", "abandoned", "skipped"
 ]
-END_STATES: tuple[TaskState, ...] = (
-    "done",
-    "failed",
-    "timed_out",
-    "cancelled",
-    "abandoned",
-    "skipped",
-)
+# How a task can end, and what a report says of it.
+END_STATES: dict[TaskState, str] = {
+    "done": "finished",
+    "failed": "failed",
+    "timed_out": "timed out",
+    "cancelled": "cancelled",
+    "abandoned": "abandoned",
+    "skipped": "skipped",
+}
 
 
 class Task(Protocol):

@@ -58,6 +58,8 @@ async def _run(world: World, on_call: CancelTarget | None, on_run: CancelTarget 
         threads = Threads(world, threads_nursery)
         app = build_app(world, threads.block)
         inner_of(app).run_sync = threads.run_sync
+        if world.listens:
+            inner_of(app).events.add(world.events.append)
         with threads.simulated():
             async with trio.open_nursery() as world.watchers:
                 world.watchers.start_soon(_audit, world)
