@@ -234,7 +234,7 @@ def test_options_of_a_method_hold_for_each_object() -> None:
     [
         (
             {"when": "never"},
-            "func: 'never' is no outcome",
+            "func: 'never' isn't an outcome",
             "@task(when='never')",
             "@task(when=...) with one of 'success', 'sent', 'error', 'always'",
         ),

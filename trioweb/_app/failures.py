@@ -49,7 +49,7 @@ class Failures:
     async def respond(
         self, exchange: Exchange, exc: BaseException, grace: Grace | None
     ) -> Response:
-        """The response for what a handler raised; what is no failure goes on."""
+        """The response for what a handler raised; what isn't a failure goes on."""
         log = functools.partial(_log_failure, exchange)
         if not _errors.is_failure(exc):
             _errors.raise_rest(exc, log)

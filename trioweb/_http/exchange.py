@@ -173,7 +173,7 @@ class Exchange:
     def _check_declared_size(self) -> None:
         declared = self.headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit()):
-            raise HTTPException(400, "Content-Length is no number")
+            raise HTTPException(400, "Content-Length is not a number")
         # Longer than any limit before int() would take long.
         if len(declared) > 20 or int(declared) > self.max_body_size:
             raise too_large(self.max_body_size)

@@ -251,13 +251,13 @@ def _checked_background(
     """As it is; a function or a list in its place would be found out after the answer."""
     if not isinstance(background, (BackgroundTasks, BackgroundTask)):
         right = "BackgroundTask(func, *args), or several: BackgroundTasks([BackgroundTask(…), …])"
-        raise TypeError(f"background={background!r} is no task; take {right}")
+        raise TypeError(f"background={background!r} isn't a task; take {right}")
     return background
 
 
 def _checked_status(status_code: int) -> int:
     if not isinstance(status_code, int) or not 200 <= status_code <= 599:
-        raise ValueError(f"{status_code!r} is no status of a response: 200 to 599")
+        raise ValueError(f"{status_code!r} isn't the status of a response: 200 to 599")
     return status_code
 
 

@@ -43,7 +43,7 @@ def Depends(
     """
     if scope not in LASTS:
         raise RegistrationError(
-            f"{scope!r} is no scope of a dependency",
+            f"{scope!r} isn't a scope of a dependency",
             wrong=f"Depends(..., scope={scope!r})",
             right=f"Depends(..., scope=...) with one of {', '.join(map(repr, LASTS))}",
         )

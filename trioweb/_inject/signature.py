@@ -146,7 +146,7 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
     package, name = kind.__module__.partition(".")[0], kind.__name__
     if part is parameter.default and name == "FieldInfo":
         raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} is no field of a pydantic model",
+            f"{_callables.name(func)}: {parameter.name!r} isn't a field of a pydantic model",
             wrong=f"{parameter}",
             right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
         )
@@ -233,7 +233,7 @@ def refuse_class_as_text(
     kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
     is_class = is_type and not issubclass(annotation, (dict, bytes))
     raise RegistrationError(
-        f"{_callables.name(func)}: {name!r} is no text, nor a list of texts,"
+        f"{_callables.name(func)}: {name!r} is neither a text nor a list of texts,"
         f" as a {source.kind} gives them",
         wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
         right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"

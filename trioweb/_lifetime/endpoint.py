@@ -16,7 +16,7 @@ from .._errors import HTTPException
 from .._http.exchange import Exchange
 from .._http.response import Response
 
-# Makes the response for what a handler raised; raises only what is no failure.
+# Makes the response for what a handler raised; raises only what isn't a failure.
 # Where threads get no cleanup time, it has no Grace.
 ErrorResponse = Callable[[Exchange, BaseException, Grace | None], Awaitable[Response]]
 

@@ -6,7 +6,7 @@ Rules of this module:
   request with a task of its own; nobody can tell but by the clock.
 * Its contextvars are its own all the same: the whole answer, with what answers
   for its failure, runs in a copy of the context.
-* An inline answer is no child of the app's nursery, but it is cancelled with those
+* An inline answer isn't a child of the app's nursery, but it is cancelled with those
   that are, has the same time to clean up, and the app ends after it.  Past that time
   it is the server's: nothing waits for it, it is named, its tasks are cancelled.
 """

@@ -248,7 +248,7 @@ class Life:
         self._exits.grace = self._exchange.grace = self._lives.grace.part()
 
     async def _fail(self, exc: BaseException) -> None:
-        """Answer for what the steps raised; what is no failure goes on."""
+        """Answer for what the steps raised; what isn't a failure goes on."""
         is_too_late = self._exchange.is_answered or self._call_is_cancelled
         has_returned = self._phase is not Phase.ANSWERING and not _errors.is_failure(exc)
         if is_too_late or has_returned:

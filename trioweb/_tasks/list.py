@@ -110,7 +110,7 @@ class TaskQueue:
             self.add(brought)
         elif brought._queue is not self:
             self._join(brought._queue)
-            brought._queue = self  # or its length would be nought
+            brought._queue = self  # or it would have no length any more
 
     def _join(self, other: TaskQueue) -> None:
         with _adding:
