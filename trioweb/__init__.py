@@ -26,9 +26,12 @@ side by side is independent of each other.  A test reads this map, and holds eac
 
     ground  ground/         _asgi  _callables  _errors  _limits
 
-    wing    server/         __init__ > _server > _connection  _lifespan  _listeners
-                            > _config  _exchange  _heads  _access  _scope
-                            > _output  _parsers  _transport > _strict > _limits  _errors
+    wing    server/         __init__ > _server > _accepting  _lifespan
+                            > _connections  _listeners > _connection
+                            > _receiving > _sending > _service
+                            > _config  _heads  _access  _scope
+                            > _output  _bodies  _parsers  _transport
+                            > _strict > _grammar  _limits  _errors
 
 What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an
 ASGI server that runs any app: it knows `_asgi`, the words that it shares with the framework, and

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from .._asgi import RawFields, Scope
-from ._strict import Head, absolute_target
+from ._strict import RequestHead, absolute_target
 
 Address = tuple[str, int | None]
 
@@ -92,8 +92,8 @@ class ScopeMaker:
         peer = client[0] if client else ""
         self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
 
-    def make(self, head: Head) -> Scope:
-        method, target, version, fields = head
+    def make(self, head: RequestHead) -> Scope:
+        method, target, version, fields, _ = head
         if not target.startswith(b"/"):
             target, fields = _origin_form(target, fields)
         if fields is not self._fields:
