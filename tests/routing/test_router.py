@@ -144,7 +144,8 @@ def test_class_has_no_reading_from_text(kind: Any, marker: Any, right: str) -> N
     handler.__annotations__["item"] = Annotated[kind, marker()]
     problem, wrong, shown = refusal_of(handler)
     source = marker.__name__.lower()
-    assert problem == f"handler: 'item' is neither a text nor a list of texts, as a {source} gives them"
+    asked = "neither a text nor a list of texts"
+    assert problem == f"handler: 'item' is {asked}, as a {source} gives them"
     written = kind.__name__ if isinstance(kind, type) else inspect.formatannotation(kind)
     assert wrong == f"item: Annotated[{written}, {marker.__name__}()]"
     assert shown.startswith(right)
