@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
-RawHeaders = list[tuple[bytes, bytes]]
+from .._asgi import RawFields
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -70,7 +70,7 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
             self.update(items or {})
 
     @property
-    def raw(self) -> RawHeaders:
+    def raw(self) -> RawFields:
         """A copy: what is set goes through the checks."""
         return list(self._raw)
 

@@ -19,13 +19,13 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
-from .._asgi import Message
+from .._asgi import Message, RawFields
 from .._shapes.json import encode_json
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .cookies import format_cookie
 from .exchange import Exchange
-from .headers import RawHeaders, ResponseHeaders, checked_value, refuse_control_characters
+from .headers import ResponseHeaders, checked_value, refuse_control_characters
 
 WITHOUT_BODY = (204, 304)
 _URL_SAFE = ":/%#?=@[]!$&'()*+,;~"
@@ -175,7 +175,7 @@ class Response:
         )
         return {"type": "http.response.start", "status": status, "headers": fields}
 
-    def _fields(self, size: int | None, *, length_is_ours: bool) -> RawHeaders:
+    def _fields(self, size: int | None, *, length_is_ours: bool) -> RawFields:
         """The header fields, with the length of the body where that is given."""
         fields = self._content_type.copy()
         if size is not None:
@@ -262,7 +262,7 @@ def _checked_status(status_code: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _content_type(media_type: str | None) -> RawHeaders:
+def _content_type(media_type: str | None) -> RawFields:
     """The header field for it, if there is one."""
     if media_type is None:
         return []
@@ -271,7 +271,7 @@ def _content_type(media_type: str | None) -> RawHeaders:
     return [(b"content-type", checked_value("content-type", media_type))]
 
 
-def _merged(ours: RawHeaders, theirs: RawHeaders, *, length_is_ours: bool) -> RawHeaders:
+def _merged(ours: RawFields, theirs: RawFields, *, length_is_ours: bool) -> RawFields:
     """The response's own fields over ours; but the length of a body that we know is ours."""
     if length_is_ours:
         theirs = [field for field in theirs if field[0] != b"content-length"]

@@ -24,10 +24,7 @@ from uuid import UUID
 import msgspec
 
 from .._errors import RegistrationError
-
-# A program can lower Python's limit for int() to 640 digits, no further.  The longest
-# float that is written without an exponent, a very small one, has 326 characters.
-MAX_NUMBER_LENGTH: Final = 400
+from .._limits import MAX_NUMBER_LENGTH
 
 # What RFC 3986 allows in a segment besides letters, digits and "-._~".
 _SAFE: Final = "!$&'()*+,;=:@"

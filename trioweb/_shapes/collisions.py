@@ -24,11 +24,9 @@ from uuid import UUID
 from msgspec import inspect as mi
 
 from .._errors import Invalid
+from .._limits import LONG_BODY, MAX_OF_ONE_HASH
 from .nodes import all_nodes
 from .problems import make_problem
-
-_LONG = 16 * 1024  # bytes
-_MAX_CROWD = 100  # values of one hash
 
 # How a value that is hashed without a secret is written, and what reads it.  Integers within
 # 64 bits needn't be found: no more than nine of them have one hash.
@@ -47,7 +45,7 @@ def refusing_collisions(node: mi.Type, decode: Callable[[bytes], Any]) -> Callab
         return decode
 
     def decode_without_collisions(data: bytes) -> Any:
-        if len(data) > _LONG:
+        if len(data) > LONG_BODY:
             _refuse_crowd(written, data)
         return decode(data)
 
@@ -74,5 +72,5 @@ def _refuse_crowd(written: list[_Written], data: bytes) -> None:
         for found in set(pattern.findall(text)):
             with suppress(ValueError, ArithmeticError):  # it only looks like one
                 crowds[hash(make(found))] += 1
-        if max(crowds.values(), default=0) > _MAX_CROWD:
+        if max(crowds.values(), default=0) > MAX_OF_ONE_HASH:
             raise Invalid([make_problem([], "Input has too many values of one hash", "collision")])

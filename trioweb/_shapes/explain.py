@@ -3,7 +3,7 @@
 Rules of this module:
 
 * An explanation is small and soon found however large the input: `MAX_PROBLEMS`
-  of them, `MAX_DEPTH` deep, after `MAX_VISITS`.
+  of them, `MAX_PROBLEM_DEPTH` deep, after `MAX_PROBLEM_VISITS`.
 * A message never echoes more than a few words of the input.
 
 msgspec stops at the first problem.  So when it refuses a body, the body is
@@ -35,13 +35,11 @@ import msgspec
 from msgspec import inspect as mi
 
 from .._errors import Problem
+from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
 from .constraints import broken_constraint, constraints_of
 from .models import decode_model, model_problems
 from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
-from .problems import MAX_DEPTH, MAX_PROBLEMS, MISSING, choices, make_problem, placed_within
-
-MAX_VISITS = 20_000
-"""Only so many of a body's values are looked at for problems, some 50 ms."""
+from .problems import MISSING, choices, make_problem, placed_within
 
 # What msgspec and hooks of user classes raise for bad input.  TypeError: a JSON list in a
 # `set[Any]` can't be hashed.  ArithmeticError: a Decimal's exponent is beyond what it can hold.
@@ -95,8 +93,8 @@ class Walk:
     def visit(self, node: mi.Type, value: Any) -> Any:
         """The value with its classes built, or `_INVALID`; what is wrong goes to `problems`."""
         self._visits += 1
-        is_over = self._visits > MAX_VISITS or len(self.problems) >= MAX_PROBLEMS
-        if is_over or len(self._loc) >= MAX_DEPTH:
+        is_over = self._visits > MAX_PROBLEM_VISITS or len(self.problems) >= MAX_PROBLEMS
+        if is_over or len(self._loc) >= MAX_PROBLEM_DEPTH:
             return _INVALID
         node = plain(node)
         judge = _VISITS.get(type(node))
@@ -335,7 +333,7 @@ def _is_hashable_as(node: mi.Type, value: list[Any]) -> bool:
 
 def _first(members: Iterable[Any]) -> Iterator[Any]:
     """Those that may be looked at, and one more, so that no whole is taken for valid unseen."""
-    return islice(members, MAX_VISITS + 1)
+    return islice(members, MAX_PROBLEM_VISITS + 1)
 
 
 def _whole(members: Any) -> Any:

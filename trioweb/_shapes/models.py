@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from .._errors import Problem
-from .problems import MAX_PROBLEMS, make_problem
+from .._limits import MAX_PROBLEMS
+from .problems import make_problem
 
 
 def is_model(annotation: Any) -> bool:

@@ -13,19 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .._errors import Problem
-
-MAX_PROBLEMS = 100
-"""The most problems that one answer lists."""
-MAX_DEPTH = 32
-"""Members nested deeper than this are not explained one by one."""
-MAX_TEXT = 200
-"""The most characters of a message, or of a key in a place, that are sent back."""
+from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_TEXT
 
 MISSING = ("Field required", "missing")
 
 
 def make_problem(loc: Sequence[str | int], msg: str, type: str) -> Problem:
-    place = [_clip(part) if isinstance(part, str) else part for part in loc[:MAX_DEPTH]]
+    place = [_clip(part) if isinstance(part, str) else part for part in loc[:MAX_PROBLEM_DEPTH]]
     return {"loc": place, "msg": _clip(msg), "type": type}
 
 
@@ -39,4 +33,4 @@ def choices(values: Iterable[Any]) -> str:
 
 
 def _clip(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    return text if len(text) <= MAX_PROBLEM_TEXT else text[: MAX_PROBLEM_TEXT - 1] + "…"

@@ -25,10 +25,11 @@ from msgspec import inspect as mi
 from msgspec.structs import replace
 
 from .._errors import Invalid, Problem
+from .._limits import MAX_PROBLEMS
 from .annotations import are_texts, node_of, undecodable
 from .constraints import broken_constraint, constraints_of, pattern_to_the_end
 from .nodes import COLLECTIONS, mismatch, python_type, union_members
-from .problems import MAX_PROBLEMS, make_problem, placed_within
+from .problems import make_problem, placed_within
 
 TextDecoder = Callable[[str], Any]
 
