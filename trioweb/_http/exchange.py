@@ -54,15 +54,15 @@ class Exchange:
     # The request's own, while a handler runs that takes one.
     nursery: trio.Nursery | None = None
     # Whether the server was given the head of a response.
-    is_answered = False
+    is_answered: bool = False
     # The time that closing what it has open may take once it is cancelled.
-    grace = Grace(_limits.CLEANUP_TIMEOUT)
+    grace: Grace = Grace(_limits.CLEANUP_TIMEOUT)
     # Where its tasks are counted.
     ledger: Ledger[BackgroundTask] | None = None
     # The tasks that wait for its end, if anybody asked for a list.
     queue: TaskQueue | None = None
     # How it came out, for the tasks that depend on it.
-    outcomes = _SUCCESS
+    outcomes: Outcomes = _SUCCESS
     # What its handlers keep there, if anybody asked for it.
     kept_state: State | None = None
     # The whole body, once it is known.
@@ -86,13 +86,13 @@ class Exchange:
         path_params: dict[str, Any],
         max_body_size: int,
     ) -> None:
-        self.scope = scope
-        self.send = send
-        self.app = app
-        self.path_params = path_params
-        self.max_body_size = max_body_size
+        self.scope: Scope = scope
+        self.send: Send = send
+        self.app: Any = app
+        self.path_params: dict[str, Any] = path_params
+        self.max_body_size: int = max_body_size
         # Our own server's side of it, if `send` is its own.
-        self.server = _server_behind(send)
+        self.server: ServerExchange | None = _server_behind(send)
         self._receive = receive
 
     # The head

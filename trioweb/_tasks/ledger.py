@@ -71,11 +71,11 @@ class Ledger(Generic[T]):
     # Told of each task whose state has changed; None while nobody listens.
     hear: Callable[[T], object] | None = None
     # Whether a shutdown is reported on: its report names the tasks that are cancelled.
-    is_closing = False
+    is_closing: bool = False
 
     def __init__(self) -> None:
-        self.added = 0
-        self.left = 0  # of those that were added, how many are pending no more
+        self.added: int = 0
+        self.left: int = 0  # of those that were added, how many are pending no more
         self._ended: dict[TaskState, int] = dict.fromkeys(END_STATES, 0)
         self._running: dict[T, None] = {}
         # Those that failed, while somebody is told of it.

@@ -76,19 +76,19 @@ class TaskQueue:
     `ledger` is where they are counted, `label` names their request; an app's have both.
     """
 
-    closed = False
+    closed: bool = False
     # Closed, because this queue became a part of that one.
     joined: TaskQueue | None = None
     # Set while the list runs: told of a task that joined.
     notice: Callable[[BackgroundTask], None] | None = None
     # Whether there was a task that asks if the client got the response.
-    asks_for_delivery = False
+    asks_for_delivery: bool = False
     # Those that start as soon as the list runs, beside each other; few lists have any.
     concurrent: deque[BackgroundTask] | None = None
 
     def __init__(self, ledger: Ledger[BackgroundTask] | None = None, label: Any = None) -> None:
-        self.ledger = ledger
-        self.label = label
+        self.ledger: Ledger[BackgroundTask] | None = ledger
+        self.label: Any = label
         self.waiting: deque[BackgroundTask] = deque()
 
     def add(self, task: BackgroundTask) -> None:

@@ -21,7 +21,7 @@ import trio
 
 from .. import _callables
 from .ledger import Ledger, TaskState
-from .options import options_of
+from .options import TaskOptions, options_of
 
 logger = logging.getLogger("trioweb.tasks")
 
@@ -71,10 +71,11 @@ class BackgroundTask:
         if flags & _callables.GENERATORS:
             raise TypeError(f"{_callables.name(func)} yields: as a task its body would never run")
         self.function: Callable[..., Any] = func
-        self.positional = args
-        self.keywords = kwargs
-        self.context = contextvars.copy_context()
-        self.options = options = options_of(own)
+        self.positional: tuple[Any, ...] = args
+        self.keywords: dict[str, Any] = kwargs
+        self.context: contextvars.Context = contextvars.copy_context()
+        options = options_of(own)
+        self.options: TaskOptions = options
         plain = func.__func__ if type(func) is MethodType else func
         # Calling it gives a coroutine and does nothing else, and no option has to be seen to.
         self.is_plain: bool = (
@@ -84,8 +85,8 @@ class BackgroundTask:
             and options.timeout is None
         )
         self.waiter: trio.Event | None = None  # made when somebody waits for its end
-        self.is_concurrent = False
-        self.is_queued = False
+        self.is_concurrent: bool = False
+        self.is_queued: bool = False
         self.label: object = None
         self.state: TaskState = "pending"
         self.started_at: float | None = None
