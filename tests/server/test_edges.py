@@ -327,6 +327,7 @@ async def test_a_request_that_comes_as_its_connection_ends_is_answered(
         await wait_all_tasks_blocked()
         answer = bytes(await client.stream.receive_some())
         assert statuses(answer) == [status]
+        assert b"\r\nconnection: close\r\n" in answer
         await client.stream.aclose()
         await wait_all_tasks_blocked()
         assert running.server.statistics().connections_open == 0

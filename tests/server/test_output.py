@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import h11
@@ -16,14 +17,54 @@ from hypothesis import example, given, strategies as st
 
 from trioweb.server import ProtocolMisuse
 from trioweb.server._output import CONTINUE, Output, error_response
+from trioweb.server._sending import Sender
+from trioweb.server._strict import Framing, RequestHead
 
 from ..support.unhurried import unhurried
 
 Fields = list[tuple[bytes, bytes]]
 
 
-def output(method: bytes = b"GET", version: bytes = b"1.1", *, keep_alive: bool = True) -> Output:
-    return Output(method != b"HEAD", version, keep_alive)
+class Sent:
+    """A response as its sender makes it, without the sending."""
+
+    def __init__(self, method: bytes, version: bytes, *, keep_alive: bool) -> None:
+        self._out = Output(method != b"HEAD", version)
+        head = RequestHead(method, b"/", version, [], Framing(keep_alive=keep_alive))
+        service: Any = SimpleNamespace(draining=False)
+        transport: Any = None  # it isn't used
+        self._sender = Sender(
+            service,
+            transport,
+            bytearray(),
+            head,
+            self._out,
+            body=None,
+            expects_continue=False,
+            is_last=False,
+        )
+        self.start = self._out.start
+        self.trailers = self._out.trailers
+
+    def body(self, body: bytes, *, more: bool) -> bytes:
+        head, content = self._out.body(body, more=more)
+        return self._sender.join(head, content) if head else content
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._sender.keep_alive
+
+    @property
+    def started(self) -> bool:
+        return self._out.started
+
+    @property
+    def complete(self) -> bool:
+        return self._out.complete
+
+
+def output(method: bytes = b"GET", version: bytes = b"1.1", *, keep_alive: bool = True) -> Sent:
+    return Sent(method, version, keep_alive=keep_alive)
 
 
 def start(
@@ -85,7 +126,7 @@ def framed(
     bodies: Sequence[bytes],
     *,
     keep_alive: bool = True,
-) -> tuple[bytes, Output]:
+) -> tuple[bytes, Sent]:
     """All bytes of a response, without its date."""
     out = output(method, version, keep_alive=keep_alive)
     out.start(start(status, headers))
@@ -353,13 +394,13 @@ def refused(call: Any, *args: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-def started(headers: Fields | None = None, **options: Any) -> Output:
+def started(headers: Fields | None = None, **options: Any) -> Sent:
     out = output()
     out.start(start(200, headers or [], **options))
     return out
 
 
-def ended(**options: Any) -> Output:
+def ended(**options: Any) -> Sent:
     out = started(**options)
     out.body(b"", more=False)
     return out
@@ -603,7 +644,7 @@ PIECE = {"type": "http.response.body", "body": b"ab", "more": False}
 class Script:
     """What came of an app's messages: those that weren't refused, and their bytes."""
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Sent) -> None:
         self.out = out
         self.sent = b""
         self.body = b""

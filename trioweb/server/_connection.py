@@ -155,9 +155,8 @@ class Connection:
         """What had come when the waiting ended, out of the scope that ended it."""
         head, self._late = self._late, None
         if head is not None:
-            exchange = await self._answer(head)
+            exchange = await self._answer(head, is_last=True)
             if self.exchange is exchange:
-                exchange.output.keep_alive = False
                 await self._finish(exchange)
         elif self._buffer and self.exchange is None:
             raise BadRequest(408, "the head of the request came too slowly")
@@ -196,17 +195,17 @@ class Connection:
                 return None
             buffer += data
 
-    async def _answer(self, head: RequestHead) -> Exchange:
+    async def _answer(self, head: RequestHead, *, is_last: bool = False) -> Exchange:
         """Have the app answer one request."""
         service = self._service
-        exchange = new_exchange(service, self._transport, self._buffer, head)
-        self.exchange = exchange
         self.requests += 1
         if service.stopping:
             service.notify()
         if self.requests >= service.limits.max_connection_requests:
-            exchange.output.keep_alive = False
+            is_last = True
             service.tell(LimitReached("max_connection_requests"))
+        exchange = new_exchange(service, self._transport, self._buffer, head, is_last)
+        self.exchange = exchange
         since = self._now() if service.access_log is not None else 0.0
         await self._call_app(exchange, head)
         if service.access_log is not None:
@@ -278,17 +277,16 @@ class Connection:
     async def _finish(self, exchange: Exchange) -> bool:
         """Whether the connection can go on after this exchange."""
         await exchange.wait_landed()
-        output = exchange.output
         if _ended_well(exchange):
             return True
         if exchange.broken:
             return False
-        if output.complete and output.keep_alive:
+        if exchange.output.complete and exchange.keep_alive:
             with trio.move_on_after(_limits.LINGER_TIME):
                 if await exchange.skip_body():
                     return True
         unread = exchange.has_unread_body or self._buffer or self._transport.has_data()
-        if unread or not output.complete:
+        if unread or not exchange.output.complete:
             await self._linger()
         return False
 
@@ -321,7 +319,7 @@ def _ended_well(exchange: Exchange) -> bool:
     """Whether nothing of it is left to do, or in the way of the next request."""
     return (
         exchange.output.complete
-        and exchange.output.keep_alive
+        and exchange.keep_alive
         and (exchange.body is None or exchange.body.over)
         and exchange.landed is None
         and not exchange.broken

@@ -7,7 +7,8 @@ Rules of this module:
 * The framing is the server's.  A length that the app declared is held to, to the
   byte; `transfer-encoding` is never the app's.
 * HEAD, 204 and 304 have no body, whatever the app sends (RFC 9110, 6.4.1).
-* A small response is one piece of bytes: the head waits for the first piece of body.
+* The head waits for the first piece of the body, so that they can go out in one piece.
+* Whether the connection goes on isn't said here: the head lacks that last field, and its end.
 """
 
 from __future__ import annotations
@@ -49,21 +50,22 @@ class BodyEnd(enum.Enum):
 
 
 class Output(msgspec.Struct, eq=False):
-    """The response to one request: give it ASGI's messages, send the bytes it returns.
+    """The response to one request, from ASGI's messages.
 
+    What is to be sent comes as head and content; there is a head once, with the first content.
     Raises ProtocolMisuse for what can't be sent; then nothing of that message may be.
     """
 
     has_body: bool  # that the client gets to see
     version: bytes  # of HTTP, that the client speaks
-    keep_alive: bool
     started: bool = False
     complete: bool = False
+    closes: bool = False  # the connection, by the app's own word
+    body_end: BodyEnd | None = None
     _head: bytes = b""  # until it is sent
     _declared: int | None = None  # bytes of the body, by the app's own word
     _left: int | None = None  # of them, where the client gets to see the body
     _may_tell_length: bool = True
-    _body_end: BodyEnd | None = None
     _body_is_over: bool = False
     _trailers: bool = False
 
@@ -72,7 +74,9 @@ class Output(msgspec.Struct, eq=False):
         self._start(message["status"], message.get("headers", ()))
         self._trailers = bool(message.get("trailers"))
 
-    def whole(self, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    def whole(
+        self, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> tuple[bytes, bytes]:
         """Both messages of a response that is whole."""
         is_plain = self.has_body and type(body) is bytes and not self.started
         head = _plain_head(status, tuple(fields)) if is_plain else None
@@ -88,17 +92,15 @@ class Output(msgspec.Struct, eq=False):
     def _start(self, status: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
         if self.started:
             raise ProtocolMisuse("http.response.start comes once")
-        block, self._declared, closes, dated = _fields(fields)
+        block, self._declared, self.closes, dated = _fields(fields)
         self._head = _status_line(status) + block + (b"" if dated else _date.get())
-        if closes:
-            self.keep_alive = False
         if status in _WITHOUT_BODY:
             self.has_body = False
             self._may_tell_length = status != 204
         self._left = self._declared if self.has_body else None
         self.started = True
 
-    def body(self, body: bytes, *, more: bool) -> bytes:
+    def body(self, body: bytes, *, more: bool) -> tuple[bytes, bytes]:
         """`http.response.body`."""
         if not self.started:
             raise ProtocolMisuse("http.response.body comes after http.response.start")
@@ -110,21 +112,20 @@ class Output(msgspec.Struct, eq=False):
             body = body.tobytes()  # its length counts items, which may be wider than a byte
         if self._left is not None:
             self._left = _checked_size(self._left - len(body), more=more)
-        if self._body_end is not None:
-            return self._content(body, more=more)
+        if self.body_end is not None:
+            return b"", self._content(body, more=more)
         is_plain = self.has_body and not (more or self._trailers)
         if is_plain and (self._declared is None or self._declared == len(body)):
             return self._whole(body)
         head = self._head + self._choose_body_end(len(body), more=more)
-        content = self._content(body, more=more)
         self._head = b""
-        return head + content
+        return head, self._content(body, more=more)
 
-    def _whole(self, body: bytes) -> bytes:
+    def _whole(self, body: bytes) -> tuple[bytes, bytes]:
         """A response in one piece, as most are: nothing has to be counted."""
-        self._body_end = BodyEnd.LENGTH
+        self.body_end = BodyEnd.LENGTH
         self._body_is_over = self.complete = True
-        return b"%bcontent-length: %d\r\n%b%b" % (self._head, len(body), self._connection(), body)
+        return b"%bcontent-length: %d\r\n" % (self._head, len(body)), body
 
     def trailers(self, fields: Iterable[tuple[bytes, bytes]], *, more: bool) -> bytes:
         """`http.response.trailers`, an extension of ASGI; dropped where no chunks are sent."""
@@ -138,40 +139,32 @@ class Output(msgspec.Struct, eq=False):
                 raise ProtocolMisuse(f"{name!r} can't be a trailer: it has to come first")
         lines = _checked([_line(name, value) for name, value in fields])
         self.complete = not more
-        if self._body_end is not BodyEnd.CHUNKED:
+        if self.body_end is not BodyEnd.CHUNKED:
             return b""
         return lines if more else lines + b"\r\n"
 
     def _choose_body_end(self, size: int, *, more: bool) -> bytes:
-        """Decide where the body will end, and say so: the last fields of the head."""
+        """Decide where the body will end, and say so: a field of the head."""
         length = self._declared
         if not self.has_body:
-            self._body_end = BodyEnd.NO_BODY
+            self.body_end = BodyEnd.NO_BODY
             # HEAD and 304 may tell the length that there would have been, 204 may not.
-            fields = b"" if length is None or not self._may_tell_length else _length(length)
-        elif length is not None or not (more or self._trailers):
-            self._body_end = BodyEnd.LENGTH
-            fields = _length(size if length is None else length)
-        elif self.version == b"1.1":
-            self._body_end = BodyEnd.CHUNKED
-            fields = b"transfer-encoding: chunked\r\n"
-        else:
-            self._body_end = BodyEnd.CLOSE
-            self.keep_alive = False
-            fields = b""
-        return fields + self._connection()
-
-    def _connection(self) -> bytes:
-        if not self.keep_alive:
-            return b"connection: close\r\n\r\n"
-        return b"\r\n" if self.version == b"1.1" else b"connection: keep-alive\r\n\r\n"
+            return b"" if length is None or not self._may_tell_length else _length(length)
+        if length is not None or not (more or self._trailers):
+            self.body_end = BodyEnd.LENGTH
+            return _length(size if length is None else length)
+        if self.version == b"1.1":
+            self.body_end = BodyEnd.CHUNKED
+            return b"transfer-encoding: chunked\r\n"
+        self.body_end = BodyEnd.CLOSE
+        return b""
 
     def _content(self, body: bytes, *, more: bool) -> bytes:
-        if self._body_end is BodyEnd.CHUNKED:
+        if self.body_end is BodyEnd.CHUNKED:
             content = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more:
                 content += b"0\r\n" if self._trailers else b"0\r\n\r\n"
-        elif self._body_end is BodyEnd.NO_BODY:
+        elif self.body_end is BodyEnd.NO_BODY:
             content = b""
         else:
             content = body
@@ -290,8 +283,7 @@ _date = _Date()
 
 def error_response(status: int, reason: str, fields: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """A whole response of the server's own, after which the connection closes."""
-    body = reason.encode("latin-1", "replace") + b"\n"
-    output = Output(has_body=True, version=b"1.1", keep_alive=False)
     own = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
-    output.start({"type": "http.response.start", "status": status, "headers": own})
-    return output.body(body, more=False)
+    body = reason.encode("latin-1", "replace") + b"\n"
+    head, content = Output(has_body=True, version=b"1.1").whole(status, own, body)
+    return head + b"connection: close\r\n\r\n" + content

@@ -35,17 +35,19 @@ _DISCONNECT = "http.disconnect"
 
 
 def new_exchange(
-    service: Service, transport: Transport, buffer: bytearray, head: RequestHead
+    service: Service, transport: Transport, buffer: bytearray, head: RequestHead, is_last: bool
 ) -> Exchange:
-    """For the request with this head."""
+    """For the request with this head; `is_last`: of its connection, whatever else is said."""
     framing = head.framing
     body: Body | None = None
     if framing.length is None:
         body = ChunkedBody(service.limits)
     elif framing.length:
         body = SizedBody(framing.length)
-    output = Output(head.method != b"HEAD", head.version, framing.keep_alive)
-    return Exchange(service, transport, buffer, head, output, body, framing.expects_continue)
+    output = Output(head.method != b"HEAD", head.version)
+    return Exchange(
+        service, transport, buffer, head, output, body, framing.expects_continue, is_last
+    )
 
 
 class Exchange(Sender, eq=False):

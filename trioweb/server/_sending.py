@@ -5,6 +5,8 @@ Rules of this module:
 * `send` returns when the transport has taken the last byte: a response that fits the kernel's
   buffer costs no checkpoint.
 * Nothing is sent of a message that was refused; a response that breaks off ends its connection.
+* Whether the connection goes on after the response is decided here, by one function, as the head is
+  sent.
 * A request that waits for its client works on nothing, and takes nobody's place.
 """
 
@@ -19,7 +21,7 @@ import trio
 from .._asgi import Message
 from ._bodies import Body
 from ._errors import ClientGone, ProtocolMisuse
-from ._output import CONTINUE, Output, error_response
+from ._output import CONTINUE, BodyEnd, Output, error_response
 from ._service import Service
 from ._strict import RequestHead
 from ._transport import Patience, Transport, send_rest
@@ -38,9 +40,11 @@ class Sender(msgspec.Struct, eq=False):
     output: Output
     body: Body | None  # of the request, where there is one
     expects_continue: bool  # the client waits for 100 Continue, and it wasn't said yet
+    is_last: bool  # of its connection, whatever else is said
 
     status: int = 0  # of the response, once there is one
     sent: int = 0  # bytes of the response
+    keep_alive: bool = False  # the connection goes on after it, as its head says
     gone: bool = False  # nothing can be sent any more
     broken: bool = False  # a response has begun that can't be ended
     refused: bool = False  # it was answered in the app's place
@@ -94,9 +98,8 @@ class Sender(msgspec.Struct, eq=False):
             self.status = message["status"]
         elif kind == "http.response.body":
             more = message.get("more_body", False)
-            if not self.sent:
-                self._decide_the_end()
-            await self._write(self.output.body(message.get("body", b""), more=more), more=more)
+            head, content = self.output.body(message.get("body", b""), more=more)
+            await self._write(self.join(head, content) if head else content, more=more)
         elif kind == "http.response.trailers":
             more = message.get("more_trailers", False)
             await self._write(self.output.trailers(message["headers"], more=more), more=more)
@@ -114,10 +117,9 @@ class Sender(msgspec.Struct, eq=False):
             return None
         if self.has_unread_body:
             return None
-        self._decide_the_end()
-        data = self.output.whole(status, fields, body)
+        head, content = self.output.whole(status, fields, body)
         self.status = status
-        return self._write(data, more=False)
+        return self._write(self.join(head, content), more=False)
 
     async def refuse(self, status: int, reason: str, *fields: tuple[bytes, bytes]) -> None:
         """Answer in the app's place, unless it has begun to; nothing can follow."""
@@ -152,11 +154,26 @@ class Sender(msgspec.Struct, eq=False):
             self._continued.set()
             self._continued = None
 
-    def _decide_the_end(self) -> None:
-        """Whether the connection can go on after this response; the head says so."""
-        # Who waits for 100 Continue may send the body all the same, or the next request.
-        if self.service.draining or (self.expects_continue and self.has_unread_body):
-            self.output.keep_alive = False
+    def join(self, head: bytes, content: bytes) -> bytes:
+        """Both, and between them what ends the head: whether the connection goes on."""
+        self.keep_alive = self._keeps_alive()
+        if not self.keep_alive:
+            return b"%bconnection: close\r\n\r\n%b" % (head, content)
+        if self.head.version == b"1.1":
+            return b"%b\r\n%b" % (head, content)
+        return b"%bconnection: keep-alive\r\n\r\n%b" % (head, content)
+
+    def _keeps_alive(self) -> bool:
+        """Whether the connection goes on after this response (RFC 9112, 9.3)."""
+        return not (
+            not self.head.framing.keep_alive  # by the client's wish
+            or self.output.closes  # by the app's
+            or self.output.body_end is BodyEnd.CLOSE
+            or self.is_last
+            or self.service.draining
+            # Who waits for 100 Continue may send the body all the same, or the next request.
+            or (self.expects_continue and self.has_unread_body)
+        )
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         try:
