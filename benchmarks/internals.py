@@ -31,6 +31,7 @@ import msgspec
 import trio
 
 import trioweb
+from trioweb._app.app import lifetime_of
 
 from ._counters import Counter, count_all, find_counter
 from ._plots import figure
@@ -182,7 +183,7 @@ def bare_app_that_starts(nursery: trio.Nursery, count: int) -> ASGIApp:
 @asynccontextmanager
 async def calling_trioweb(app: trioweb.App, tasks: int = 0) -> AsyncIterator[Turn]:
     async with lifespan(app):
-        yield partial(take_turn, app, tasks, app._lifetime.ledger.wait_idle)
+        yield partial(take_turn, app, tasks, lifetime_of(app).ledger.wait_idle)
 
 
 @asynccontextmanager

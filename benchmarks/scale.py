@@ -34,6 +34,7 @@ import trio.testing
 
 import trioweb
 from tests.support.processes import HOST, STOP_TIMEOUT, serving_process
+from trioweb._app.app import lifetime_of
 
 from ._plots import lines
 from ._results import HOW_KEPT, Found, keep, setting, table
@@ -182,7 +183,7 @@ class Parking:
             raise RuntimeError(f"{found:,} tasks are pending, not {count:,}")
         yield
         self.free.set()
-        await self.app._lifetime.ledger.wait_idle()
+        await lifetime_of(self.app).ledger.wait_idle()
 
     async def ask(self, times: int) -> None:
         """Other requests, each with a pass of Trio's scheduler."""
@@ -264,7 +265,7 @@ async def take_fit_turns(
 async def ask_and_wait(app: trioweb.App, times: int) -> None:
     for _ in range(times):
         await call(app)
-        await app._lifetime.ledger.wait_idle()
+        await lifetime_of(app).ledger.wait_idle()
 
 
 def served_app() -> trioweb.App:

@@ -23,7 +23,6 @@ PRIVATES_OF_OTHERS = {
     "_cli.survivors._current_frames": "sys._current_frames: where threads are, documented",
     "_concurrency.scopes._cancel_status": "Trio says nowhere else which scopes a task is in",
     "_concurrency.scopes._activate_cancel_status": "nor lets anybody leave one that isn't theirs",
-    "_shapes.annotations._replace": "of a NamedTuple, documented",
 }
 
 PACKAGE = Path(trioweb.__file__).parent

@@ -16,6 +16,7 @@ from trio.testing import MockClock
 from trioweb import App, JSONResponse, Request, StreamingResponse, _limits
 
 from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.exchanges import exchange_of
 
 Make = Callable[[], Any]
 
@@ -618,11 +619,11 @@ async def test_a_stream_that_is_never_sent_is_closed(
 ) -> None:
     source = Source()
     response = StreamingResponse(source)
-    request = Request(_scope("GET", "/", []), trio.sleep_forever, App(), 0)
-    await response.close(request)
-    await response.close(request)
+    exchange = exchange_of(_scope("GET", "/", []), trio.sleep_forever)
+    await response.close(exchange)
+    await response.close(exchange)
     assert (source.steps, len(source.closed)) == (0, 1)
-    await JSONResponse({}).close(request)
+    await JSONResponse({}).close(exchange)
 
 
 async def test_closing_ends_with_the_cleanup_time_where_that_is_shorter(

@@ -25,7 +25,7 @@ from trioweb import (
     Response,
     task,
 )
-from trioweb.server._exchange import Exchange
+from trioweb.server._receiving import Exchange
 
 from ..server.test_output import without_date
 from ..support.server_driver import EachParser, ParserName, http_app, serving

@@ -25,8 +25,10 @@ from trioweb import (
     task,
     testing,
 )
+from trioweb._app.app import inner_of
+from trioweb._tasks.list import TaskQueue
 from trioweb._tasks.options import WHENS
-from trioweb._tasks.runner import TaskRunner, _Queue
+from trioweb._tasks.run import TaskRun
 
 from ..support.asgi import Client, Exchange, Message, _scope, running
 
@@ -664,7 +666,7 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
 
     async with running(app) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(TaskRunner, "begin", broken)
+            patch.setattr(TaskRun, "begin", broken)
             await client("GET", "/")
             await trio.testing.wait_all_tasks_blocked()
         assert (await client("GET", "/")).status == 200
@@ -961,7 +963,7 @@ async def test_a_def_dependency_closes_after_tasks_that_took_longer_than_a_cance
 ) -> None:
     """The time to clean up that a cancelled call had isn't that of what follows it."""
     app = App(cleanup_timeout=1)
-    app._run_sync = in_place
+    inner_of(app).run_sync = in_place
     closed: list[str] = []
 
     def session() -> Iterator[None]:
@@ -1159,10 +1161,10 @@ async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
 ) -> None:
     """Accepted, it runs: only what ends the app cancels it.  Else it is refused aloud."""
     app, added, lists = App(), list[BackgroundTask](), list[BackgroundTasks]()
-    close, looks = _Queue.close_if_empty, 0
+    close, looks = TaskQueue.close_if_empty, 0
     last = 1 if before is None else 2  # the first look is whether there are any
 
-    def close_after_the_thread(queue: _Queue) -> bool:
+    def close_after_the_thread(queue: TaskQueue) -> bool:
         nonlocal looks
         looks += 1
         if looks == last:
@@ -1184,7 +1186,7 @@ async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
 
     app.get("/")(root_beside if beside else root)
     async with running(app) as client:
-        monkeypatch.setattr(_Queue, "close_if_empty", close_after_the_thread)
+        monkeypatch.setattr(TaskQueue, "close_if_empty", close_after_the_thread)
         await client("GET", "/")
     assert [task.state for task in added] == ["done"]
     with pytest.raises(RuntimeError, match="the request it is for is over"):

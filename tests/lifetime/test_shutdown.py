@@ -19,7 +19,9 @@ from trioweb import (
     StreamingResponse,
     task,
 )
-from trioweb._lifetime.report import Closing
+from trioweb._app.app import lifetime_of
+from trioweb._lifetime.events import Events
+from trioweb._lifetime.report import ShutdownReport
 from trioweb._tasks.ledger import Ledger, TaskState
 
 from ..support.asgi import Client, Exchange, Message, _scope, running
@@ -265,16 +267,17 @@ async def test_the_report_leaves_out_what_ended_before(
 ) -> None:
     caplog.set_level(logging.INFO, "trioweb")
     ledger: Ledger[BackgroundTask] = Ledger()
+    events = Events()
+    events.follow(ledger)
     before, since, after = (BackgroundTask(quick) for _ in range(3))
     for handle in (before, since, after):
-        handle._ledger = ledger
-        ledger.enter()
-    before._end(state)
-    Closing(ledger).report()
-    closing = Closing(ledger)
-    since._end(state)
-    closing.report()
-    after._end(state)
+        ledger.enter(handle)
+    ledger.end(before, state)
+    ShutdownReport(ledger, events).report()
+    report = ShutdownReport(ledger, events)
+    ledger.end(since, state)
+    report.report()
+    ledger.end(after, state)
     assert not ledger.is_closing
     none, one = messages(caplog)
     assert none.endswith("tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned")
@@ -559,4 +562,4 @@ async def test_without_a_lifespan_there_is_no_shutdown_to_report(
         ("trioweb.tasks", "task broken of POST /broken failed"),
         ("trioweb.tasks", "task quick of POST /quick was cancelled"),
     ]
-    assert not app._lifetime.ledger.is_closing
+    assert not lifetime_of(app).ledger.is_closing

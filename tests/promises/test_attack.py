@@ -18,10 +18,11 @@ from trio.testing import MockClock
 
 from trioweb.server import Server, ServerLimits
 from trioweb.server._limits import LINGER_TIME, READ_SIZE
+from trioweb.server._receiving import Exchange
 
 from ..support.server_attackers import ATTACKS, LARGE, attack, honest, pipeline
 from ..support.server_clients import PATIENCE, connected, listening, patient
-from ..support.server_driver import GET, EachParser, ParserName
+from ..support.server_driver import GET, EachParser, Happenings, ParserName
 
 MIB = 1024 * 1024
 
@@ -82,18 +83,18 @@ async def test_all_attackers_are_gone_by_their_limit_and_others_are_served(
 
 async def arrived(server: Server, count: int) -> None:
     """Returns when so many have connected, whether or not they are still there."""
-    seen: set[object] = set()
+    happenings = Happenings(server)
     with trio.fail_after(PATIENCE):
-        while len(seen) < count:
-            await server._service.changed.wait()
-            seen |= server._service.connections
+        while server.statistics().connections_accepted < count:
+            await happenings.wait()
 
 
 async def gone(server: Server, count: int) -> None:
     """Returns when no more than so many are left."""
+    happenings = Happenings(server)
     with trio.fail_after(PATIENCE):
-        while len(server._service.connections) > count:
-            await server._service.changed.wait()
+        while server.statistics().connections_open > count:
+            await happenings.wait()
 
 
 @EachParser
@@ -105,9 +106,9 @@ async def test_pipelined_requests_are_served_one_at_a_time_in_order(http: Parser
         if scope["type"] != "http":
             return
         served.append(scope["path"])
-        [connection] = server._service.connections
-        buffered.append(len(connection._buffer))
-        assert server._service.requests_in_flight == 1
+        exchange: Exchange = receive.__self__
+        buffered.append(len(exchange.buffer))
+        assert server.statistics().requests_in_flight == 1
         await trio.lowlevel.checkpoint()
         assert served[-1] == scope["path"]
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -137,5 +138,5 @@ async def test_an_idle_connection_needs_little_memory() -> None:
             each = (tracemalloc.get_traced_memory()[0] - before) / IDLE
         finally:
             tracemalloc.stop()
-        assert len(server._service.connections) == IDLE
+        assert server.statistics().connections_open == IDLE
     assert each < MOST_FOR_AN_IDLE_CONNECTION

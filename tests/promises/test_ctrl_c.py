@@ -38,32 +38,34 @@ from trioweb._concurrency.exits import Exits
 from trioweb._concurrency.scopes import Scopes
 from trioweb._concurrency.starter import Starter
 from trioweb._errors import leaves
+from trioweb._http.exchange import Exchange
 from trioweb._lifetime.app import AppLifetime
-from trioweb._lifetime.report import Closing
+from trioweb._lifetime.landing import InFlight
+from trioweb._lifetime.report import ShutdownReport
+from trioweb._lifetime.tasks import RequestTasks
 from trioweb._tasks.ledger import END_STATES, Ledger
-from trioweb._tasks.runner import TaskRun, _Queue
+from trioweb._tasks.list import TaskQueue
+from trioweb._tasks.run import TaskRun
 from trioweb.testing import client
 
 STEPS = [
     (Ledger, "enter"),
     (Ledger, "begin"),
     (Ledger, "end"),
-    (_Queue, "_append"),
-    (_Queue, "_enter"),
-    (_Queue, "close_if_empty"),
-    (_Queue, "close"),
-    (BackgroundTask, "_begin"),
-    (BackgroundTask, "_end"),
+    (TaskQueue, "_append_concurrent"),
+    (TaskQueue, "_enter"),
+    (TaskQueue, "close_if_empty"),
+    (TaskQueue, "end"),
     (TaskRun, "begin"),
+    (TaskRun, "_advance"),
     (TaskRun, "_count"),
-    (TaskRun, "_start_those_beside"),
+    (TaskRun, "_start_concurrent"),
     (Starter, "start_soon"),
-    (AppLifetime, "_start_tasks"),
-    (AppLifetime, "_begin_tasks"),
-    (AppLifetime, "_land"),
+    (RequestTasks, "start"),
+    (RequestTasks, "_begin"),
+    (InFlight, "land"),
     (Scopes, "keep_to"),
-    (Request, "_end_if_idle"),
-    (BackgroundTasks, "_end"),
+    (Exchange, "end_if_idle"),
 ]
 
 
@@ -178,7 +180,7 @@ def test_no_step_of_the_bookkeeping_is_left_half_done(
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(AppLifetime, "_begin_closing"), (AppLifetime, "_wait_until_landed"), (Closing, "report")],
+    [(AppLifetime, "_begin_shutdown"), (InFlight, "wait_until_landed"), (ShutdownReport, "report")],
 )
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.usefixtures("ctrl_c")

@@ -13,7 +13,8 @@ import pytest
 
 from trioweb._errors import HTTPException, RegistrationError
 from trioweb._http.paths import below_root, routed_path
-from trioweb._routing.matcher import Matcher, Template, _Node
+from trioweb._routing.matcher import Matcher, _Node
+from trioweb._routing.templates import Template
 
 AN_UUID = UUID("12345678-1234-5678-1234-567812345678")
 KIB = 1024
@@ -61,6 +62,9 @@ def visits(monkeypatch: pytest.MonkeyPatch) -> CountedVisits:
 # Templates
 
 
+TYPES = {"uuid": UUID, "int": int, "float": float, "str": str, "path": str}
+
+
 @pytest.mark.parametrize(
     ("text", "parameters"),
     [
@@ -81,6 +85,7 @@ def test_parameters_of_a_template(text: str, parameters: dict[str, str]) -> None
     template = Template.parse(text)
     assert template.text == text
     assert template.parameters == parameters
+    assert template.types == {name: TYPES[parameters[name]] for name in parameters}
     assert template == Template.parse(text)
     assert hash(template) == hash(Template.parse(text))
 

@@ -19,6 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.routing import Route
 from trio.testing import MockClock, Sequencer, wait_all_tasks_blocked
 
+from trioweb._asgi import DISCARDS_UNREAD_BODY
 from trioweb.server import ClientGone, ProtocolMisuse, ServerLimits, StartupFailed
 
 from ..support.server_driver import (
@@ -113,7 +114,7 @@ async def test_every_key_of_the_scope(http: ParserName, autojump_clock: MockCloc
             ],
             "client": ("192.0.2.1", 5000),
             "server": ("192.0.2.2", 80),
-            "extensions": {"http.response.trailers": {}},
+            "extensions": {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}},
         }
     ]
 
@@ -899,7 +900,7 @@ async def test_a_handed_over_connection_is_gone_with_its_client(autojump_clock: 
         await trio.sleep(1)
         await client.leave()
         await wait_all_tasks_blocked()
-        assert server.server._service.connections == set()
+        assert server.server.statistics().connections_open == 0
         began = trio.current_time()
     assert trio.current_time() - began < 10  # the call ends before the server does
 

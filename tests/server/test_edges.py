@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from trioweb._cli.run import report
+from trioweb._cli.statuses import report
 from trioweb.server import (
     ClientGone,
     LifespanFailed,
@@ -27,11 +27,11 @@ from trioweb.server import (
 from trioweb.server._access import AccessLog, Answer
 from trioweb.server._connection import Connection
 from trioweb.server._errors import BadRequest
-from trioweb.server._exchange import Exchange
 from trioweb.server._limits import MAX_WAITING_LOG_LINES, MIB, READ_AHEAD
 from trioweb.server._output import CONTINUE
+from trioweb.server._receiving import Exchange
 from trioweb.server._scope import TrustedPeers
-from trioweb.server._strict import Head, check_head
+from trioweb.server._strict import ParsedHead, check_head
 from trioweb.server._transport import (
     _RESET,
     Patience,
@@ -301,23 +301,35 @@ async def test_an_end_that_cant_be_said_is_a_client_that_has_left() -> None:
 # What comes in the moment in which its connection was to end.
 
 
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """Those of all servers, as they are taken over."""
+    taken_over: list[Connection] = []
+    run = Connection.run
+
+    async def note_and_run(self: Connection, exchange: Exchange | None = None) -> None:
+        taken_over.append(self)
+        await run(self, exchange)
+
+    monkeypatch.setattr(Connection, "run", note_and_run)
+    return taken_over
+
+
 @pytest.mark.parametrize(("request_", "status"), [(GET, 200), (b"BAD\r\n\r\n", 400)])
 async def test_a_request_that_comes_as_its_connection_ends_is_answered(
-    request_: bytes, status: int
+    request_: bytes, status: int, connections: list[Connection]
 ) -> None:
     async with serving(echo) as running:
         client: Client = running.connect()
         await wait_all_tasks_blocked()
-        [connection] = running.server._service.connections
         await client.send(request_)
-        assert isinstance(connection, Connection)
-        connection.expire()
+        connections[0].expire()
         await wait_all_tasks_blocked()
         answer = bytes(await client.stream.receive_some())
         assert statuses(answer) == [status]
         await client.stream.aclose()
         await wait_all_tasks_blocked()
-        assert not running.server._service.connections
+        assert running.server.statistics().connections_open == 0
 
 
 async def test_two_tasks_cant_send_at_once() -> None:
@@ -366,7 +378,7 @@ async def test_a_connection_that_is_to_close_doesnt_wait_for_the_rest_of_the_cal
 
 
 async def test_a_late_request_whose_call_goes_on_doesnt_keep_the_connection(
-    autojump_clock: MockClock,
+    connections: list[Connection], autojump_clock: MockClock
 ) -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -376,9 +388,8 @@ async def test_a_late_request_whose_call_goes_on_doesnt_keep_the_connection(
     async with serving(app) as running:
         client = running.connect()
         await wait_all_tasks_blocked()
-        [connection] = running.server._service.connections
         await client.send(GET)
-        connection.expire()
+        connections[0].expire()
         answer = b"".join([bytes(piece) async for piece in client.stream])
         assert statuses(answer) == [200]
 
@@ -473,7 +484,7 @@ async def test_a_unix_socket_may_be_given(tmp_path: Path) -> None:
 def test_a_length_is_no_longer_than_a_number_can_be() -> None:
     fields = [(b"host", b"x"), (b"content-length", b"1" * 20)]
     with pytest.raises(BadRequest, match="malformed content-length"):
-        check_head(Head(b"POST", b"/", b"1.1", fields), ServerLimits())
+        check_head(ParsedHead(b"POST", b"/", b"1.1", fields), ServerLimits())
 
 
 def test_a_lifespan_that_failed_is_one_line(caplog: pytest.LogCaptureFixture) -> None:

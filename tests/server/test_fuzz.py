@@ -15,7 +15,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioweb.server import ServerLimits, _limits, _strict
+from trioweb.server import ServerLimits, _bodies, _heads, _limits, _strict
+from trioweb.server._bodies import SizedBody
 from trioweb.server._parsers import HttptoolsParser, parser
 
 from ..support.server_driver import PARSERS, EachParser, ParserName, echo, serving, statuses
@@ -111,31 +112,31 @@ async def test_what_is_fuzzed_is_what_a_connection_does(
 def _lax_sizes(patch: pytest.MonkeyPatch) -> None:
     """Underscores in the size of a chunk, as int() takes them."""
     lax = re.compile(rb"(?P<size>[0-9A-Fa-f_]{1,16})(?P<extensions>)\r\n")
-    patch.setattr(_strict, "_CHUNK", lax)
+    patch.setattr(_bodies, "_CHUNK", lax)
 
 
 def _lax_line_ends(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_strict, "_TRAILER", re.compile(rb"[^\r\n]+\r\n"))
+    patch.setattr(_bodies, "_TRAILER", re.compile(rb"[^\r\n]+\r\n"))
 
 
 def _lost_bytes(patch: pytest.MonkeyPatch) -> None:
     """A read of one byte loses it."""
-    take = _strict.SizedBody.take
+    take = SizedBody.take
 
-    def lossy(self: _strict.SizedBody, buffer: bytearray) -> bytes:
+    def lossy(self: SizedBody, buffer: bytearray) -> bytes:
         return take(self, buffer) if len(buffer) > 1 else b"?" * len(take(self, buffer))
 
-    patch.setattr(_strict.SizedBody, "take", lossy)
+    patch.setattr(SizedBody, "take", lossy)
 
 
 def _scanned_too_far(patch: pytest.MonkeyPatch) -> None:
     """The end of a head is looked for only behind what was seen."""
-    cut = _strict.cut_head
+    cut = _heads.cut_head
 
     def hasty(buffer: bytearray, scanned: int, limits: ServerLimits) -> bytes | None:
         return cut(buffer, scanned + 3 if scanned else 0, limits)
 
-    patch.setattr(_strict, "cut_head", hasty)
+    patch.setattr(_heads, "cut_head", hasty)
 
 
 def _lost_field(patch: pytest.MonkeyPatch) -> None:
@@ -157,7 +158,7 @@ def _no_length(patch: pytest.MonkeyPatch) -> None:
 def _raises(patch: pytest.MonkeyPatch) -> None:
     """int() refuses what is too long."""
     patch.setattr(_limits, "MAX_CHUNK_LINE", 10_000)
-    patch.setattr(_strict, "_CHUNK", re.compile(rb"(?P<size>.+?)(?P<extensions>)\r\n"))
+    patch.setattr(_bodies, "_CHUNK", re.compile(rb"(?P<size>.+?)(?P<extensions>)\r\n"))
 
 
 SIZED = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"

@@ -7,10 +7,10 @@ from hypothesis import given, strategies as st
 
 from trioweb.server import ServerLimits
 from trioweb.server._errors import BadRequest
-from trioweb.server._heads import Asked, HeadReader
+from trioweb.server._heads import HeadReader
 from trioweb.server._limits import MAX_KEPT_FIELDS
 from trioweb.server._parsers import parser
-from trioweb.server._strict import Head
+from trioweb.server._strict import Framing, ParsedHead, RequestHead
 
 from ..support.server_driver import EachParser, ParserName
 from ..support.unhurried import unhurried
@@ -29,7 +29,7 @@ TAILS += [b" HTTP/1.1\r\nHost: x\r\nUpgrade: y\r\nConnection: close, upgrade\r\n
 TAILS += [b" HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 150 + b"\r\n\r\n"]
 TAILS += [b" HTTP/1.1\r\n\r\n", b" HTTP/2.0\r\nHost: x\r\n\r\n", b"\r\nHost: x\r\n\r\n"]
 
-Verdict = tuple[Asked, bytes] | int | None
+Verdict = tuple[RequestHead, bytes] | int | None
 
 
 def verdict(reader: HeadReader, data: bytes) -> Verdict:
@@ -90,7 +90,7 @@ def test_it_is_read_once(http: ParserName) -> None:
     parsed: list[bytes] = []
     parse = parser(http)
 
-    def parse_and_note(raw: bytes) -> Head:
+    def parse_and_note(raw: bytes) -> ParsedHead:
         parsed.append(raw)
         return parse(raw)
 
@@ -103,8 +103,8 @@ def test_it_is_read_once(http: ParserName) -> None:
     for data in (first, again, first, other, other):
         verdict(reader, data)
     assert parsed == [first, other]
-    [known, _] = reader.recall(b"PUT /b?c" + other[6:]) or (None, None)
-    assert known == Head(b"PUT", b"/b?c", b"1.1", [(b"host", b"y")])
+    known = reader.recall(b"PUT /b?c" + other[6:])
+    assert known == RequestHead(b"PUT", b"/b?c", b"1.1", [(b"host", b"y")], Framing())
 
 
 @pytest.mark.parametrize("size", [MAX_KEPT_FIELDS, MAX_KEPT_FIELDS + 1])

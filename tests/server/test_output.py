@@ -23,7 +23,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 def output(method: bytes = b"GET", version: bytes = b"1.1", *, keep_alive: bool = True) -> Output:
-    return Output(method, version, keep_alive=keep_alive)
+    return Output(method != b"HEAD", version, keep_alive)
 
 
 def start(

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from trioweb.server import ServerLimits, _strict
 from trioweb.server._errors import BadRequest
 from trioweb.server._parsers import HttptoolsParser, Parse, parse_with_h11, parser
-from trioweb.server._strict import Framing, Head
+from trioweb.server._strict import Framing, ParsedHead
 
 from ..support.unhurried import unhurried
 
@@ -24,7 +24,7 @@ def head(line: bytes = b"GET / HTTP/1.1", *fields: bytes) -> bytes:
     return b"".join(part + b"\r\n" for part in (line, b"Host: x", *fields, b""))
 
 
-def verdict(raw: bytes, parse: Parse) -> tuple[Head, Framing] | int:
+def verdict(raw: bytes, parse: Parse) -> tuple[ParsedHead, Framing] | int:
     """What the server takes it for, or the status of its refusal."""
     try:
         _strict.check_bytes(raw)
@@ -34,7 +34,7 @@ def verdict(raw: bytes, parse: Parse) -> tuple[Head, Framing] | int:
         return exc.status
 
 
-def _alike(found: Head) -> Head:
+def _alike(found: ParsedHead) -> ParsedHead:
     """The one difference: h11 writes the name of a coding, which has no case, in lower case."""
     fields = [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in found.fields]
     return found._replace(fields=fields)
@@ -58,7 +58,7 @@ METHODS = re.findall(
 def test_every_method_is_the_same_to_both(method: str, version: bytes) -> None:
     target = b"x:1" if method == "CONNECT" else b"/a"
     raw = head(b"%b %b HTTP/%b" % (method.encode(), target, version))
-    expected = Head(method.encode(), target, version, [(b"host", b"x")])
+    expected = ParsedHead(method.encode(), target, version, [(b"host", b"x")])
     for parse in (parse_with_h11, HttptoolsParser()):
         assert parse(raw) == expected
 
@@ -209,7 +209,7 @@ def test_heads_are_kept_apart() -> None:
     """What was given out isn't touched by what comes later."""
     shared = HttptoolsParser()
     first = shared(head(b"GET /a HTTP/1.1", b"A: b"))
-    copy = Head(first.method, first.target, first.version, list(first.fields))
+    copy = ParsedHead(first.method, first.target, first.version, list(first.fields))
     shared(head(b"GET /c HTTP/1.1", b"C: d"))
     assert first == copy
 

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given, strategies as st
 
-from trioweb.server import ServerLimits, _limits, _strict
+from trioweb.server import ServerLimits, _heads, _limits, _strict
+from trioweb.server._bodies import Body, ChunkedBody, SizedBody
 from trioweb.server._errors import BadRequest
 from trioweb.server._parsers import parser
-from trioweb.server._strict import ChunkedBody, Framing, Head, SizedBody
+from trioweb.server._strict import Framing, ParsedHead
 
 from ..support.server_driver import PARSERS, ParserName
 from ..support.unhurried import unhurried
@@ -50,7 +51,7 @@ def status_of_bytes(raw: bytes) -> int | None:
 
 def read(
     raw: bytes, limits: ServerLimits = LIMITS, http: ParserName = "h11"
-) -> tuple[Head, Framing]:
+) -> tuple[ParsedHead, Framing]:
     """A whole head through all checks.  Raises BadRequest."""
     _strict.check_bytes(raw)
     found = parser(http)(raw)
@@ -199,7 +200,7 @@ def cut(raw: bytes, sizes: Iterable[int], limits: ServerLimits) -> tuple[bytes, 
     for piece in pieces(raw, sizes):
         buffer += piece
         try:
-            found = _strict.cut_head(buffer, scanned, limits)
+            found = _heads.cut_head(buffer, scanned, limits)
         except BadRequest as exc:
             return exc.status
         if found is not None:
@@ -233,7 +234,7 @@ def test_a_head_is_cut_off_at_its_end(rest: bytes, sizes: Iterable[int]) -> None
 @pytest.mark.parametrize("end", range(len(head())))
 def test_a_head_without_its_end_is_waited_for(end: int) -> None:
     buffer = bytearray(head()[:end])
-    assert _strict.cut_head(buffer, 0, LIMITS) is None
+    assert _heads.cut_head(buffer, 0, LIMITS) is None
     assert buffer == head()[:end]
 
 
@@ -268,7 +269,7 @@ def test_half_a_line_end_is_refused_before_the_head_ends(
 )
 def test_empty_lines_in_front_are_skipped(data: bytes, rest: bytes, found: bool) -> None:
     buffer = bytearray(data)
-    assert _strict.skip_empty_lines(buffer) is found
+    assert _heads.skip_empty_lines(buffer) is found
     assert buffer == rest
 
 
@@ -624,7 +625,7 @@ class Taken(NamedTuple):
     status: int | None
 
 
-def take(body: _strict.Body, data: bytes, sizes: Iterable[int]) -> Taken:
+def take(body: Body, data: bytes, sizes: Iterable[int]) -> Taken:
     """Feed it piece by piece, as a connection does; what comes after its end is left."""
     buffer, content, fed = bytearray(), b"", 0
     for piece in pieces(data, sizes):
@@ -981,7 +982,7 @@ def test_a_head_in_pieces_is_looked_at_once(
             buffer, scanned, data = Counted(), 0, make(size)
             for piece in pieces(data, itertools.repeat(step)):
                 buffer += piece
-                if _strict.cut_head(buffer, scanned, WIDE) is not None:
+                if _heads.cut_head(buffer, scanned, WIDE) is not None:
                     break
                 scanned = len(buffer)
         # Each piece, three bytes before it that the end may have begun in, and one for a CR.

@@ -26,9 +26,9 @@ from trio.testing import MockClock
 
 from trioweb._asgi import ASGIApp
 from trioweb.server import Server, serve
-from trioweb.server._strict import Head
+from trioweb.server._strict import RequestHead
 
-from .server_driver import Client, note_heads, without_bugs
+from .server_driver import Client, heads_noted, without_bugs
 
 # Seconds.  Generous: they only end what would wait for ever.
 PATIENCE = 30.0
@@ -93,24 +93,19 @@ def request(target: str, method: str = "GET") -> bytes:
 class Load:
     """Clients that ask and ask until their connections end, and what each of them saw.
 
-    The server's reading is listened to: `read` are the requests whose heads it has read.
+    `read` are the requests whose heads the server has read; of so many `requests` it is `enough`.
     """
 
+    requests: int
+    enough: trio.Event = field(default_factory=trio.Event)
     read: set[int] = field(default_factory=set)
     answered: set[int] = field(default_factory=set)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    def listen_to(self, server: Server, requests: int) -> trio.Event:
-        """The event is set when so many were read."""
-        enough = trio.Event()
-
-        def note(head: Head) -> None:
-            self.read.add(int(head.target[1:]))
-            if len(self.read) == requests:
-                enough.set()
-
-        note_heads(server, note)
-        return enough
+    def note(self, head: RequestHead) -> None:
+        self.read.add(int(head.target[1:]))
+        if len(self.read) == self.requests:
+            self.enough.set()
 
     async def run_client(self, url: str) -> None:
         async with connected(url) as client:
@@ -132,11 +127,10 @@ async def run_under_load(app: ASGIApp, *, connections: int, requests: int, **opt
 
     It happens when it has read the heads of so many requests.
     """
-    load = Load()
-    with trio.fail_after(PATIENCE):
+    load = Load(requests)
+    with trio.fail_after(PATIENCE), heads_noted(load.note):
         async with trio.open_nursery() as clients, listening(app, **options) as server:
-            enough = load.listen_to(server, requests)
             for _ in range(connections):
                 clients.start_soon(load.run_client, server.urls[0])
-            await enough.wait()
+            await load.enough.wait()
     return load

@@ -15,7 +15,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import h11
@@ -23,11 +22,11 @@ import pytest
 import trio
 import trio.testing
 
-from trioweb._asgi import ASGIApp
-from trioweb.server import Server
-from trioweb.server._heads import Asked, HeadReader
+from trioweb._asgi import ASGIApp, ServerEvent
+from trioweb.server import Server, ServerConfig
+from trioweb.server._heads import HeadReader
 from trioweb.server._server import run_server
-from trioweb.server._strict import Head
+from trioweb.server._strict import RequestHead
 
 ParserName = Literal["h11", "httptools"]
 PARSERS: tuple[ParserName, ...] = ("h11", "httptools")
@@ -105,6 +104,24 @@ def _response(events: list[h11.Event], end: h11.EndOfMessage) -> Response:
     )
 
 
+class Happenings:
+    """What a server tells of, from now on."""
+
+    def __init__(self, server: Server) -> None:
+        self.events: list[ServerEvent] = []
+        self._happened = trio.Event()
+        server.listen(self._hear)
+
+    def _hear(self, event: ServerEvent) -> None:
+        self.events.append(event)
+        self._happened.set()
+        self._happened = trio.Event()
+
+    async def wait(self) -> None:
+        """For the next one."""
+        await self._happened.wait()
+
+
 class Running:
     """A server that runs."""
 
@@ -128,7 +145,7 @@ class Running:
 
     @property
     def in_flight(self) -> int:
-        return self.server._service.requests_in_flight
+        return self.server.statistics().requests_in_flight
 
 
 def cut(stream: Any, sizes: Iterator[int]) -> trio.abc.HalfCloseableStream:
@@ -152,7 +169,8 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[Running]:
     """The app behind a server; leaving it shuts the server down, and waits for that."""
     with without_bugs():
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(partial(run_server, app, (), **options))
+            config = ServerConfig(**{"forwarded_allow_ips": (), **options})
+            server = await nursery.start(run_server, app, config, ())
             yield Running(server)
             await server.shutdown()
 
@@ -179,30 +197,29 @@ class _Bugs(logging.Handler):
         self.records.append(self.format(record))
 
 
-class _NotingReader:
-    """A reader of heads that tells of each."""
+@contextmanager
+def heads_noted(note: Callable[[RequestHead], None]) -> Iterator[None]:
+    """`note` is called with each head that a server has read."""
+    depth = 0
 
-    def __init__(self, reader: HeadReader, note: Callable[[Head], None]) -> None:
-        self._reader = reader
-        self._note = note
+    def noting(read: Callable[[HeadReader, Any], RequestHead | None]) -> Any:
+        def read_and_note(self: HeadReader, data: Any) -> RequestHead | None:
+            nonlocal depth
+            depth += 1
+            try:
+                head = read(self, data)
+            finally:
+                depth -= 1
+            if head is not None and not depth:  # `take` may ask `recall`
+                note(head)
+            return head
 
-    def recall(self, data: bytes) -> Asked | None:
-        return self._noted(self._reader.recall(data))
+        return read_and_note
 
-    def take(self, buffer: bytearray) -> Asked | None:
-        return self._noted(self._reader.take(buffer))
-
-    def _noted(self, asked: Asked | None) -> Asked | None:
-        if asked is not None:
-            self._note(asked[0])
-        return asked
-
-
-def note_heads(server: Server, note: Callable[[Head], None]) -> None:
-    """Call `note` with each head that the server has read, on connections to come."""
-    service: Any = server._service
-    new_reader = service.new_reader
-    service.new_reader = lambda: _NotingReader(new_reader(), note)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("recall", "take"):
+            patch.setattr(HeadReader, name, noting(getattr(HeadReader, name)))
+        yield
 
 
 def http_app(handle: ASGIApp) -> ASGIApp:

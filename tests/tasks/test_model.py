@@ -46,6 +46,7 @@ from trioweb import (
     Retry,
     task,
 )
+from trioweb._app.app import inner_of
 from trioweb._limits import DEPARTURE_LOOKS, DEPARTURE_TIME
 from trioweb.testing import Client, client
 
@@ -194,7 +195,7 @@ class Game:
 
     def __init__(self, limits: Limits) -> None:
         self.app = App(limits=limits, drain_timeout=DRAIN, cleanup_timeout=CLEANUP)
-        self.app._run_sync = self._run_sync
+        inner_of(self.app).run_sync = self._run_sync
         self.app.post("/inline")(self._answer)
         self.app.post("/beside")(self._answer_with_nursery)
         self.app.on_task_error(self._hear)

@@ -28,6 +28,7 @@ from trioweb import (
     TaskTimeout,
     task,
 )
+from trioweb._app.app import inner_of, lifetime_of
 from trioweb.testing import client
 
 from ..support.asgi import _scope, running
@@ -233,7 +234,7 @@ def test_options_of_a_method_hold_for_each_object() -> None:
     [
         (
             {"when": "never"},
-            "func: 'never' is no outcome",
+            "func: 'never' isn't an outcome",
             "@task(when='never')",
             "@task(when=...) with one of 'success', 'sent', 'error', 'always'",
         ),
@@ -1080,9 +1081,9 @@ async def test_failing_tasks_are_idle_only_when_each_failure_was_told(
 
     async with running(app) as client:
         await client("GET", "/")
-        await app._lifetime.ledger.wait_idle()
+        await lifetime_of(app).ledger.wait_idle()
         assert len(heard) == 2
-        await app._lifetime.ledger.wait_idle()  # returns at once now
+        await lifetime_of(app).ledger.wait_idle()  # returns at once now
 
 
 async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
@@ -1094,7 +1095,7 @@ async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
         ran.append("in place")
         return call(*args)
 
-    app._run_sync = in_place
+    inner_of(app).run_sync = in_place
 
     @app.exception_handler(LookupError)
     def handle(request: Request, exc: LookupError) -> dict[str, str]:

@@ -2,16 +2,24 @@
 
 A wing of its own: it knows ASGI, and nothing of the framework.
 
-    _server      serve: listeners, connections, the lifespan, their end
-    _connection  one connection: requests in, answers out
-    _exchange    one request: ASGI's receive and send      _listeners  _lifespan
-    _heads       bytes -> what was asked                   _scope
-    _parsers     h11, httptools
-    _output      response messages -> bytes                _transport  _access
-    _strict      what no parser may be left to judge
-    _limits      _errors      _asgi
+    _server       serve: the lifespan, the end           _config
+    _accepting    from listeners to connections          _listeners
+    _connections  all of them: time limits, counts       _lifespan
+    _connection   one: requests in, answers out
+    _receiving    one request: ASGI's receive            _bodies
+    _sending      ASGI's send, and keep-alive            _output  _transport
+    _service      what all of these have in common       _access  _scope
+    _heads        bytes -> what is asked                 _parsers  _strict  _grammar
+    _limits       _errors
 """
 
+from .._asgi import (
+    ConnectionClosed as ConnectionClosed,
+    ConnectionOpened as ConnectionOpened,
+    LimitReached as LimitReached,
+)
+from ._config import ServerConfig as ServerConfig, ServerOptions as ServerOptions
+from ._connections import ServerStatistics as ServerStatistics
 from ._errors import (
     ClientGone as ClientGone,
     LifespanFailed as LifespanFailed,
@@ -20,17 +28,24 @@ from ._errors import (
 )
 from ._limits import ServerLimits as ServerLimits
 from ._parsers import ParserName as ParserName
-from ._server import Server as Server, serve as serve
+from ._server import Server as Server, serve as serve, serve_config as serve_config
 
 __all__ = [
     "ClientGone",
+    "ConnectionClosed",
+    "ConnectionOpened",
     "LifespanFailed",
+    "LimitReached",
     "ParserName",
     "ProtocolMisuse",
     "Server",
+    "ServerConfig",
     "ServerLimits",
+    "ServerOptions",
+    "ServerStatistics",
     "StartupFailed",
     "serve",
+    "serve_config",
 ]
 
 for _name in set(__all__) - {"ParserName"}:

@@ -19,59 +19,23 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
-from typing import Any
+from collections.abc import Callable
 
 import trio
 
-from .._asgi import ASGIApp
+from .._asgi import LimitReached
 from . import _limits
 from ._access import AccessLog, Answer
 from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
-from ._exchange import Exchange
-from ._heads import Asked, HeadReader
 from ._limits import ServerLimits
 from ._output import error_response
-from ._parsers import Parse
-from ._scope import Address, ScopeMaker, TrustedPeers
-from ._strict import Framing, Head
+from ._receiving import Exchange, new_exchange
+from ._scope import Address, ScopeMaker
+from ._service import Service
+from ._strict import RequestHead
 from ._transport import Patience, Transport, send_all
 
 logger = logging.getLogger("trioweb.server")
-
-
-class Service:
-    """What the connections of one server share."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        limits: ServerLimits,
-        parse: Parse,
-        root_path: str,
-        trusted: TrustedPeers | None,
-        access_log: AccessLog | None,
-    ) -> None:
-        self.app = app
-        self.limits = limits
-        self._parse = parse
-        self.root_path = root_path
-        self.trusted = trusted
-        self.access_log = access_log
-        self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
-        self.connections: set[Connection] = set()
-        self.requests_in_flight = 0
-        self.stopping = False  # nothing is accepted any more
-        self.draining = False  # nor is a connection used again
-        # Who waits for a connection to come, or for one to go.
-        self.changed: trio.Event = trio.Event()
-
-    def new_reader(self) -> HeadReader:
-        return HeadReader(self._parse, self.limits)
-
-    def notify(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
 
 
 class Connection:
@@ -85,12 +49,15 @@ class Connection:
         scheme: str = "http",
         client: Address | None = None,
         server: Address | None = None,
+        on_close: Callable[[Connection], object],
     ) -> None:
         self.deadline = math.inf  # until when it may wait
         self.exchange: Exchange | None = None  # while one is in flight
+        self.requests = 0  # whose heads were read
         self._service = service
         self._transport = transport
-        self._peer = "-" if client is None else f"{client[0]}:{client[1]}"
+        self._on_close = on_close
+        self.peer = "-" if client is None else f"{client[0]}:{client[1]}"
         self._scopes = ScopeMaker(
             scheme=scheme,
             client=client,
@@ -101,10 +68,9 @@ class Connection:
         )
         self._heads = service.new_reader()
         self._buffer = bytearray()
-        self._requests = 0
         self._now = trio.lowlevel.current_clock().current_time
         self._opened_at = self._now()
-        self._late: Asked | None = None  # what came as the waiting ended
+        self._late: RequestHead | None = None  # what came as the waiting ended
         self._seen: Exchange | None = None  # what was in flight when the sweep came by
         self._waiting = trio.CancelScope()
         self._context = contextvars.copy_context()
@@ -120,7 +86,7 @@ class Connection:
         if self.exchange is not None:
             return False
         age = self._now() - self._opened_at
-        return (self._requests == 0 and age < _limits.HEADWAY) or not self.is_idle
+        return (self.requests == 0 and age < _limits.HEADWAY) or not self.is_idle
 
     def expire(self) -> None:
         """It has waited for too long."""
@@ -139,12 +105,15 @@ class Connection:
 
         Cancellation: what is in flight is cancelled, and the connection closed.
         """
-        service = self._service
+        try:
+            await self._run(exchange)
+        except Exception:
+            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
+
+    async def _run(self, exchange: Exchange | None) -> None:
         mine = self._waiting = trio.CancelScope()
         self._expired = False
         self._task = trio.lowlevel.current_task()
-        service.connections.add(self)
-        service.notify()
         try:
             await self._converse(mine, exchange)
         except ClientGone:
@@ -154,8 +123,7 @@ class Connection:
                 await self._close()
 
     async def _close(self) -> None:
-        self._service.connections.discard(self)
-        self._service.notify()
+        self._on_close(self)
         exchange = self.exchange
         await self._transport.close(abort=exchange is not None and exchange.broken)
 
@@ -172,29 +140,29 @@ class Connection:
     async def _serve(self, exchange: Exchange | None) -> None:
         if exchange is not None and not await self._finish(exchange):
             return
-        while (asked := await self._next_head()) is not None:
+        while (head := await self._next_head()) is not None:
             if self._expired:
                 # It came in the moment in which the waiting ended.
-                self._late = asked
+                self._late = head
                 await trio.lowlevel.checkpoint()
-            exchange = await self._answer(*asked)
+            exchange = await self._answer(head)
             if self.exchange is not exchange:
                 return  # it was handed over meanwhile
-            if not (exchange.ended_well or await self._finish(exchange)):
+            if not (_ended_well(exchange) or await self._finish(exchange)):
                 return
 
     async def _serve_late(self) -> None:
         """What had come when the waiting ended, out of the scope that ended it."""
-        asked, self._late = self._late, None
-        if asked is not None:
-            exchange = await self._answer(*asked)
+        head, self._late = self._late, None
+        if head is not None:
+            exchange = await self._answer(head)
             if self.exchange is exchange:
                 exchange.output.keep_alive = False
                 await self._finish(exchange)
         elif self._buffer and self.exchange is None:
             raise BadRequest(408, "the head of the request came too slowly")
 
-    async def _next_head(self) -> Asked | None:
+    async def _next_head(self) -> RequestHead | None:
         """What the next head asks for; None when the client is done."""
         self.exchange = None
         self._task.context = self._context.copy()
@@ -203,53 +171,56 @@ class Connection:
         elif self._service.draining and not self._transport.has_data():
             return None
         limits = self._service.limits
-        seconds = limits.idle_timeout if self._requests else limits.head_timeout
+        seconds = limits.idle_timeout if self.requests else limits.head_timeout
         self.deadline = self._now() + seconds
         try:
             return await self._read_head(limits)
         finally:
             self.deadline = math.inf
 
-    async def _read_head(self, limits: ServerLimits) -> Asked | None:
+    async def _read_head(self, limits: ServerLimits) -> RequestHead | None:
         buffer, heads = self._buffer, self._heads
         has_begun = False
         while True:
             if buffer:
-                asked = heads.take(buffer)
-                if asked is not None:
-                    return asked
+                head = heads.take(buffer)
+                if head is not None:
+                    return head
                 if buffer and not has_begun:
                     has_begun = True
                     self.deadline = self._now() + limits.head_timeout
             data = await self._transport.receive(_limits.HEAD_READ_SIZE)
-            if not buffer and (asked := heads.recall(data)) is not None:
-                return asked
+            if not buffer and (head := heads.recall(data)) is not None:
+                return head
             if not data:
                 return None
             buffer += data
 
-    async def _answer(self, head: Head, framing: Framing) -> Exchange:
+    async def _answer(self, head: RequestHead) -> Exchange:
         """Have the app answer one request."""
         service = self._service
-        exchange = Exchange(service, self._transport, self._buffer, head, framing)
+        exchange = new_exchange(service, self._transport, self._buffer, head)
         self.exchange = exchange
-        self._requests += 1
+        self.requests += 1
         if service.stopping:
             service.notify()
-        if self._requests >= service.limits.max_connection_requests:
+        if self.requests >= service.limits.max_connection_requests:
             exchange.output.keep_alive = False
+            service.tell(LimitReached("max_connection_requests"))
         since = self._now() if service.access_log is not None else 0.0
         await self._call_app(exchange, head)
         if service.access_log is not None:
-            self._log(service.access_log, exchange, head, since)
+            self._log(service.access_log, exchange, since)
         return exchange
 
-    async def _call_app(self, exchange: Exchange, head: Head) -> None:
+    async def _call_app(self, exchange: Exchange, head: RequestHead) -> None:
         service = self._service
         if service.requests_in_flight >= service.limits.max_requests:
+            service.reach("max_requests")
             await exchange.refuse(503, "The server is busy", (b"retry-after", b"1"))
             return
-        exchange.begin()
+        exchange.works = True
+        service.requests_in_flight += 1
         failure: BaseException | None = None
         try:
             await service.app(self._scopes.make(head), exchange.receive, exchange.send)
@@ -257,21 +228,28 @@ class Connection:
             failure = _failure(exc)
         finally:
             exchange.returned = True
-            exchange.end()
+            self._end_work(exchange)
         if failure is not None or not exchange.output.complete:
-            await self._account_for(exchange, head, failure)
+            await self._account_for(exchange, failure)
 
-    async def _account_for(
-        self, exchange: Exchange, head: Head, failure: BaseException | None
-    ) -> None:
+    def _end_work(self, exchange: Exchange) -> None:
+        """The app has returned, or the connection goes on without its call."""
+        self._service.requests_in_flight -= exchange.works and not exchange.waits
+        exchange.works = False
+
+    async def _account_for(self, exchange: Exchange, failure: BaseException | None) -> None:
         """Say what became of the app's call, to the log and, if it can be, to the client."""
         left = exchange.client_left if failure is None else is_departure(failure)
         if failure is not None and not left:
-            logger.error("%s failed", _describe(head), exc_info=failure)
+            logger.error("%s failed", _describe(exchange.head), exc_info=failure)
         elif left:
-            logger.debug("%s: the client left before the end of the response", _describe(head))
+            logger.debug(
+                "%s: the client left before the end of the response", _describe(exchange.head)
+            )
         else:
-            logger.error("%s: the app returned before the end of its response", _describe(head))
+            logger.error(
+                "%s: the app returned before the end of its response", _describe(exchange.head)
+            )
         if left:
             exchange.gone = True
             exchange.broken = exchange.broken or (exchange.sent > 0 and not exchange.refused)
@@ -294,15 +272,14 @@ class Connection:
         if exchange is not None and exchange.outlived:
             self.exchange = None
             self._waiting = trio.CancelScope()
-            exchange.end()
+            self._end_work(exchange)
             nursery.start_soon(self.run, exchange)
 
     async def _finish(self, exchange: Exchange) -> bool:
         """Whether the connection can go on after this exchange."""
-        if exchange.is_received_from:
-            await exchange.wait_landed()
+        await exchange.wait_landed()
         output = exchange.output
-        if exchange.ended_well:
+        if _ended_well(exchange):
             return True
         if exchange.broken:
             return False
@@ -317,11 +294,12 @@ class Connection:
 
     async def _refuse(self, status: int, reason: str) -> None:
         """Answer what is no request, and be done."""
+        self._service.refusals += 1
         answer = error_response(status, reason)
         await send_all(self._transport, answer, Patience(self._service.limits.write_timeout))
         if self._service.access_log is not None:
             self._service.access_log.add(
-                Answer(self._peer, b"-", b"-", b"-", status, len(answer), 0.0)
+                Answer(self.peer, b"-", b"-", b"-", status, len(answer), 0.0)
             )
         await self._linger()
 
@@ -333,13 +311,24 @@ class Connection:
             while budget > 0 and (data := await self._transport.receive()):
                 budget -= len(data)
 
-    def _log(self, log: AccessLog, exchange: Exchange, head: Head, since: float) -> None:
+    def _log(self, log: AccessLog, exchange: Exchange, since: float) -> None:
         seconds = self._now() - since
-        status, size = exchange.status, exchange.sent
-        log.add(Answer(self._peer, head.method, head.target, head.version, status, size, seconds))
+        head, status, size = exchange.head, exchange.status, exchange.sent
+        log.add(Answer(self.peer, head.method, head.target, head.version, status, size, seconds))
 
 
-def _describe(head: Head) -> str:
+def _ended_well(exchange: Exchange) -> bool:
+    """Whether nothing of it is left to do, or in the way of the next request."""
+    return (
+        exchange.output.complete
+        and exchange.output.keep_alive
+        and (exchange.body is None or exchange.body.over)
+        and exchange.landed is None
+        and not exchange.broken
+    )
+
+
+def _describe(head: RequestHead) -> str:
     """The request for people; the strict layer leaves only visible ASCII in it."""
     return f"{head.method.decode('ascii')} {head.target.decode('ascii')}"
 

@@ -6,10 +6,10 @@ Rules of this module:
   failed isn't served at all.
 * The lifespan is cancelled last, when nobody uses any more what it holds: a
   cancellation from outside reaches it only by `cancel`.
-* An app may drain by itself: it says how long that may take when it has started
-  (`drain_timeout`, `cleanup_timeout` in `lifespan.startup.complete`).  Then it is told of
-  the shutdown while its requests are still in flight.
-* It may say its `limits` there, too: so they reach the server through any middleware.
+* The scope tells the app what the server was told of it (`ServerSettings`), and an app may say of
+  itself as it has started how long it drains, and what limits it has (`AppSettings`): so neither is
+  hidden by middleware.  One that says so drains by itself: it is told of the shutdown while its
+  requests are still in flight.
 """
 
 from __future__ import annotations
@@ -19,9 +19,17 @@ from typing import Any
 
 import trio
 
-from .._asgi import LIFESPAN_VERSIONS, ASGIApp, Message, Scope
+from .._asgi import (
+    APP_SETTINGS,
+    LIFESPAN_VERSIONS,
+    SERVER_SETTINGS,
+    AppSettings,
+    ASGIApp,
+    Message,
+    Scope,
+    ServerSettings,
+)
 from ._errors import LifespanFailed, StartupFailed, split
-from ._limits import ServerLimits
 
 logger = logging.getLogger("trioweb.server")
 
@@ -29,15 +37,13 @@ logger = logging.getLogger("trioweb.server")
 class Lifespan:
     """One run of an app's lifespan."""
 
-    def __init__(self, app: ASGIApp, drain_timeout: float | None) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self.state: dict[str, Any] = {}
-        self.drains: bool = False
-        self.drain_timeout: float | None = drain_timeout
-        self.cleanup_timeout: float | None = None
-        self.limits: ServerLimits | None = None
+        self.app_settings: AppSettings | None = None  # of an app that drains by itself
         self.ended: trio.Event = trio.Event()
         self.failure: str | None = None  # why it ended before it was told to, or badly
         self._app = app
+        self._settings = settings
         self._scope = trio.CancelScope()
         self._started = False
         self._asked = False
@@ -72,9 +78,12 @@ class Lifespan:
         self._scope.cancel()
 
     async def _call(self) -> None:
-        scope: Scope = {"type": "lifespan", "asgi": LIFESPAN_VERSIONS.copy(), "state": self.state}
-        if self.drain_timeout is not None:
-            scope["drain_timeout"] = self.drain_timeout
+        scope: Scope = {
+            "type": "lifespan",
+            "asgi": LIFESPAN_VERSIONS.copy(),
+            "state": self.state,
+            SERVER_SETTINGS: self._settings,
+        }
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as exc:
@@ -112,11 +121,7 @@ class Lifespan:
     async def _send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "lifespan.startup.complete" and not self._started:
-            self.drains = "drain_timeout" in message
-            self.drain_timeout = message.get("drain_timeout", self.drain_timeout)
-            self.cleanup_timeout = message.get("cleanup_timeout")
-            limits = message.get("limits")
-            self.limits = limits if isinstance(limits, ServerLimits) else None
+            self.app_settings = message.get(APP_SETTINGS)
             self._start()
         elif kind in ("lifespan.startup.failed", "lifespan.shutdown.failed"):
             self.failure = message.get("message") or f"the app says {kind}"

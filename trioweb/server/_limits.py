@@ -10,7 +10,9 @@ Rules of this module:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 KIB = 1024  # bytes
 MIB = 1024 * KIB  # bytes
@@ -111,9 +113,23 @@ class ServerLimits:
 
 
 def limits_of(app: object) -> ServerLimits:
-    """An app may bring its limits, as an attribute of that name."""
+    """An app, or what it says of itself, may bring limits, as an attribute of that name."""
     limits = getattr(app, "limits", None)
     return limits if isinstance(limits, ServerLimits) else ServerLimits()
+
+
+def overridden(limits: ServerLimits, overrides: Mapping[str, Any]) -> ServerLimits:
+    """With those of the overrides that it has in their place.
+
+    Raises ValueError for what can't be one.
+    """
+    known = {field.name for field in fields(limits)}
+    return replace(limits, **{name: overrides[name] for name in overrides.keys() & known})
+
+
+def limits_of_others(overrides: Iterable[str]) -> list[str]:
+    """Those of them that the server doesn't keep."""
+    return sorted(set(overrides) - {field.name for field in fields(ServerLimits)})
 
 
 def _check_seconds(name: str, value: object) -> None:

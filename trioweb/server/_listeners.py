@@ -13,17 +13,14 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import trio
 
 from . import _limits
+from ._config import AnySocket, ServerConfig
 from ._scope import Address
-
-AnySocket = socket.socket | trio.socket.SocketType | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +39,18 @@ class Listener:
             os.unlink(path)
 
 
-async def open_listeners(
-    *,
-    host: str | None,
-    port: int,
-    uds: str | os.PathLike[str] | None,
-    sockets: Iterable[AnySocket],
-    ssl_context: ssl.SSLContext | None,
-    reuse_port: bool,
-) -> list[Listener]:
+async def open_listeners(config: ServerConfig) -> list[Listener]:
     """All that were asked for; host and port only if nothing else was.  Raises OSError."""
-    scheme = "http" if ssl_context is None else "https"
+    scheme = "http" if config.ssl_context is None else "https"
     opened: list[socket.socket] = []
     try:
-        given = [_adopted(sock) for sock in sockets]
+        given = [_adopted(sock) for sock in config.sockets]
         opened += given
         listeners = [_listener(sock, scheme) for sock in given]
-        if uds is not None:
-            listeners.append(_bound_to_file(os.fspath(uds), opened))
+        if config.uds is not None:
+            listeners.append(_bound_to_file(os.fspath(config.uds), opened))
         if not listeners:
-            bound = await _bound(host, port, opened, reuse_port=reuse_port)
+            bound = await _bound(config.host, config.port, opened, reuse_port=config.reuse_port)
             listeners = [_listener(sock, scheme) for sock in bound]
         for listener in listeners:
             listener.socket.setblocking(False)

@@ -21,9 +21,11 @@ from http import HTTPStatus
 from time import time
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .._asgi import Message
 from ._errors import ProtocolMisuse
-from ._strict import NO_TRAILERS
+from ._grammar import NO_TRAILERS
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++")
 _FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]++: [\t -~\x80-\xff]*+\r\n)*+")
@@ -37,7 +39,7 @@ _WITHOUT_BODY = (204, 304)  # RFC 9112, 6.3
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Framing(enum.Enum):
+class BodyEnd(enum.Enum):
     """How a client sees where the body ends."""
 
     NO_BODY = enum.auto()
@@ -46,26 +48,24 @@ class Framing(enum.Enum):
     CLOSE = enum.auto()  # the end of the connection is the end of the body
 
 
-class Output:
+class Output(msgspec.Struct, eq=False):
     """The response to one request: give it ASGI's messages, send the bytes it returns.
 
     Raises ProtocolMisuse for what can't be sent; then nothing of that message may be.
     """
 
-    started = False
-    complete = False
-    _head = b""  # until it is sent
+    has_body: bool  # that the client gets to see
+    version: bytes  # of HTTP, that the client speaks
+    keep_alive: bool
+    started: bool = False
+    complete: bool = False
+    _head: bytes = b""  # until it is sent
     _declared: int | None = None  # bytes of the body, by the app's own word
-    _framing: Framing | None = None
     _left: int | None = None  # of them, where the client gets to see the body
-    _may_tell_length = True
-    _trailers = False
-    _body_is_over = False
-
-    def __init__(self, method: bytes, version: bytes, *, keep_alive: bool) -> None:
-        self._version = version
-        self._has_body = method != b"HEAD"
-        self.keep_alive = keep_alive
+    _may_tell_length: bool = True
+    _body_end: BodyEnd | None = None
+    _body_is_over: bool = False
+    _trailers: bool = False
 
     def start(self, message: Message) -> None:
         """`http.response.start`; it is sent with the first piece of the body."""
@@ -74,14 +74,14 @@ class Output:
 
     def whole(self, status: int, fields: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
         """Both messages of a response that is whole."""
-        is_plain = self._has_body and type(body) is bytes and not self.started
+        is_plain = self.has_body and type(body) is bytes and not self.started
         head = _plain_head(status, tuple(fields)) if is_plain else None
         if head is not None:
             self.started = True
             self._head = head + _date.get()
             return self._whole(body)
         self._start(status, fields)
-        if not self._has_body and self._declared is None:
+        if not self.has_body and self._declared is None:
             self._declared = len(body)  # told, as for GET
         return self.body(body, more=False)
 
@@ -93,9 +93,9 @@ class Output:
         if closes:
             self.keep_alive = False
         if status in _WITHOUT_BODY:
-            self._has_body = False
+            self.has_body = False
             self._may_tell_length = status != 204
-        self._left = self._declared if self._has_body else None
+        self._left = self._declared if self.has_body else None
         self.started = True
 
     def body(self, body: bytes, *, more: bool) -> bytes:
@@ -110,19 +110,19 @@ class Output:
             body = body.tobytes()  # its length counts items, which may be wider than a byte
         if self._left is not None:
             self._left = _checked_size(self._left - len(body), more=more)
-        if self._framing is not None:
+        if self._body_end is not None:
             return self._content(body, more=more)
-        is_plain = self._has_body and not (more or self._trailers)
+        is_plain = self.has_body and not (more or self._trailers)
         if is_plain and (self._declared is None or self._declared == len(body)):
             return self._whole(body)
-        head = self._head + self._choose_framing(len(body), more=more)
+        head = self._head + self._choose_body_end(len(body), more=more)
         content = self._content(body, more=more)
         self._head = b""
         return head + content
 
     def _whole(self, body: bytes) -> bytes:
         """A response in one piece, as most are: nothing has to be counted."""
-        self._framing = Framing.LENGTH
+        self._body_end = BodyEnd.LENGTH
         self._body_is_over = self.complete = True
         return b"%bcontent-length: %d\r\n%b%b" % (self._head, len(body), self._connection(), body)
 
@@ -138,25 +138,25 @@ class Output:
                 raise ProtocolMisuse(f"{name!r} can't be a trailer: it has to come first")
         lines = _checked([_line(name, value) for name, value in fields])
         self.complete = not more
-        if self._framing is not Framing.CHUNKED:
+        if self._body_end is not BodyEnd.CHUNKED:
             return b""
         return lines if more else lines + b"\r\n"
 
-    def _choose_framing(self, size: int, *, more: bool) -> bytes:
+    def _choose_body_end(self, size: int, *, more: bool) -> bytes:
         """Decide where the body will end, and say so: the last fields of the head."""
         length = self._declared
-        if not self._has_body:
-            self._framing = Framing.NO_BODY
+        if not self.has_body:
+            self._body_end = BodyEnd.NO_BODY
             # HEAD and 304 may tell the length that there would have been, 204 may not.
             fields = b"" if length is None or not self._may_tell_length else _length(length)
         elif length is not None or not (more or self._trailers):
-            self._framing = Framing.LENGTH
+            self._body_end = BodyEnd.LENGTH
             fields = _length(size if length is None else length)
-        elif self._version == b"1.1":
-            self._framing = Framing.CHUNKED
+        elif self.version == b"1.1":
+            self._body_end = BodyEnd.CHUNKED
             fields = b"transfer-encoding: chunked\r\n"
         else:
-            self._framing = Framing.CLOSE
+            self._body_end = BodyEnd.CLOSE
             self.keep_alive = False
             fields = b""
         return fields + self._connection()
@@ -164,14 +164,14 @@ class Output:
     def _connection(self) -> bytes:
         if not self.keep_alive:
             return b"connection: close\r\n\r\n"
-        return b"\r\n" if self._version == b"1.1" else b"connection: keep-alive\r\n\r\n"
+        return b"\r\n" if self.version == b"1.1" else b"connection: keep-alive\r\n\r\n"
 
     def _content(self, body: bytes, *, more: bool) -> bytes:
-        if self._framing is Framing.CHUNKED:
+        if self._body_end is BodyEnd.CHUNKED:
             content = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more:
                 content += b"0\r\n" if self._trailers else b"0\r\n\r\n"
-        elif self._framing is Framing.NO_BODY:
+        elif self._body_end is BodyEnd.NO_BODY:
             content = b""
         else:
             content = body
@@ -291,7 +291,7 @@ _date = _Date()
 def error_response(status: int, reason: str, fields: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
     """A whole response of the server's own, after which the connection closes."""
     body = reason.encode("latin-1", "replace") + b"\n"
-    output = Output(b"GET", b"1.1", keep_alive=False)
+    output = Output(has_body=True, version=b"1.1", keep_alive=False)
     own = [(b"content-type", b"text/plain; charset=utf-8"), *fields]
     output.start({"type": "http.response.start", "status": status, "headers": own})
     return output.body(body, more=False)

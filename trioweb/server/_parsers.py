@@ -3,7 +3,7 @@
 Rules of this module:
 
 * The seam is one function, `Parse`: the bytes of one whole head, checked by the
-  strict layer, to a `Head`; BadRequest if the parser finds fault all the same.
+  strict layer, to a `ParsedHead`; BadRequest if the parser finds fault all the same.
 * A parser never sees a body, nor two requests: what it might carry over from one to
   the next is thrown away with it.
 * Either is imported when it is first used: whoever serves with the other, or not at all,
@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from .._asgi import RawFields
 from ._errors import BadRequest
-from ._strict import Head, check_raw_framing
+from ._strict import ParsedHead, check_raw_framing
 
-Parse = Callable[[bytes], Head]
+Parse = Callable[[bytes], ParsedHead]
 ParserName = Literal["auto", "h11", "httptools"]
 
 
@@ -37,7 +37,7 @@ def parser(name: ParserName) -> Parse:
         ) from None
 
 
-def parse_with_h11(raw: bytes) -> Head:
+def parse_with_h11(raw: bytes) -> ParsedHead:
     import h11
 
     check_raw_framing(raw)
@@ -48,7 +48,7 @@ def parse_with_h11(raw: bytes) -> Head:
     except h11.RemoteProtocolError as exc:
         raise BadRequest(exc.error_status_hint, str(exc)) from None
     assert isinstance(request, h11.Request)  # the head is whole
-    return Head(request.method, request.target, request.http_version, list(request.headers))
+    return ParsedHead(request.method, request.target, request.http_version, list(request.headers))
 
 
 class HttptoolsParser:
@@ -67,7 +67,7 @@ class HttptoolsParser:
     def _renew(self) -> None:
         self._parser = self._errors.HttpRequestParser(self)
 
-    def __call__(self, raw: bytes) -> Head:
+    def __call__(self, raw: bytes) -> ParsedHead:
         self._fields: RawFields = []
         self._reusable = False
         parser = self._parser
@@ -80,7 +80,7 @@ class HttptoolsParser:
             self._renew()  # it waits for a body, or for the end of the connection
         # The start line was checked: asking llhttp for its parts would cost three more calls.
         method, target, rest = raw.split(b" ", 2)
-        return Head(method, target, rest[5:8], self._fields)
+        return ParsedHead(method, target, rest[5:8], self._fields)
 
     # What llhttp calls.
 

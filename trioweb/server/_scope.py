@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .._asgi import RawFields, Scope
-from ._strict import Head, absolute_target
+from .._asgi import DISCARDS_UNREAD_BODY, RawFields, Scope
+from ._strict import RequestHead, absolute_target
 
 Address = tuple[str, int | None]
 
@@ -92,8 +92,8 @@ class ScopeMaker:
         peer = client[0] if client else ""
         self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
 
-    def make(self, head: Head) -> Scope:
-        method, target, version, fields = head
+    def make(self, head: RequestHead) -> Scope:
+        method, target, version, fields, _ = head
         if not target.startswith(b"/"):
             target, fields = _origin_form(target, fields)
         if fields is not self._fields:
@@ -114,7 +114,7 @@ class ScopeMaker:
         scope["raw_path"] = raw_path
         scope["query_string"] = query
         scope["headers"] = fields.copy()
-        scope["extensions"] = {"http.response.trailers": {}}
+        scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
         if self._state:
             scope["state"] = self._state.copy()
         return scope

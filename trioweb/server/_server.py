@@ -7,36 +7,30 @@ Rules of this module:
   the second, or the end of the drain timeout, doesn't.
 * The lifespan closes after the last request.  An app that drains by itself is told of
   the shutdown first, and is waited for (see `_lifespan`).
-* Time limits of connections are kept by one sweep over all of them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
-import socket
-import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import trio
 
-from .._asgi import ASGIApp
+from .._asgi import ASGIApp, ServerListener, ServerSettings
 from . import _limits
-from ._access import AccessLog
-from ._connection import Connection, Service
+from ._accepting import Acceptor
+from ._config import ServerConfig, ServerOptions, config_of, with_options
+from ._connections import Connections, ServerStatistics
 from ._errors import StartupFailed
 from ._lifespan import Lifespan
-from ._limits import ServerLimits, limits_of
-from ._listeners import AnySocket, Listener, open_listeners
-from ._parsers import ParserName, parser
-from ._scope import Address, TrustedPeers
-from ._transport import SocketTransport, StreamTransport, Transport
+from ._limits import limits_of, limits_of_others, overridden
+from ._listeners import Listener, open_listeners
+from ._scope import Address
+from ._service import Service
+from ._transport import StreamTransport
 
 logger = logging.getLogger("trioweb.server")
-
-_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Server:
@@ -47,25 +41,18 @@ class Server:
 
     def __init__(
         self,
+        config: ServerConfig,
         service: Service,
         lifespan: Lifespan,
         listeners: Sequence[Listener],
-        ssl_context: ssl.SSLContext | None,
-        *,
-        has_own_limits: bool,
     ) -> None:
         self.urls: tuple[str, ...] = ()
-        self._has_own_limits = has_own_limits  # or the app's count
+        self._config = config
         self._service = service
         self._lifespan = lifespan
         self._listeners = listeners
-        self._ssl_context = ssl_context
         self._stopping = trio.Event()
         self._ended = trio.Event()
-        self._accepting = trio.CancelScope()
-        self._accepting_ended = trio.Event()
-        self._opening = 0  # connections that were accepted, and aren't served yet
-        self._handshakes: set[trio.CancelScope] = set()  # under way
 
     async def shutdown(self) -> None:
         """Drain: accept nothing more, let requests end, then cancel; returns when it's over.
@@ -78,8 +65,8 @@ class Server:
     def cancel(self) -> None:
         """Don't drain, or no longer: cancel what is in flight."""
         self._stopping.set()
-        self._connections.cancel_scope.cancel()
-        if self._lifespan.drains:
+        self._connections.nursery.cancel_scope.cancel()
+        if self._app_drains:
             self._lifespan.cancel()
 
     async def wait_closed(self) -> None:
@@ -89,46 +76,81 @@ class Server:
     @property
     def drain_timeout(self) -> float:
         """For how many seconds `shutdown` waits for what is in flight."""
-        seconds = self._lifespan.drain_timeout
+        app = self._lifespan.app_settings
+        if app is not None:
+            return app.drain_timeout
+        seconds = self._config.drain_timeout
         return _limits.DRAIN_TIMEOUT if seconds is None else seconds
 
     @property
     def cleanup_timeout(self) -> float | None:
         """For how many seconds the app cleans up then; None where it doesn't say."""
-        return self._lifespan.cleanup_timeout
+        app = self._lifespan.app_settings
+        return None if app is None else app.cleanup_timeout
+
+    @property
+    def _app_drains(self) -> bool:
+        """Whether the app drains by itself, as ours do."""
+        return self._lifespan.app_settings is not None
+
+    def statistics(self) -> ServerStatistics:
+        """How much it has had to do since it began; the counts add up."""
+        return self._connections.statistics()
+
+    def listen(self, hear: ServerListener) -> None:
+        """Have `hear` called with each event (`trioweb._asgi.ServerEvent`) from now on."""
+        self._service.listen(hear)
 
     async def _run(self, task_status: trio.TaskStatus[Server]) -> None:
-        lifespan = self._lifespan
+        failure: StartupFailed | None = None
         try:
             async with trio.open_nursery() as outer:
-                # What `run` raises at the start would come out in a group.
-                with contextlib.suppress(StartupFailed):
+                # Let through here it would come out in a group.
+                try:
                     await self._run_within_lifespan(outer, task_status)
+                except StartupFailed as exc:
+                    failure = exc
         finally:
             self._ended.set()
-        lifespan.check()
+        if failure is not None:
+            raise failure
+        self._lifespan.check()
 
     async def _run_within_lifespan(
         self, outer: trio.Nursery, task_status: trio.TaskStatus[Server]
     ) -> None:
         try:
             await outer.start(self._lifespan.run)
-            self._service.state = self._lifespan.state
-            if self._lifespan.limits is not None and not self._has_own_limits:
-                self._service.limits = self._lifespan.limits
+            self._heed_app()
             await self._run_connections(task_status)
         except BaseException:
             self._lifespan.cancel()
             raise
         self._lifespan.stop()
 
+    def _heed_app(self) -> None:
+        """It has started.  Raises StartupFailed for a limit that nobody keeps."""
+        app, overrides = self._lifespan.app_settings, self._config.limit_overrides
+        self._service.state = self._lifespan.state
+        if app is not None:
+            self._service.limits = overridden(self._config.limits or limits_of(app), overrides)
+        elif unkept := limits_of_others(overrides):
+            raise StartupFailed(
+                f"only a trioweb.App keeps {', '.join(unkept)}, and this is another kind of app"
+            )
+
     async def _run_connections(self, task_status: trio.TaskStatus[Server]) -> None:
         async with trio.open_nursery() as system:
-            async with trio.open_nursery() as self._connections:
-                system.start_soon(self._sweep)
+            async with trio.open_nursery() as nursery:
+                service = self._service
+                self._connections = connections = Connections(service, nursery)
+                self._acceptor = Acceptor(
+                    service, connections, self._listeners, self._config.ssl_context
+                )
+                system.start_soon(connections.sweep)
                 system.start_soon(self._pass_on_cancellation)
                 system.start_soon(self._stop_after_lifespan)
-                system.start_soon(self._accept)
+                system.start_soon(self._acceptor.run)
                 self.urls = tuple(listener.url for listener in self._listeners)
                 if self.urls:
                     logger.info("listening on %s", ", ".join(self.urls))
@@ -146,121 +168,34 @@ class Server:
         try:
             await trio.sleep_forever()
         finally:
-            if self._lifespan.drains:
+            if self._app_drains:
                 self._lifespan.cancel()
 
     async def _drain(self) -> None:
         """Let what is in flight end, until the end of the drain timeout."""
-        await self._stop_accepting()
+        connections, lifespan = self._connections, self._lifespan
+        await self._acceptor.stop()
         await self._wait_for_heads()
-        for scope in self._handshakes:
-            scope.cancel()
+        self._acceptor.end_handshakes()
         self._service.draining = True
-        for connection in tuple(self._service.connections):
-            if connection.is_idle:
-                connection.leave()
+        connections.leave_idle()
         seconds = self.drain_timeout
-        if self._lifespan.drains:
-            self._lifespan.stop()
+        if self._app_drains:
+            lifespan.stop()
             with trio.move_on_after(seconds + (self.cleanup_timeout or 0)) as scope:
-                await self._lifespan.ended.wait()
+                await lifespan.ended.wait()
             if scope.cancelled_caught:
-                # Who still sends holds up the app.
-                for connection in tuple(self._service.connections):
-                    connection.expire()
-                await self._lifespan.ended.wait()
+                connections.expire()  # who still sends holds up the app
+                await lifespan.ended.wait()
             seconds = _limits.LANDING_TIME
-        self._connections.cancel_scope.deadline = trio.current_time() + seconds
-
-    async def _stop_accepting(self) -> None:
-        """Who is connected already hasn't come too late."""
-        self._accepting.cancel()
-        await self._accepting_ended.wait()
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # no more files: the others have to try again
-                self._accept_ready(listener)
-            listener.close()
+        connections.nursery.cancel_scope.deadline = trio.current_time() + seconds
 
     async def _wait_for_heads(self) -> None:
         """An app that drains by itself refuses what it hasn't seen by then."""
-        service = self._service
-        service.stopping = True
+        self._service.stopping = True
         with trio.move_on_after(_limits.HEADWAY):
-            while self._opening or any(c.is_about_to_ask for c in service.connections):
-                await service.changed.wait()
-
-    async def _accept(self) -> None:
-        with self._accepting:
-            async with trio.open_nursery() as nursery:
-                for listener in self._listeners:
-                    nursery.start_soon(self._accept_from, listener)
-        self._accepting_ended.set()
-
-    async def _accept_from(self, listener: Listener) -> None:
-        while True:
-            while self._places_left <= 0:
+            while self._acceptor.shakes_hands or self._connections.are_about_to_ask:
                 await self._service.changed.wait()
-            if self._accepting.cancel_called:
-                return  # and the listener is closed
-            await trio.lowlevel.wait_readable(listener.socket)
-            try:
-                self._accept_ready(listener)
-            except OSError as exc:
-                logger.error("can't accept connections for a while: %s", exc)
-                await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
-
-    @property
-    def _places_left(self) -> int:
-        taken = len(self._service.connections) + self._opening
-        return self._service.limits.max_connections - taken
-
-    def _accept_ready(self, listener: Listener) -> None:
-        """Accept all that wait.  Raises OSError when there are no more files."""
-        while self._places_left > 0:
-            try:
-                sock, address = listener.socket.accept()
-            except BlockingIOError:
-                return
-            except OSError as exc:
-                if exc.errno in _OUT_OF_FILES:
-                    raise
-                continue  # this one has left already
-            self._opening += 1
-            self._connections.start_soon(self._handle, sock, address, listener)
-
-    async def _handle(self, sock: socket.socket, address: object, listener: Listener) -> None:
-        sock.setblocking(False)
-        client: Address | None = None
-        if isinstance(address, tuple):
-            client = (address[0], address[1])
-            with contextlib.suppress(OSError):  # a client that has left already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
-        try:
-            transport: Transport = SocketTransport(sock)
-            if self._ssl_context is not None:
-                transport = await self._encrypt(sock, self._ssl_context)
-        except trio.BrokenResourceError:
-            return
-        finally:
-            self._opening -= 1
-            self._service.notify()
-        scheme = "http" if self._ssl_context is None else "https"
-        await self._serve(
-            Connection(
-                self._service, transport, scheme=scheme, client=client, server=listener.address
-            )
-        )
-
-    async def _encrypt(self, sock: socket.socket, context: ssl.SSLContext) -> StreamTransport:
-        """Raises BrokenResourceError if the handshake fails, or the server ends within it."""
-        with trio.CancelScope() as scope:
-            self._handshakes.add(scope)
-            try:
-                return StreamTransport(await _encrypted(sock, context))
-            finally:
-                self._handshakes.discard(scope)
-        raise trio.BrokenResourceError("the server ends")
 
     def serve_stream(
         self,
@@ -274,108 +209,44 @@ class Server:
 
         `client` and `server` are (host, port), for ASGI's scope.
         """
-        transport = StreamTransport(stream)
-        connection = Connection(
-            self._service, transport, scheme=scheme, client=client, server=server
+        self._connections.take_over(
+            StreamTransport(stream), scheme=scheme, client=client, server=server
         )
-        self._connections.start_soon(self._serve, connection)
-
-    async def _serve(self, connection: Connection) -> None:
-        try:
-            await connection.run()
-        except Exception:
-            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
-
-    async def _sweep(self) -> None:
-        """Cancel what has waited for too long, and whatever else nobody does for each request."""
-        service = self._service
-        while True:
-            if service.access_log is not None:
-                service.access_log.flush()
-            if not service.connections:
-                await service.changed.wait()
-            now = trio.current_time()
-            again = now + _limits.SWEEP_INTERVAL
-            for connection in tuple(service.connections):
-                again = min(again, connection.sweep(now, self._connections))
-            await trio.sleep_until(again)
-
-
-async def _encrypted(
-    sock: socket.socket, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
-    """The stream after its handshake.  Raises BrokenResourceError if that fails."""
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        context,
-        server_side=True,
-        https_compatible=True,
-    )
-    with trio.move_on_after(_limits.HANDSHAKE_TIME):
-        try:
-            await stream.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        return stream
-    await trio.aclose_forcefully(stream)
-    raise trio.BrokenResourceError("the TLS handshake took too long")
 
 
 async def serve(
     app: ASGIApp,
     *,
-    host: str | None = "127.0.0.1",
-    port: int = 8000,
-    uds: str | os.PathLike[str] | None = None,
-    sockets: Iterable[AnySocket] = (),
-    ssl_context: ssl.SSLContext | None = None,
-    limits: ServerLimits | None = None,
-    http: ParserName = "auto",
-    reuse_port: bool = False,
-    root_path: str = "",
-    forwarded_allow_ips: Iterable[str] = ("127.0.0.1", "::1"),
-    access_log: bool = False,
-    drain_timeout: float | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+    **options: Unpack[ServerOptions],
 ) -> None:
     """Serve an ASGI 3 app that runs on Trio, until `Server.shutdown` or cancellation.
 
-    `await nursery.start(serve, app)` returns the `Server` once it listens.  It listens on
-    `host` and `port` (None: on all addresses; 0: on a port of the system's choice), or
-    on the Unix socket `uds` and the `sockets` given: bound sockets, or their file
-    descriptors, which are the server's from then on.  `limits`: those of the app, by
-    default, if it has any.  `forwarded_allow_ips`: the peers, as addresses or networks,
-    whose X-Forwarded-For and -Proto count; `*` for all.  `drain_timeout`: for how many
-    seconds a shutdown waits for what is in flight; an app that drains by itself has a
-    setting of its own, and this one overrides it.
+    `await nursery.start(serve, app)` returns the `Server` once it listens.  The options:
+
+    {options}
 
     Error handling: raises OSError if it can't listen, LifespanFailed if the app's lifespan
     fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """
-    listeners = await open_listeners(
-        host=host,
-        port=port,
-        uds=uds,
-        sockets=sockets,
-        ssl_context=ssl_context,
-        reuse_port=reuse_port,
-    )
+    await serve_config(app, config_of(options), task_status=task_status)
+
+
+serve.__doc__ = with_options(serve.__doc__)
+
+
+async def serve_config(
+    app: ASGIApp,
+    config: ServerConfig,
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """`serve`, with its options in one object."""
+    listeners = await open_listeners(config)
     try:
-        await run_server(
-            app,
-            listeners,
-            ssl_context=ssl_context,
-            limits=limits,
-            http=http,
-            root_path=root_path,
-            forwarded_allow_ips=forwarded_allow_ips,
-            access_log=access_log,
-            drain_timeout=drain_timeout,
-            task_status=task_status,
-        )
+        await run_server(app, config, listeners, task_status=task_status)
     finally:
         for listener in listeners:
             listener.close()
@@ -383,34 +254,22 @@ async def serve(
 
 async def run_server(
     app: ASGIApp,
+    config: ServerConfig,
     listeners: Sequence[Listener],
     *,
-    ssl_context: ssl.SSLContext | None = None,
-    limits: ServerLimits | None = None,
-    http: ParserName = "auto",
-    root_path: str = "",
-    forwarded_allow_ips: Iterable[str] = (),
-    access_log: bool = False,
-    drain_timeout: float | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve` with listeners that are open already, or with none."""
-    service = Service(
-        app,
-        limits=limits or limits_of(app),
-        parse=parser(http),
-        root_path=root_path.rstrip("/"),
-        trusted=TrustedPeers(forwarded_allow_ips),
-        access_log=AccessLog() if access_log else None,
+    service = Service(app, config)
+    settings = ServerSettings(
+        drain_timeout=config.drain_timeout,
+        cleanup_timeout=config.cleanup_timeout,
+        limits=config.limit_overrides,
+        debug=config.debug,
+        listen=service.listen,
     )
     try:
-        server = Server(
-            service,
-            Lifespan(app, drain_timeout),
-            listeners,
-            ssl_context,
-            has_own_limits=limits is not None,
-        )
+        server = Server(config, service, Lifespan(app, settings), listeners)
         await server._run(task_status)
     finally:
         if service.access_log is not None:

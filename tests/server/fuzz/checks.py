@@ -13,7 +13,7 @@ import httptools
 
 from trioweb.server import ServerLimits
 from trioweb.server._parsers import parser
-from trioweb.server._strict import Head
+from trioweb.server._strict import RequestHead
 
 from ...support.server_driver import PARSERS, ParserName
 from .reader import Reading, Request, read
@@ -76,7 +76,7 @@ def _alike(reading: Reading) -> Reading:
     )
 
 
-def _without_case(head: Head) -> Head:
+def _without_case(head: RequestHead) -> RequestHead:
     fields = [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in head.fields]
     return head._replace(fields=fields)
 

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from trioweb.server import ServerLimits
+from trioweb.server._bodies import ChunkedBody, SizedBody
 from trioweb.server._errors import BadRequest
-from trioweb.server._heads import Asked, HeadReader
+from trioweb.server._heads import HeadReader
 from trioweb.server._parsers import Parse
-from trioweb.server._strict import ChunkedBody, Framing, Head, SizedBody
+from trioweb.server._strict import Framing, RequestHead
 
 
 class Request(NamedTuple):
     """One whole request.  `raw`: all of its bytes."""
 
-    head: Head
-    framing: Framing
+    head: RequestHead
     body: bytes
     raw: bytes
 
@@ -43,7 +43,7 @@ class Reader:
         try:
             while (request := self._next_request()) is not None:
                 requests.append(request)
-                if not request.framing.keep_alive:
+                if not request.head.framing.keep_alive:
                     break
         except BadRequest as exc:
             return Reading(tuple(requests), exc.status)
@@ -51,27 +51,26 @@ class Reader:
 
     def _next_request(self) -> Request | None:
         begin = self._consumed
-        asked = self._next_head()
-        if asked is None:
+        head = self._next_head()
+        if head is None:
             return None
-        head, framing = asked
-        body = self._next_body(framing)
+        body = self._next_body(head.framing)
         if body is None:
             return None
         raw = self._received[begin : self._consumed].lstrip(b"\r\n")
-        return Request(head, framing, body, raw)
+        return Request(head, body, raw)
 
-    def _next_head(self) -> Asked | None:
+    def _next_head(self) -> RequestHead | None:
         """As `Connection._read_head` does it."""
         buffer, heads = self._buffer, self._heads
         while True:
             if buffer:
-                asked = heads.take(buffer)
-                if asked is not None:
-                    return asked
+                head = heads.take(buffer)
+                if head is not None:
+                    return head
             data = self._receive()
-            if not buffer and (asked := heads.recall(data)) is not None:
-                return asked
+            if not buffer and (head := heads.recall(data)) is not None:
+                return head
             if not data:
                 return None
             buffer += data

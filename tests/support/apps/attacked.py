@@ -26,7 +26,7 @@ in_flight = most = 0
 def state() -> dict[str, int]:
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])
-    connections = len(server._service.connections)
+    connections = server.statistics().connections_open
     return {"connections": connections, "most": most, "memory": pages * PAGE}
 
 

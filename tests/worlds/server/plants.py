@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from trioweb.server import _connection, _exchange, _server, _strict, _transport
+from trioweb.server import _bodies, _connection, _connections, _receiving, _server, _transport
 
 from .plans import ConnectionPlan, RequestPlan, WorldPlan
 
@@ -45,19 +45,19 @@ def lose_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def change_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    take = _strict.SizedBody.take
+    take = _bodies.SizedBody.take
 
     def take_and_change(self: Any, buffer: bytearray) -> bytes:
         return take(self, buffer).replace(b">", b"<")
 
-    monkeypatch.setattr(_strict.SizedBody, "take", take_and_change)
+    monkeypatch.setattr(_bodies.SizedBody, "take", take_and_change)
 
 
 def never_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(self: Any) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(_server.Server, "_sweep", sleep)
+    monkeypatch.setattr(_connections.Connections, "sweep", sleep)
 
 
 def wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
     async def forget(self: Any) -> None:
-        self._service.connections.discard(self)
+        self._on_close(self)
 
     monkeypatch.setattr(_connection.Connection, "_close", forget)
 
@@ -87,7 +87,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     drain = _server.Server._drain
 
     async def cancel(self: Any, *args: Any) -> None:
-        self._connections.cancel_scope.cancel()
+        self._connections.nursery.cancel_scope.cancel()
         await drain(self, *args)
 
     monkeypatch.setattr(_server.Server, "_drain", cancel)
@@ -102,7 +102,7 @@ def never_tell_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lifespan isn't told to end before it is cancelled, long after its time."""
 
     async def wait(self: Any, *args: Any) -> None:
-        await trio.sleep(self._lifespan.drain_timeout + self._lifespan.cleanup_timeout + 2)
+        await trio.sleep(self.drain_timeout + self.cleanup_timeout + 2)
         self.cancel()
 
     monkeypatch.setattr(_server.Server, "_drain", wait)
@@ -111,7 +111,7 @@ def never_tell_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
 def hand_over_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a response is on its way, another task serves the connection on."""
     outlived = property(lambda self: self.output.complete and not self.returned)
-    monkeypatch.setattr(_exchange.Exchange, "outlived", outlived)
+    monkeypatch.setattr(_receiving.Exchange, "outlived", outlived)
 
 
 def break_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,13 +123,13 @@ def break_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something outside of the server's nursery goes on after it."""
-    serve = _server.Server._serve
+    run = _connection.Connection.run
 
-    async def serve_and_forget(self: Any, connection: Any) -> None:
+    async def run_and_forget(self: Any, exchange: Any = None) -> None:
         trio.lowlevel.spawn_system_task(trio.sleep, 10_000)
-        await serve(self, connection)
+        await run(self, exchange)
 
-    monkeypatch.setattr(_server.Server, "_serve", serve_and_forget)
+    monkeypatch.setattr(_connection.Connection, "run", run_and_forget)
 
 
 def _world(*requests: RequestPlan, **options: Any) -> WorldPlan:

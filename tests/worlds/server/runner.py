@@ -7,11 +7,11 @@ from functools import partial
 
 import trio
 
-from trioweb.server import Server
+from trioweb.server import Server, ServerConfig
 from trioweb.server._server import run_server
-from trioweb.server._strict import Head
+from trioweb.server._strict import RequestHead
 
-from ...support.server_driver import note_heads
+from ...support.server_driver import heads_noted
 from ..common.runner import Report, run_seeded
 from ..common.steps import CancelTarget
 from . import invariants
@@ -33,7 +33,8 @@ def run_world(
     `watch` gets what ends the server in the plan's way, as soon as there is a server.
     """
     world = World(seed, world_of(seed) if plan is None else plan)
-    run_seeded(world, partial(_run, world, watch), instruments)
+    with heads_noted(partial(_note_head, world)):
+        run_seeded(world, partial(_run, world, watch), instruments)
     invariants.check(world)
     answered = sum(len(connection.answers) for connection in world.connections)
     return Report(violations=world.violations, trace=world.trace, count=answered)
@@ -46,7 +47,6 @@ async def _run(world: World, watch: CancelTarget | None) -> None:
         async with trio.open_nursery() as nursery:
             ending = _Ending(world, nursery)
             world.server = await nursery.start(ending.serve)
-            _note_heads(world)
             if watch is not None:
                 watch(ending)
             for connection in world.connections:
@@ -73,10 +73,10 @@ class _Ending:
 
     async def serve(self, *, task_status: trio.TaskStatus[Server]) -> None:
         world = self._world
-        serve = partial(run_server, world.app, (), http=world.plan.http, task_status=task_status)
+        config = ServerConfig(http=world.plan.http, forwarded_allow_ips=())
         try:
             with self._outside:
-                await serve()
+                await run_server(world.app, config, (), task_status=task_status)
         finally:
             world.ended_at = trio.current_time()
         swallowed = self._outside.cancel_called and not self._outside.cancelled_caught
@@ -111,13 +111,9 @@ class _Ending:
             self._world.server.cancel()
 
 
-def _note_heads(world: World) -> None:
-    """Write down which heads the server has read."""
-
-    def note(head: Head) -> None:
-        number = int(head.target.rpartition(b"/")[2])
-        request = world.requests[number]
-        request.read_at = min(request.read_at, trio.current_time())
-        world.note(f"the head of request {number} is read")
-
-    note_heads(world.server, note)
+def _note_head(world: World, head: RequestHead) -> None:
+    """The server has read it."""
+    number = int(head.target.rpartition(b"/")[2])
+    request = world.requests[number]
+    request.read_at = min(request.read_at, trio.current_time())
+    world.note(f"the head of request {number} is read")

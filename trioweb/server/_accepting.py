@@ -1,0 +1,168 @@
+"""Accepting: from listeners to connections, as many as there are places for.
+
+Rules of this module:
+
+* What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
+  it costs one, which has so long for the handshake.
+* A machine that has no more files is waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+
+import trio
+
+from . import _limits
+from ._connections import Connections
+from ._listeners import Listener
+from ._scope import Address
+from ._service import Service
+from ._transport import SocketTransport, StreamTransport
+
+logger = logging.getLogger("trioweb.server")
+
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Acceptor:
+    """Accepts connections for one server; they are the handshakes', then the connections'."""
+
+    def __init__(
+        self,
+        service: Service,
+        connections: Connections,
+        listeners: Sequence[Listener],
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self._service = service
+        self._connections = connections
+        self._listeners = listeners
+        self._ssl_context = ssl_context
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._handshakes: set[trio.CancelScope] = set()  # of connections that are accepted
+
+    @property
+    def shakes_hands(self) -> bool:
+        """Whether somebody is between being accepted and being served."""
+        return bool(self._handshakes)
+
+    async def run(self) -> None:
+        """Accept, until `stop`."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept_from, listener)
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """Accept nobody any more, but who is connected already: that isn't too late."""
+        self._scope.cancel()
+        await self._ended.wait()
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):  # no more files: the others have to try again
+                self._accept_ready(listener)
+            listener.close()
+
+    def end_handshakes(self) -> None:
+        for scope in self._handshakes:
+            scope.cancel()
+
+    async def _accept_from(self, listener: Listener) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listener.socket)
+            await self._wait_for_place()
+            if self._scope.cancel_called:
+                return  # and the listener is closed
+            try:
+                self._accept_ready(listener)
+            except OSError as exc:
+                logger.error("can't accept connections for a while: %s", exc)
+                await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
+
+    async def _wait_for_place(self) -> None:
+        """For somebody who waits to be accepted."""
+        if self._places_left <= 0:
+            self._service.reach("max_connections")
+            while self._places_left <= 0:
+                await self._service.changed.wait()
+
+    @property
+    def _places_left(self) -> int:
+        taken = len(self._connections) + len(self._handshakes)
+        return self._service.limits.max_connections - taken
+
+    def _accept_ready(self, listener: Listener) -> None:
+        """Accept all that wait.  Raises OSError when there are no more files."""
+        while self._places_left > 0:
+            try:
+                sock, address = listener.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in _OUT_OF_FILES:
+                    raise
+                continue  # this one has left already
+            self._begin(sock, address, listener)
+
+    def _begin(self, sock: socket.socket, address: object, listener: Listener) -> None:
+        sock.setblocking(False)
+        client: Address | None = None
+        if isinstance(address, tuple):
+            client = (address[0], address[1])
+            with contextlib.suppress(OSError):  # a client that has left already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
+        if self._ssl_context is None:
+            self._connections.take_over(
+                SocketTransport(sock), scheme="http", client=client, server=listener.address
+            )
+            return
+        scope = trio.CancelScope()
+        self._handshakes.add(scope)
+        self._connections.nursery.start_soon(
+            self._shake_hands, scope, sock, self._ssl_context, client, listener.address
+        )
+
+    async def _shake_hands(
+        self,
+        scope: trio.CancelScope,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        client: Address | None,
+        server: Address,
+    ) -> None:
+        try:
+            with scope, contextlib.suppress(trio.BrokenResourceError):
+                transport = StreamTransport(await _encrypted(sock, context))
+                self._connections.take_over(transport, scheme="https", client=client, server=server)
+        finally:
+            self._handshakes.discard(scope)
+            self._service.notify()
+
+
+async def _encrypted(
+    sock: socket.socket, context: ssl.SSLContext
+) -> trio.SSLStream[trio.SocketStream]:
+    """The stream after its handshake.  Raises BrokenResourceError if that fails."""
+    stream = trio.SSLStream(
+        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
+        context,
+        server_side=True,
+        https_compatible=True,
+    )
+    with trio.move_on_after(_limits.HANDSHAKE_TIME):
+        try:
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+    await trio.aclose_forcefully(stream)
+    raise trio.BrokenResourceError("the TLS handshake took too long")

@@ -1,0 +1,101 @@
+"""The options of the server: their names, types, defaults, and what each of them is.
+
+Rules of this module:
+
+* An option is a field of `ServerConfig`, and nothing else has to be changed to add one but
+  `ServerOptions`, which says the same to whoever calls `serve` with keywords.  A test holds the two
+  against each other.
+* What an option is stands in the docstring of `ServerConfig`; `help(serve)` shows it from there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TypedDict
+
+import trio
+
+from ._limits import ServerLimits
+from ._parsers import ParserName
+
+AnySocket = socket.socket | trio.socket.SocketType | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Every option of the server.
+
+    `host`, `port`: listen there; None is all addresses, 0 a port of the system's choice.
+    `uds`, `sockets`: listen on this Unix socket, or on these bound sockets or their file
+    descriptors, not on host and port; they are the server's from then on.
+    `ssl_context`: for TLS.
+    `limits`: what clients can make it hold or wait for; None for those of the app, if it has any.
+    `limit_overrides`: single limits, by the names of the fields of `trioweb.Limits`, in the place
+    of those.
+    `http`: the parser; "auto" is httptools where it is installed, else h11.
+    `reuse_port`: share the port with others that ask for the same (SO_REUSEPORT).
+    `root_path`: the prefix under which a proxy shows the app.
+    `forwarded_allow_ips`: the peers, as addresses or networks, whose X-Forwarded-For and -Proto
+    count; "*" for all.
+    `access_log`: log a line for each answer.
+    `drain_timeout`: for how many seconds a shutdown waits for what is in flight; None for the
+    app's own setting, or 20.
+    `cleanup_timeout`: for how many seconds an app may clean up what was cancelled then; None for
+    its own setting.
+    `debug`: have the app answer errors with their traceback.
+    """
+
+    host: str | None = "127.0.0.1"
+    port: int = 8000
+    uds: str | os.PathLike[str] | None = None
+    sockets: Iterable[AnySocket] = ()
+    ssl_context: ssl.SSLContext | None = None
+    limits: ServerLimits | None = None
+    limit_overrides: Mapping[str, int | float | None] = field(default_factory=dict)
+    http: ParserName = "auto"
+    reuse_port: bool = False
+    root_path: str = ""
+    forwarded_allow_ips: Iterable[str] = ("127.0.0.1", "::1")
+    access_log: bool = False
+    drain_timeout: float | None = None
+    cleanup_timeout: float | None = None
+    debug: bool = False
+
+
+class ServerOptions(TypedDict, total=False):
+    """The fields of `ServerConfig`, as keywords."""
+
+    host: str | None
+    port: int
+    uds: str | os.PathLike[str] | None
+    sockets: Iterable[AnySocket]
+    ssl_context: ssl.SSLContext | None
+    limits: ServerLimits | None
+    limit_overrides: Mapping[str, int | float | None]
+    http: ParserName
+    reuse_port: bool
+    root_path: str
+    forwarded_allow_ips: Iterable[str]
+    access_log: bool
+    drain_timeout: float | None
+    cleanup_timeout: float | None
+    debug: bool
+
+
+def config_of(options: ServerOptions) -> ServerConfig:
+    """Raises TypeError for an option that there isn't."""
+    known = [field.name for field in fields(ServerConfig)]
+    for name in options.keys() - known:
+        raise TypeError(f"serve() has no option {name!r}; it has {', '.join(known)}")
+    return ServerConfig(**options)
+
+
+def with_options(docstring: str | None) -> str | None:
+    """A docstring with what the options are in the place of `{options}`."""
+    if docstring is None or ServerConfig.__doc__ is None:
+        return docstring  # as with -OO
+    return docstring.replace("{options}", ServerConfig.__doc__.partition("\n\n")[2].strip())

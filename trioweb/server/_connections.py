@@ -1,0 +1,129 @@
+"""All connections of one server: what is done to each of them, and to all at once.
+
+Rules of this module:
+
+* A connection is one of them from the moment in which it is taken over until its transport has
+  closed, whichever of its tasks serves it.
+* Time limits of connections are kept by one sweep over all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from .._asgi import ConnectionClosed, ConnectionOpened
+from . import _limits
+from ._connection import Connection
+from ._scope import Address
+from ._service import Service
+from ._transport import Transport
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerStatistics:
+    """How much a server has had to do since it began, and has to do now.
+
+    `connections_accepted` are those that are open and those that were closed, by either side; TLS
+    has its handshake first.  `requests` are those whose head was read.  `requests_in_flight`: those
+    that the app works on, without those that wait for their clients, as `max_requests` counts them.
+    `refusals`: answers of the server's own, to what was no request, came too slowly or past a
+    limit, or was left without an answer by the app.
+    """
+
+    connections_accepted: int
+    connections_open: int
+    connections_closed: int
+    requests: int
+    requests_in_flight: int
+    refusals: int
+
+
+class Connections:
+    """Those that are open now; they are served in `nursery`."""
+
+    def __init__(self, service: Service, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self._service = service
+        self._open: set[Connection] = set()
+        self._closed = 0
+        self._requests_of_closed = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take_over(
+        self, transport: Transport, *, scheme: str, client: Address | None, server: Address | None
+    ) -> None:
+        """Serve one more.  Raises RuntimeError once the server has ended."""
+        connection = Connection(
+            self._service,
+            transport,
+            scheme=scheme,
+            client=client,
+            server=server,
+            on_close=self._forget,
+        )
+        self.nursery.start_soon(connection.run)
+        self._open.add(connection)
+        self._service.notify()
+        if self._service.is_listened_to:
+            self._service.tell(ConnectionOpened(connection.peer))
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._closed += 1
+        self._requests_of_closed += connection.requests
+        self._service.notify()
+        if self._service.is_listened_to:
+            self._service.tell(ConnectionClosed(connection.peer, connection.requests))
+
+    def statistics(self) -> ServerStatistics:
+        return ServerStatistics(
+            connections_accepted=len(self._open) + self._closed,
+            connections_open=len(self._open),
+            connections_closed=self._closed,
+            requests=self._requests_of_closed + sum(each.requests for each in self._open),
+            requests_in_flight=self._service.requests_in_flight,
+            refusals=self._service.refusals,
+        )
+
+    def leave_idle(self) -> None:
+        """Close those that wait for a request of which nothing has come."""
+        for connection in tuple(self._open):
+            if connection.is_idle:
+                connection.leave()
+
+    def expire(self) -> None:
+        """Let none of them wait for its client any more."""
+        for connection in tuple(self._open):
+            connection.expire()
+
+    @property
+    def are_about_to_ask(self) -> bool:
+        """Whether a request may be on its way that nobody has seen."""
+        return any(connection.is_about_to_ask for connection in self._open)
+
+    async def sweep(self) -> None:
+        """Cancel what has waited for too long, and whatever else nobody does for each request."""
+        service = self._service
+        while True:
+            if service.access_log is not None:
+                service.access_log.flush()
+            if not self._open:
+                await service.changed.wait()
+            self._look_at_limits()
+            now = trio.current_time()
+            again = now + _limits.SWEEP_INTERVAL
+            for connection in tuple(self._open):
+                again = min(again, connection.sweep(now, self.nursery))
+            await trio.sleep_until(again)
+
+    def _look_at_limits(self) -> None:
+        """Here and not as each request ends: one that is reached on and off is told of once."""
+        service = self._service
+        if service.requests_in_flight < service.limits.max_requests:
+            service.leave("max_requests")
+        if len(self._open) < service.limits.max_connections:
+            service.leave("max_connections")

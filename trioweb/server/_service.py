@@ -1,0 +1,78 @@
+"""What the connections of one server, and their requests, have in common.
+
+Rules of this module:
+
+* It is told, and asked; what follows from it is done by others.
+* Who listens hears of an event as it happens.  A listener that fails is logged, and heard no less;
+  where nobody listens no event is made.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import trio
+
+from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
+from ._access import AccessLog
+from ._config import ServerConfig
+from ._heads import HeadReader
+from ._limits import limits_of, overridden
+from ._parsers import parser
+from ._scope import TrustedPeers
+
+logger = logging.getLogger("trioweb.server")
+
+
+class Service:
+    """The app that is served, within which limits, and how much of that is going on."""
+
+    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
+        self.app = app
+        self.limits = overridden(config.limits or limits_of(app), config.limit_overrides)
+        self.root_path = config.root_path.rstrip("/")
+        self.trusted = TrustedPeers(config.forwarded_allow_ips)
+        self.access_log = AccessLog() if config.access_log else None
+        self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
+        self.requests_in_flight = 0
+        self.refusals = 0  # answers in the app's place
+        self.stopping = False  # nothing is accepted any more
+        self.draining = False  # nor is a connection used again
+        # Who waits for a connection to come, or for one to go.
+        self.changed: trio.Event = trio.Event()
+        self._parse = parser(config.http)
+        self._listeners: list[ServerListener] = []
+        self._reached: set[str] = set()  # limits that hold somebody back
+
+    def new_reader(self) -> HeadReader:
+        return HeadReader(self._parse, self.limits)
+
+    def notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def listen(self, hear: ServerListener) -> None:
+        """Have `hear` called with each event from now on."""
+        self._listeners.append(hear)
+
+    @property
+    def is_listened_to(self) -> bool:
+        return bool(self._listeners)
+
+    def tell(self, event: ServerEvent) -> None:
+        for hear in self._listeners:
+            try:
+                hear(event)
+            except Exception:
+                logger.exception("a listener failed at %r", event)
+
+    def reach(self, limit: str) -> None:
+        """This limit holds somebody back; that is told once, until it is left."""
+        if limit not in self._reached:
+            self._reached.add(limit)
+            self.tell(LimitReached(limit))
+
+    def leave(self, limit: str) -> None:
+        """This limit holds nobody back any more."""
+        self._reached.discard(limit)
