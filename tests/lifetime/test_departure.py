@@ -22,6 +22,7 @@ from trioweb import (
 from trioweb._limits import DEPARTURE_GRACE
 
 from ..support.asgi import Exchange, Message, _scope, running
+from ..support.log_records import messages
 
 Beside = pytest.mark.parametrize("beside", [False, True])
 
@@ -325,8 +326,8 @@ async def test_a_receive_that_fails_while_a_client_is_watched_ends_nothing_else(
         assert app.statistics().running == 1
     assert exchange.json() == "ok"
     assert app.statistics().done == 1
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["the server's receive failed: its client isn't watched"]
+    said = messages(caplog)
+    assert said == ["the server's receive failed: its client isn't watched"]
 
 
 async def test_whoever_reads_the_body_has_the_failure_too(
