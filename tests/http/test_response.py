@@ -27,7 +27,7 @@ from trioweb import (
     _limits,
 )
 
-from ..support.asgi import Client, Exchange, Message, _scope
+from ..support.asgi import Client, Exchange, Message, http_scope
 from ..support.log_records import messages
 
 Make = Callable[[], Any]
@@ -403,7 +403,7 @@ async def respond_early(upload: Any, method: str = "POST") -> None:
     async def handler() -> str:
         return "no, thanks"
 
-    scope = _scope(method, "/", [("transfer-encoding", "chunked")])
+    scope = http_scope(method, "/", [("transfer-encoding", "chunked")])
     await app(scope, upload.receive, upload.send)
 
 
@@ -528,7 +528,7 @@ async def test_a_server_that_fails_to_send_is_logged_once(
         await trio.lowlevel.checkpoint()
         raise RuntimeError("broken")
 
-    await app(_scope("GET", "/", []), trio.sleep_forever, send)
+    await app(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert messages(caplog) == ["GET / failed too late to be answered"]
     assert caplog.records[0].levelno == logging.ERROR
 

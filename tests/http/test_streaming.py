@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from trioweb import App, JSONResponse, Request, StreamingResponse, _limits
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.asgi import Client, Exchange, Message, http_scope, running
 from ..support.exchanges import exchange_of
 from ..support.log_records import messages
 
@@ -127,7 +127,7 @@ async def test_each_piece_is_sent_when_it_comes(autojump_clock: MockClock) -> No
         await trio.lowlevel.checkpoint()
         times.append((message.get("body", b"head").decode(), trio.current_time() - start))
 
-    await streaming(Source)(_scope("GET", "/", []), trio.sleep_forever, send)
+    await streaming(Source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     seconds = {"head": 0, "1 ": 1, "2 ": 2, "3 ": 3}
     assert dict(times[:4]) == seconds
 
@@ -264,7 +264,7 @@ async def test_a_step_that_blocks_is_left_behind_and_closed_when_it_ends(
         sent.append(message)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(streaming(blocking), _scope("GET", "/", []), receive, send)
+        nursery.start_soon(streaming(blocking), http_scope("GET", "/", []), receive, send)
         await reached.wait()
         left.set()
         await trio.testing.wait_all_tasks_blocked()
@@ -311,7 +311,7 @@ async def test_while_the_iterator_waits_the_client_may_leave(autojump_clock: Moc
         sent.append(message)
 
     start = trio.current_time()
-    await streaming(endless)(_scope("GET", "/", []), receive, send)
+    await streaming(endless)(http_scope("GET", "/", []), receive, send)
     assert cleaned_up == [start + 30]
     assert [message.get("body") for message in sent] == [None, b"first"]
 
@@ -408,7 +408,7 @@ async def test_a_head_that_can_not_be_sent_closes_the_iterator(
         await trio.lowlevel.checkpoint()
         raise RuntimeError("broken")
 
-    await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
+    await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert (source.steps, len(source.closed)) == (0, 1)
     assert messages(caplog) == ["GET / failed too late to be answered"]
 
@@ -424,7 +424,7 @@ async def test_a_cancelled_server_closes_the_iterator_and_says_nothing(
 
     start = trio.current_time()
     with trio.move_on_after(2.5) as scope:
-        await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
+        await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert scope.cancelled_caught
     assert source.closed == [start + 2.5]
     assert [message.get("body") for message in sent] == [None, b"1 ", b"2 "]
@@ -466,7 +466,7 @@ async def test_closing_is_bounded_when_the_server_is_cancelled(
         sent.append(message)
 
     with trio.move_on_after(1.5) as scope:
-        await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
+        await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert scope.cancelled_caught
     assert trio.current_time() == start + 1.5 + _limits.STREAM_CLOSE_TIMEOUT
     assert sent[-1] == {"type": "http.response.body", "body": b"1 ", "more_body": True}
@@ -537,7 +537,7 @@ async def never_sent(make: Make, *, cancelled_after: float) -> bool:
             await trio.sleep_forever()
 
     with trio.move_on_after(cancelled_after) as scope:
-        await streaming(make)(_scope("GET", "/", []), receive, send)
+        await streaming(make)(http_scope("GET", "/", []), receive, send)
     return scope.cancelled_caught
 
 
@@ -616,7 +616,7 @@ async def test_a_stream_that_is_never_sent_is_closed(
 ) -> None:
     source = Source()
     response = StreamingResponse(source)
-    exchange = exchange_of(_scope("GET", "/", []), trio.sleep_forever)
+    exchange = exchange_of(http_scope("GET", "/", []), trio.sleep_forever)
     await response.close(exchange)
     await response.close(exchange)
     assert (source.steps, len(source.closed)) == (0, 1)

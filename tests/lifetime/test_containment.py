@@ -27,18 +27,13 @@ from trioweb._app.app import lifetime_of
 from trioweb._errors import is_failure
 from trioweb._tasks import runner
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.asgi import Client, Exchange, Message, http_scope, running
+from ..support.inline import Beside, nothing
 from ..support.log_records import before_the_report
 
 user = contextvars.ContextVar("user", default="nobody")
 
 Scopes = pytest.mark.parametrize("scope", ["function", "response", "request"])
-Beside = pytest.mark.parametrize("beside", [False, True])
-
-
-async def nothing() -> AsyncIterator[None]:
-    """A dependency that makes its handler run beside the server's call."""
-    yield
 
 
 @Scopes
@@ -630,7 +625,7 @@ async def test_a_handler_that_has_returned_keeps_its_tasks_though_its_call_is_ca
     exchange = Exchange([b""])
     async with running(app):
         with trio.move_on_after(1) as scope:
-            await app(_scope("GET", "/", []), exchange.receive, exchange.send)
+            await app(http_scope("GET", "/", []), exchange.receive, exchange.send)
         assert scope.cancelled_caught
     assert events == ["committed", "task"]
     assert exchange.sent == []  # there is nobody to answer

@@ -30,7 +30,7 @@ from trioweb._tasks.list import TaskQueue
 from trioweb._tasks.options import WHENS
 from trioweb._tasks.run import TaskRun
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.asgi import Client, Exchange, Message, http_scope, running
 from ..support.log_records import before_the_report, messages
 
 
@@ -909,7 +909,7 @@ async def test_a_call_that_is_cancelled_while_it_sends_has_neither_failed_nor_se
     exchange = Exchange([b""])
     async with running(app):
         with trio.move_on_after(1):
-            await app(_scope("GET", "/", []), exchange.receive, send)
+            await app(http_scope("GET", "/", []), exchange.receive, send)
     states = {when: handle.state for when, handle in handles.items()}
     assert states == {"success": "done", "sent": "skipped", "error": "skipped", "always": "done"}
 

@@ -24,7 +24,7 @@ from trioweb._lifetime.events import Events
 from trioweb._lifetime.report import ShutdownReport
 from trioweb._tasks.ledger import Ledger, TaskState
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.asgi import Client, Exchange, Message, http_scope, running
 from ..support.log_records import messages
 
 
@@ -390,7 +390,7 @@ async def test_a_client_that_has_stopped_reading_doesnt_hold_the_shutdown_up(
     exchange = Exchange([b""])
     async with trio.open_nursery() as nursery:
         async with running(app):
-            nursery.start_soon(app, _scope("POST", f"/{how}", []), exchange.receive, send)
+            nursery.start_soon(app, http_scope("POST", f"/{how}", []), exchange.receive, send)
             await trio.sleep(1)
             begin = trio.current_time()
         took = trio.current_time() - begin
@@ -507,7 +507,7 @@ async def test_an_inline_handler_is_cancelled_with_the_others_and_finds_the_data
 
     exchange = Exchange([b""])
     async with trio.open_nursery() as nursery, running(app) as client:
-        nursery.start_soon(app, _scope("POST", "/", []), exchange.receive, exchange.send)
+        nursery.start_soon(app, http_scope("POST", "/", []), exchange.receive, exchange.send)
         await client("POST", "/task")
         await wait_all_tasks_blocked()
         begin = trio.current_time()

@@ -31,7 +31,7 @@ from trioweb import (
 from trioweb._app.app import inner_of, lifetime_of
 from trioweb.testing import client
 
-from ..support.asgi import _scope, running
+from ..support.asgi import http_scope, running
 from ..support.log_records import messages
 
 user = contextvars.ContextVar("user", default="nobody")
@@ -997,7 +997,7 @@ async def test_nobody_looks_for_a_client_whose_answer_failed(autojump_clock: Moc
         raise HTTPException(401)
 
     async with running(app):
-        await app(_scope("POST", "/", []), receive, AsyncMock())
+        await app(http_scope("POST", "/", []), receive, AsyncMock())
     receive.assert_not_called()
 
 
