@@ -48,9 +48,9 @@ class Counter:
             return False
         return self.read(self._run([sys.executable, "-S", "-c", ""])) is not None
 
-    def count(self, command: Sequence[str]) -> int:
-        """The instructions of one run."""
-        counted = self.read(self._run(command))
+    def count(self, command: Sequence[str], *, bare: bool = False) -> int:
+        """The instructions of one run; `bare`: with nothing of this process's surroundings."""
+        counted = self.read(self._run(command, bare=bare))
         if counted is None:
             raise RuntimeError(f"{self.name} didn't count {' '.join(command)}")
         return counted
@@ -62,18 +62,24 @@ class Counter:
     def count_forks(self, command: Sequence[str], works: Sequence[str]) -> list[int]:
         """The instructions of each work: those of its fork, and of the start that all share.
 
-        The command takes works as its last arguments, and does each in a fork, in this order.
+        The command takes works as its last arguments, and does each in a fork, in this order.  It
+        runs bare: how long a variable or a path is says where objects lie, and that says which of
+        them collide in a dict.
         """
         if self.tells_forks_apart:
-            found = self.says.findall(self._run([*command, *works]))
+            found = self.says.findall(self._run([*command, *works], bare=True))
             return [int(counted) for counted in found[: len(works)]]
-        return [self.count([*command, work]) for work in works]
+        return [self.count([*command, work], bare=True) for work in works]
 
-    def _run(self, command: Sequence[str]) -> str:
+    def _run(self, command: Sequence[str], *, bare: bool = False) -> str:
         # With a seed of its own, each run would have other collisions in its dicts.
-        env = {**os.environ, "PYTHONHASHSEED": "0"}
         ran = subprocess.run(
-            [*self.tool, *command], env=env, capture_output=True, check=True, text=True
+            [*self.tool, *command],
+            cwd="/" if bare else None,
+            env={**(_needed() if bare else os.environ), "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            check=True,
+            text=True,
         )
         return ran.stderr
 
@@ -87,6 +93,11 @@ CALLGRIND = Counter(
     re.compile(r"Collected : (\d+)"),
     tells_forks_apart=True,
 )
+
+
+def _needed() -> dict[str, str]:
+    """What of the environment a counter can't do without."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 def find_counter() -> Counter | None:

@@ -5,11 +5,13 @@ Rules of this module:
 * What is counted is a process that has the clients and the server, and in which nothing depends on
   time or on chance (`_counted`): the same code gives the same figure, to a thousandth.
 * Both checkouts do what this one's `_counted` does, and what they import was compiled before.
+* Names, paths and variables that the process sees are the same for all, or as long.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -43,7 +45,7 @@ DESCRIPTION = f"""\
 Counts the processor's instructions for a request on trioweb's own server, over {CONNECTIONS}
 keep-alive connections on the loopback interface: those of the server and the app, and of a client
 that does as little as it can.  Two runs of the same code differ by less than a thousandth, whatever
-else the machine does; requests a second differ by more from minute to minute.
+else the machine does.  So may code that does the same, for its objects lie elsewhere.
 
   python -m benchmarks instructions                     seconds with perf, a minute with valgrind
   python -m benchmarks instructions --against ../main   beside the trioweb of another checkout
@@ -56,8 +58,10 @@ def run(http: str, against: Path | None) -> None:
         raise SystemExit("instructions are counted by perf or by valgrind, and neither can here")
     folders = [ROOT] if against is None else [ROOT, against]
     print(f"{setting()}\n", flush=True)
-    with tempfile.TemporaryDirectory() as compiled:
-        commands = [process(folder, http, compiled) for folder in folders]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        shutil.copy(COUNTED, place)
+        commands = [process(place, folder, http) for folder in folders]
         for folder, command in zip(folders, commands, strict=True):
             try_out(folder, command)
         with ThreadPoolExecutor(len(folders)) as pool:
@@ -66,10 +70,15 @@ def run(http: str, against: Path | None) -> None:
     print(report(counts, against))
 
 
-def process(folder: Path, http: str, compiled: str) -> list[str]:
-    """The process whose instructions are counted; what it is to do is to be added."""
-    options = ["-P", "-X", f"pycache_prefix={compiled}"]
-    return [sys.executable, *options, str(COUNTED), str(folder), http]
+def process(place: Path, folder: Path, http: str) -> list[str]:
+    """The process whose instructions are counted; what it is to do is to be added.
+
+    All that it sees is in this place, under names that are as long for each checkout.
+    """
+    checkout = Path(tempfile.mkdtemp(dir=place)) / "checkout"
+    checkout.symlink_to(folder.resolve())
+    options = ["-P", "-X", f"pycache_prefix={place / 'compiled'}"]
+    return [sys.executable, *options, str(place / COUNTED.name), str(checkout), http]
 
 
 def try_out(folder: Path, command: Sequence[str]) -> None:
@@ -83,8 +92,8 @@ def try_out(folder: Path, command: Sequence[str]) -> None:
     tried = subprocess.run([*command, *works], env=env, capture_output=True, text=True)
     if tried.returncode:
         raise SystemExit(f"the trioweb in {folder} doesn't answer:\n{tried.stderr}")
-    package = Path(tried.stdout.strip()).parent
-    if package.resolve() != (folder / "trioweb").resolve():
+    package = Path(tried.stdout.strip()).parent.resolve()
+    if package != (folder / "trioweb").resolve():
         raise SystemExit(f"there is no trioweb in {folder}: found that in {package.parent}")
 
 

@@ -15,6 +15,8 @@ from trioweb._cli.serving import OrderChannel, open_order_channel, serve_until_t
 from trioweb._cli.signals import Order
 from trioweb.server import Server, ServerConfig
 
+from ..support.log_records import messages
+
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
 
@@ -66,9 +68,9 @@ async def test_drain_then_cancel(caplog: pytest.LogCaptureFixture) -> None:
             await served.orders.send(Order.CANCEL)
             await ended.wait()
         await stream.aclose()
-    messages = [record.getMessage() for record in caplog.records]
-    assert any(message.startswith("draining: ") for message in messages)
-    assert "cancelling what is still in flight" in messages
+    said = messages(caplog)
+    assert any(message.startswith("draining: ") for message in said)
+    assert "cancelling what is still in flight" in said
 
 
 async def test_before_the_app_has_started_there_is_nothing_to_drain() -> None:

@@ -17,6 +17,8 @@ from trioweb._cli import signals
 from trioweb._cli.signals import Order, SignalThread, Times, hard_exit
 from trioweb._cli.statuses import EXIT_HARD
 
+from ..support.log_records import messages
+
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
 
@@ -176,7 +178,7 @@ def test_a_hard_exit_has_last_words(
     hard_exit(lambda: ["task a of POST /", "b (b.py:1)"])
     hard_exit(list)
     assert statuses == [EXIT_HARD, EXIT_HARD]
-    first, second = (record.getMessage() for record in caplog.records)
+    first, second = messages(caplog)
     assert first.endswith("still runs: task a of POST /; b (b.py:1)")
     assert second.endswith("still runs: nothing that has a name")
 

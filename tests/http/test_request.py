@@ -27,7 +27,7 @@ from trioweb._http import exchange as exchanges
 from trioweb._http.inbox import Inbox
 from trioweb._limits import MAX_QUERY_FIELDS, READ_AHEAD
 
-from ..support.asgi import Client, Message, _scope, running
+from ..support.asgi import Client, Message, http_scope, running
 from ..support.exchanges import exchange_of
 
 DISCONNECT: Message = {"type": "http.disconnect"}
@@ -71,7 +71,7 @@ def request_of(
     max_body_size: int = 1000,
     **scope: Any,
 ) -> Request:
-    whole = {**_scope("POST", target, fields), **scope}
+    whole = {**http_scope("POST", target, fields), **scope}
     return Request(exchange_of(whole, Wire(messages).receive, app, max_body_size))
 
 
@@ -169,7 +169,7 @@ def test_the_text_of_a_request_is_one_line_whatever_was_sent() -> None:
 
 
 def test_a_scope_may_leave_out_what_asgi_says_it_may() -> None:
-    scope = _scope("GET", "/a", [])
+    scope = http_scope("GET", "/a", [])
     for optional in ("scheme", "query_string", "raw_path", "client", "server", "root_path"):
         scope.pop(optional, None)
     request = Request(exchange_of(scope, trio.sleep_forever, App(), 1))
@@ -308,7 +308,7 @@ async def test_the_tasks_of_a_request_that_failed_are_skipped() -> None:
 
 async def test_the_body_is_all_pieces_and_stays() -> None:
     wire = Wire(pieces(b"one ", b"", b"two"))
-    request = Request(exchange_of(_scope("POST", "/", []), wire.receive))
+    request = Request(exchange_of(http_scope("POST", "/", []), wire.receive))
     assert await request.body() == b"one two"
     assert await request.body() == b"one two"
     assert wire.calls == 3
@@ -316,7 +316,7 @@ async def test_the_body_is_all_pieces_and_stays() -> None:
 
 async def test_a_stream_is_the_pieces_as_they_arrive() -> None:
     wire = Wire(pieces(b"one", b"", b"two"))
-    request = Request(exchange_of(_scope("POST", "/", []), wire.receive))
+    request = Request(exchange_of(http_scope("POST", "/", []), wire.receive))
     calls = []
     async for piece in request.stream():
         calls.append((piece, wire.calls))
@@ -385,7 +385,7 @@ async def test_json_that_is_none_is_answered_with_its_place() -> None:
 
 async def test_a_declared_size_over_the_limit_is_refused_before_a_byte_is_read() -> None:
     wire = Wire([])
-    scope = _scope("POST", "/", [("content-length", "11")])
+    scope = http_scope("POST", "/", [("content-length", "11")])
     request = Request(exchange_of(scope, wire.receive, max_body_size=10))
     with pytest.raises(HTTPException, match="larger than 10 bytes") as caught:
         await request.body()
@@ -402,7 +402,7 @@ async def test_a_body_of_just_the_limit_is_read() -> None:
 
 async def test_a_chunked_body_is_counted() -> None:
     wire = Wire(pieces(b"12345", b"67890", b"1", b"never read"))
-    scope = _scope("POST", "/", [("transfer-encoding", "chunked")])
+    scope = http_scope("POST", "/", [("transfer-encoding", "chunked")])
     stream = Request(exchange_of(scope, wire.receive, max_body_size=10)).stream()
     assert await anext(stream) == b"12345"
     assert await anext(stream) == b"67890"
@@ -428,7 +428,7 @@ async def test_a_content_length_that_can_not_be_meant_is_refused(
     declared: str, status: int
 ) -> None:
     wire = Wire([])
-    scope = _scope("POST", "/", [("content-length", declared)])
+    scope = http_scope("POST", "/", [("content-length", declared)])
     with pytest.raises(HTTPException) as caught:
         await Request(exchange_of(scope, wire.receive)).body()
     assert caught.value.status_code == status
@@ -521,7 +521,7 @@ async def test_whether_the_client_has_left_is_asked_for_some_turns(
                 to_app.send_nowait(DISCONNECT)
             await trio.lowlevel.checkpoint()
 
-    exchange = exchange_of(_scope("GET", "/", []), messages.receive)
+    exchange = exchange_of(http_scope("GET", "/", []), messages.receive)
     exchange.tasks.add_task(when_sent)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_long_turns)
@@ -550,7 +550,7 @@ async def test_a_client_that_leaves_within_the_body_is_no_error_of_ours(
         sent.append(message)
 
     wire = Wire([*pieces(b"one", b"two")[:1], DISCONNECT])
-    await app(_scope("POST", "/", [("content-length", "6")]), wire.receive, send)
+    await app(http_scope("POST", "/", [("content-length", "6")]), wire.receive, send)
     assert ended == [ClientDisconnect]
     assert [r for r in caplog.records if r.levelname != "INFO"] == []
     assert sent[0]["status"] == 400
@@ -727,7 +727,7 @@ async def test_a_body_that_was_read_streams_past_a_limit_lowered_since() -> None
 async def test_past_http_1_a_body_may_come_without_its_length(http_version: str, may: bool) -> None:
     """So it is looked for, and thrown away, before the last message."""
     wire = Wire(pieces(b"unread"))
-    scope = {**_scope("POST", "/", []), "http_version": http_version}
+    scope = {**http_scope("POST", "/", []), "http_version": http_version}
     await exchange_of(scope, wire.receive).send_last(b"")
     assert (wire.calls > 0) is may
 
@@ -738,7 +738,7 @@ async def test_past_http_1_a_body_may_come_without_its_length(http_version: str,
 def test_a_thread_that_asks_first_and_the_rest_get_one_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    exchange, first = exchange_of(_scope("GET", "/", []), trio.sleep_forever), BackgroundTasks()
+    exchange, first = exchange_of(http_scope("GET", "/", []), trio.sleep_forever), BackgroundTasks()
     request = Request(exchange)
 
     class Later:

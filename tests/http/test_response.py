@@ -27,7 +27,8 @@ from trioweb import (
     _limits,
 )
 
-from ..support.asgi import Client, Exchange, Message, _scope
+from ..support.asgi import Client, Exchange, Message, http_scope
+from ..support.log_records import messages
 
 Make = Callable[[], Any]
 
@@ -49,10 +50,6 @@ async def answer(make: Make, method: str = "GET", **options: Any) -> Exchange:
         return make()
 
     return await Client(app)(method, "/", **options)
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
 
 
 # Kinds
@@ -313,7 +310,7 @@ async def test_no_slot_lets_a_control_character_out(
     assert exchange.status == 500
     assert exchange.json() == {"detail": "Internal Server Error"}
     assert b"njected" not in b"".join(name + value for name, value in exchange.raw_headers)
-    assert logged(caplog) == ["GET / failed"]
+    assert messages(caplog) == ["GET / failed"]
     assert caplog.records[0].exc_info is not None
     assert isinstance(caplog.records[0].exc_info[1], ValueError)
 
@@ -324,7 +321,7 @@ async def test_no_slot_lets_out_what_a_field_can_not_hold(
 ) -> None:
     exchange = await answer(lambda: SLOTS[slot]("日"))
     assert exchange.status == 500
-    assert logged(caplog) == ["GET / failed"]
+    assert messages(caplog) == ["GET / failed"]
 
 
 # JSON that can't be
@@ -337,7 +334,7 @@ async def test_what_json_can_not_hold_is_a_500_that_names_its_type(
     exchange = await answer(make)
     assert exchange.status == 500
     assert exchange.json() == {"detail": "Internal Server Error"}
-    assert logged(caplog) == ["GET / failed"]
+    assert messages(caplog) == ["GET / failed"]
     assert caplog.text.rstrip().endswith("TypeError: Money can't be encoded as JSON")
 
 
@@ -406,7 +403,7 @@ async def respond_early(upload: Any, method: str = "POST") -> None:
     async def handler() -> str:
         return "no, thanks"
 
-    scope = _scope(method, "/", [("transfer-encoding", "chunked")])
+    scope = http_scope(method, "/", [("transfer-encoding", "chunked")])
     await app(scope, upload.receive, upload.send)
 
 
@@ -531,8 +528,8 @@ async def test_a_server_that_fails_to_send_is_logged_once(
         await trio.lowlevel.checkpoint()
         raise RuntimeError("broken")
 
-    await app(_scope("GET", "/", []), trio.sleep_forever, send)
-    assert logged(caplog) == ["GET / failed too late to be answered"]
+    await app(http_scope("GET", "/", []), trio.sleep_forever, send)
+    assert messages(caplog) == ["GET / failed too late to be answered"]
     assert caplog.records[0].levelno == logging.ERROR
 
 

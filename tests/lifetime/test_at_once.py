@@ -27,8 +27,7 @@ from trioweb import (
 )
 from trioweb.server._receiving import Exchange
 
-from ..server.test_output import without_date
-from ..support.server_driver import EachParser, ParserName, http_app, serving
+from ..support.server_driver import EachParser, ParserName, http_app, serving, without_date
 
 
 class Item(msgspec.Struct):

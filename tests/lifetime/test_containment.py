@@ -27,23 +27,13 @@ from trioweb._app.app import lifetime_of
 from trioweb._errors import is_failure
 from trioweb._tasks import runner
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.asgi import Client, Exchange, Message, http_scope, running
+from ..support.inline import Beside, nothing
+from ..support.log_records import before_the_report
 
 user = contextvars.ContextVar("user", default="nobody")
 
 Scopes = pytest.mark.parametrize("scope", ["function", "response", "request"])
-Beside = pytest.mark.parametrize("beside", [False, True])
-
-
-def messages(caplog: pytest.LogCaptureFixture, name: str = "trioweb") -> list[str]:
-    """What was logged, but for the report of the shutdown."""
-    found = [r.getMessage() for r in caplog.records if r.name == name]
-    return [message for message in found if not message.startswith("stopped after")]
-
-
-async def nothing() -> AsyncIterator[None]:
-    """A dependency that makes its handler run beside the server's call."""
-    yield
 
 
 @Scopes
@@ -93,7 +83,7 @@ async def test_a_dependency_that_cancels_the_tasks_is_reported(
         await trio.sleep(2)
         assert (await client("GET", "/")).status == 200
     assert app.statistics().cancelled == 2
-    assert messages(caplog) == ["GET / failed too late to be answered"] * 2
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"] * 2
 
 
 class Panic(BaseException):
@@ -142,7 +132,7 @@ async def test_a_base_exception_after_the_response_takes_no_tasks_with_it(
     async with running(app) as client:
         assert (await client("GET", "/")).status == 200
     assert app.statistics().done == 1
-    assert messages(caplog) == ["GET / failed too late to be answered"]
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_the_log_shows_where_a_handler_failed_past_its_dependencies(
@@ -217,7 +207,7 @@ async def test_a_task_that_raises_what_ends_others_has_failed(
     assert app.statistics().done == 2
     assert isinstance(handles[0].exception, RuntimeError)
     assert str(handles[0].exception).endswith("raised where nothing is cancelled or closed")
-    assert messages(caplog, "trioweb.tasks") == [f"task {stray.__name__} of GET / failed"]
+    assert before_the_report(caplog, "trioweb.tasks") == [f"task {stray.__name__} of GET / failed"]
 
 
 @Strays
@@ -232,7 +222,7 @@ async def test_a_handler_that_raises_what_ends_others_has_failed(
 
     async with running(app) as client:
         assert (await client("GET", "/")).status == 500
-    assert messages(caplog) == ["GET / failed"]
+    assert before_the_report(caplog) == ["GET / failed"]
 
 
 @Beside
@@ -254,7 +244,7 @@ async def test_an_exception_handler_that_raises_a_kept_cancelled_has_failed(
     app.get("/")(root_beside if beside else root)
     async with running(app) as client:
         assert (await client("GET", "/")).status == 500
-    assert messages(caplog) == ["GET / failed"]
+    assert before_the_report(caplog) == ["GET / failed"]
 
 
 async def test_an_error_handler_that_raises_what_ends_others_has_failed(
@@ -279,7 +269,7 @@ async def test_an_error_handler_that_raises_what_ends_others_has_failed(
         await client("GET", "/")
     assert (app.statistics().failed, app.statistics().done) == (2, 1)
     told = ["task broken of GET / failed", "on_task_error handler report failed"]
-    assert sorted(messages(caplog, "trioweb.tasks")) == sorted(told * 2)
+    assert sorted(before_the_report(caplog, "trioweb.tasks")) == sorted(told * 2)
 
 
 async def test_a_bug_of_ours_in_a_task_beside_the_list_is_contained(
@@ -303,7 +293,7 @@ async def test_a_bug_of_ours_in_a_task_beside_the_list_is_contained(
     async with running(app) as client:
         await client("GET", "/")
     assert app.statistics().done == 1
-    assert "a bug in trioweb, please report it" in messages(caplog)
+    assert "a bug in trioweb, please report it" in before_the_report(caplog)
 
 
 @pytest.mark.parametrize("ending", ["child fails", "server is cancelled", "scope fires"])
@@ -488,7 +478,7 @@ async def test_inline_handlers_are_cancelled_at_the_end_of_the_drain(
         "handler with 100 s of cleanup",
     ]
     assert answers == [(503, {"detail": "The server is shutting down"})] * 3
-    assert messages(caplog) == ["the server still runs GET /100, past the end of the app"]
+    assert before_the_report(caplog) == ["the server still runs GET /100, past the end of the app"]
     assert (app.statistics().skipped, app.statistics().cancelled) == (2, 1)
 
 
@@ -606,7 +596,7 @@ async def test_no_answer_is_made_for_a_call_that_is_gone(
         with trio.move_on_after(1):
             await client("GET", "/")
     assert handled == []
-    assert messages(caplog) == ["GET / failed too late to be answered"]
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_a_handler_that_has_returned_keeps_its_tasks_though_its_call_is_cancelled(
@@ -635,7 +625,7 @@ async def test_a_handler_that_has_returned_keeps_its_tasks_though_its_call_is_ca
     exchange = Exchange([b""])
     async with running(app):
         with trio.move_on_after(1) as scope:
-            await app(_scope("GET", "/", []), exchange.receive, exchange.send)
+            await app(http_scope("GET", "/", []), exchange.receive, exchange.send)
         assert scope.cancelled_caught
     assert events == ["committed", "task"]
     assert exchange.sent == []  # there is nobody to answer
@@ -666,7 +656,7 @@ async def test_a_dependency_that_hangs_though_its_call_is_cancelled_has_the_clea
             await client("GET", "/")
         await trio.sleep(60)
     assert ended == [pytest.approx(4)]
-    assert len(messages(caplog)) == 1
+    assert len(before_the_report(caplog)) == 1
 
 
 async def test_a_commit_that_fails_skips_the_tasks_though_its_call_is_cancelled(
@@ -690,7 +680,7 @@ async def test_a_commit_that_fails_skips_the_tasks_though_its_call_is_cancelled(
         with trio.move_on_after(1):
             await client("GET", "/")
     assert [handle.state for handle in handles] == ["skipped"]
-    assert messages(caplog) == ["GET / failed too late to be answered"]
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_past_the_cleanup_time_only_the_cancellation_is_swallowed(

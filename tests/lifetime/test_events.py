@@ -26,6 +26,8 @@ from trioweb._lifetime.events import (
 )
 from trioweb.testing import client
 
+from ..support.log_records import REPORT, messages
+
 
 def said(event: Event) -> str:
     """An event in a few words."""
@@ -180,7 +182,7 @@ async def test_a_shutdown_is_told_of_from_its_drain_to_its_report(
     kinds = [type(event) for event in events]
     assert kinds == [DrainBegan, ShutdownReported, DrainBegan, CancelBegan, ShutdownReported]
     reports = [event.text for event in events if isinstance(event, ShutdownReported)]
-    logged = [r.getMessage() for r in caplog.records if r.getMessage().startswith("stopped after")]
+    logged = [text for text in messages(caplog) if text.startswith(REPORT)]
     assert [f"stopped after {text}" for text in reports] == logged
 
 

@@ -34,6 +34,7 @@ from trioweb import (
 )
 
 from ..support.asgi import Client, Exchange, running
+from ..support.log_records import messages
 
 KIB = 1024
 MAX_BODY_SIZE = 64 * KIB
@@ -153,7 +154,7 @@ async def unimpressed(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Client]
     """The hostile app; afterwards nothing was logged."""
     async with running(hostile_app()) as client:
         yield client
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert messages(caplog, level=logging.WARNING) == []
 
 
 def check(answer: Exchange) -> None:

@@ -22,6 +22,7 @@ from trio.testing import MockClock, Sequencer, wait_all_tasks_blocked
 from trioweb._asgi import DISCARDS_UNREAD_BODY
 from trioweb.server import ClientGone, ProtocolMisuse, ServerLimits, StartupFailed
 
+from ..support.log_records import messages
 from ..support.server_driver import (
     GET,
     Client,
@@ -44,11 +45,7 @@ WAIT_FOR_CONTINUE = POST[:-2] + b"Expect: 100-continue\r\n\r\n"
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the server has logged as somebody's failure."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "trioweb.server" and record.levelno >= logging.ERROR
-    ]
+    return messages(caplog, "trioweb.server", level=logging.ERROR)
 
 
 class Recorder:

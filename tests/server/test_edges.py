@@ -40,6 +40,7 @@ from trioweb.server._transport import (
     send_all,
 )
 
+from ..support.log_records import messages
 from ..support.server_clients import connected, listening, patient
 from ..support.server_driver import (
     GET,
@@ -134,7 +135,7 @@ async def test_each_answer_is_a_line(
         client = running.connect(client=("1.2.3.4", 5))
         await client.send(b'GET /a"b\\n HTTP/1.1\r\nHost: x\r\n\r\nBAD\r\n\r\n')
         await trio.sleep(0.5)
-    first, second = [record.getMessage() for record in caplog.records]
+    first, second = messages(caplog)
     assert first.startswith('1.2.3.4:5 "GET /a\\"b\\\\n HTTP/1.1" 200 ')
     assert second.startswith('1.2.3.4:5 "- - HTTP/-" 400 ')
     answer: Answer = caplog.records[0].__dict__["answer"]

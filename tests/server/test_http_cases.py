@@ -18,7 +18,15 @@ from trio.testing import MockClock
 
 from trioweb.server import Server, ServerLimits, serve
 
-from ..support.server_driver import EachParser, ParserName, Running, echo, serving, statuses
+from ..support.server_driver import (
+    EachParser,
+    ParserName,
+    Running,
+    echo,
+    serving,
+    statuses,
+    without_date,
+)
 
 # How long a client looks whether anything comes.
 A_WHILE = 1.0  # seconds
@@ -107,11 +115,7 @@ async def outcome(server: Running, case: Case, sizes: Sizes) -> Outcome:
         async for data in client.stream:
             answer += data
     await client.leave()
-    return Outcome(_undated(answer), not waiting.cancelled_caught)
-
-
-def _undated(answer: bytes) -> bytes:
-    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
+    return Outcome(without_date(answer), not waiting.cancelled_caught)
 
 
 async def outcomes(cases: list[Case], http: ParserName, sizes: Sizes) -> dict[str, Outcome]:

@@ -28,6 +28,7 @@ import trioweb
 from trioweb import App, BackgroundTasks
 from trioweb.server import Server, ServerLimits, StartupFailed, serve
 
+from ..support.log_records import messages
 from ..support.server_clients import (
     PATIENCE,
     Load,
@@ -837,7 +838,7 @@ async def test_without_files_for_connections_it_says_so_and_tries_again(
         acceptor.failures = [errno.EMFILE, errno.ENFILE]
         async with connected(server.urls[0]) as client:
             assert (await client.ask(GET)).status == 200
-    said = [record.getMessage() for record in caplog.records]
+    said = messages(caplog)
     assert [text.partition(":")[0] for text in said] == ["can't accept connections for a while"] * 2
 
 

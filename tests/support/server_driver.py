@@ -252,6 +252,11 @@ async def respond(send: Any, body: bytes = b"", *, status: int = 200) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def without_date(answer: bytes) -> bytes:
+    """What a server has sent, but for what changes from second to second."""
+    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
+
+
 def statuses(answer: bytes) -> list[int]:
     """Of the final responses in what a server has sent."""
     found = [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", answer)]

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from trioweb import App, BackgroundTasks, StreamingResponse, testing
 
 from ..support.client_apps import Pieces, client, echo, upload_app
+from ..support.steps import CancelAtStep
 
 
 @pytest.mark.parametrize("name", ["client", "connect"])
@@ -79,21 +80,6 @@ async def everything(steps: list[str]) -> None:
         steps.append("end")
 
 
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope at the k-th step of one task."""
-
-    def __init__(self, of: trio.lowlevel.Task, scope: trio.CancelScope, step: int) -> None:
-        self._task = of
-        self._scope = scope
-        self._left = step
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
-
-
 async def test_cancelled_at_each_await_it_leaves_nothing(autojump_clock: MockClock) -> None:
     own = trio.lowlevel.current_task()
     step, was_cancelled = 0, True
@@ -101,7 +87,8 @@ async def test_cancelled_at_each_await_it_leaves_nothing(autojump_clock: MockClo
         step += 1
         steps: list[str] = []
         with trio.CancelScope() as scope:
-            instrument = CancelAt(own, scope, step)
+            instrument = CancelAtStep(step, of=own)
+            instrument.watch(scope)
             trio.lowlevel.add_instrument(instrument)
             try:
                 await everything(steps)

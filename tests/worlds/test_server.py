@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from ..support.steps import CancelAtStep
 from .common.runner import Report
-from .common.steps import CancelAtStep, problems_at_every_step
+from .common.steps import problems_at_every_step
 from .server.__main__ import SIMULATION
 from .server.plans import ConnectionPlan, Ending, RequestPlan, TaskPlan, WorldPlan
 from .server.plants import PLANTS, Plant
