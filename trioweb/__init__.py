@@ -16,7 +16,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
-                            > endpoint  events  landing
+                            > endpoint  landing > events
     2       _http/          request  streaming > response > exchange
                             > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options

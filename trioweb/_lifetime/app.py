@@ -62,7 +62,7 @@ class AppLifetime:
         self._error_response = error_response
         self._reports = reports
         self._report: ShutdownReport | None = None
-        self._in_flight = InFlight()
+        self._in_flight = InFlight(events)
 
     @asynccontextmanager
     @enable_ki_protection

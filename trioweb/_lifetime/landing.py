@@ -12,12 +12,15 @@ from typing import Any
 import trio
 
 from .._http.exchange import Exchange
+from .._http.url import RequestLabel
+from .events import Events, RequestEnded
 
 
 class InFlight:
     """The requests and tasks of one app that haven't ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events) -> None:
+        self._events = events
         # Trio tasks in the app's nursery, and calls of the server that wait for one of them.
         self.ours = 0
         # Requests that run in tasks of their own; they are counted among ours, too.
@@ -31,8 +34,10 @@ class InFlight:
     def any(self) -> bool:
         return bool(self.ours or self.inline)
 
-    def land(self) -> None:
-        """One of ours has ended."""
+    def land(self, request: RequestLabel | None = None) -> None:
+        """One of ours has ended, and with it this request, if it was the last of that."""
+        if request is not None and self._events.hear is not None:
+            self._events.hear(RequestEnded(request))
         self.ours -= 1
         self.tell()
 

@@ -29,7 +29,7 @@ from .._http.response import Response
 from .delivery import deliver, fail_late, log_late_failure
 from .departure import DepartureWatch
 from .endpoint import Endpoint, ErrorResponse, too_slow
-from .events import Events, RequestAnswered, RequestBegan, RequestEnded
+from .events import Events, RequestAnswered, RequestBegan
 from .landing import InFlight
 from .tasks import RequestTasks, contain
 
@@ -94,9 +94,7 @@ class Lives:
             contain(exc, scopes)
         finally:
             self._in_flight.lives.discard(exchange)
-            self._in_flight.land()
-            if self.events.hear is not None:
-                self.events.hear(RequestEnded(exchange.label))
+            self._in_flight.land(exchange.label)
 
 
 class Life:

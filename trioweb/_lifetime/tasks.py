@@ -78,7 +78,7 @@ class RequestTasks:
             _errors.raise_rest(exc, _errors.log_bug)
         finally:
             if not is_left:
-                self._land(queue)
+                self._in_flight.land(queue.label)
         return self._finish(queue, run, state) if is_left else None
 
     async def _finish(self, queue: TaskQueue, run: TaskRun, state: State | None) -> None:
@@ -88,12 +88,7 @@ class RequestTasks:
             contain(exc, run.scopes)
         finally:
             queue.end()
-            self._land(queue)
-
-    def _land(self, queue: TaskQueue) -> None:
-        if self._events.hear is not None:
-            self._events.hear(RequestEnded(queue.label))
-        self._in_flight.land()
+            self._in_flight.land(queue.label)
 
     async def run(self, exchange: Exchange, grace: Grace) -> None:
         """Run the list of a request that has a Trio task of its own, to its end."""
