@@ -94,7 +94,7 @@ class Lives:
             contain(exc, scopes)
         finally:
             self._in_flight.lives.discard(exchange)
-            self._in_flight.land(exchange.label)
+            self._in_flight.land(exchange.label if self.events.hear is not None else None)
 
 
 class Life:
