@@ -26,6 +26,7 @@ from trioweb import (
     testing,
 )
 from trioweb._app.app import inner_of
+from trioweb._http.exchange import Exchange as AppExchange
 from trioweb._tasks.list import TaskQueue
 from trioweb._tasks.options import WHENS
 from trioweb._tasks.run import TaskRun
@@ -1142,6 +1143,36 @@ async def test_a_list_that_is_first_asked_for_after_the_response_knows_that_it_w
         pass
 
     async with running(app) as client:
+        await client("GET", "/")
+    assert [task.state for task in added] == ["done"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+async def test_a_thread_that_asks_for_the_list_right_before_the_first_look_is_heard(
+    beside: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, added, requests = App(), list[BackgroundTask](), list[Request]()
+    look = AppExchange.end_if_idle
+
+    def look_after_the_thread(exchange: AppExchange) -> bool:
+        if not added:
+            thread = threading.Thread(target=add)
+            thread.start()
+            thread.join()
+        return look(exchange)
+
+    def add() -> None:
+        added.append(requests[0].tasks.add_task(trio.sleep, 1))
+
+    async def root(request: Request) -> None:
+        requests.append(request)
+
+    async def root_beside(request: Request, nursery: trio.Nursery) -> None:
+        await root(request)
+
+    app.get("/")(root_beside if beside else root)
+    async with running(app) as client:
+        monkeypatch.setattr(AppExchange, "end_if_idle", look_after_the_thread)
         await client("GET", "/")
     assert [task.state for task in added] == ["done"]
 

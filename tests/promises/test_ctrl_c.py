@@ -17,6 +17,8 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -224,6 +226,56 @@ def test_a_dependency_that_was_entered_is_left(monkeypatch: pytest.MonkeyPatch) 
 
     run_until_ctrl_c(main)
     assert [what for what in seen if what != "handled"] == ["entered", "left"] * 2
+
+
+def interrupting_line(function: object, count: int) -> Callable[..., Any]:
+    """For `sys.settrace`: the signal before this one of the lines that `function` goes through.
+
+    A line counts once: no signal comes between a block and its `__exit__`, as this one would.
+    """
+    code, seen = getattr(function, "__code__", None), set[int]()
+
+    def trace_line(frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
+        if event == "line" and frame.f_lineno not in seen:
+            seen.add(frame.f_lineno)
+            if len(seen) == count:
+                signal.raise_signal(signal.SIGINT)
+        return trace_line
+
+    return lambda frame, event, arg: trace_line if frame.f_code is code else None
+
+
+@pytest.mark.parametrize("path", ["/", "/beside"])
+@pytest.mark.parametrize("line", range(1, 10))
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_list_in_whose_making_it_comes_is_made_when_it_is_asked_for_again(
+    line: int, path: str
+) -> None:
+    app, added = App(), list[BackgroundTask]()
+    making = vars(Exchange)["tasks"].fget
+
+    @app.get("/")
+    async def inline(request: Request) -> None:
+        before = sys.gettrace()
+        sys.settrace(interrupting_line(making, line))
+        try:
+            with suppress(KeyboardInterrupt):
+                _ = request.tasks
+        finally:
+            sys.settrace(before)
+        added.append(request.tasks.add_task(trio.sleep, 1))
+
+    @app.get("/beside")
+    async def beside(request: Request, nursery: trio.Nursery) -> None:
+        await inline(request)
+
+    async def main() -> None:
+        async with client(app) as calling:
+            await calling.get(path)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert [task.state for task in added] == ["done"]
+    assert app.statistics().added == 1
 
 
 @pytest.mark.parametrize("step", [1, 2])

@@ -274,13 +274,14 @@ class _Host:
         if app._has_lifespan:
             raise RuntimeError("this app is being served already; one App has one lifespan")
         app._has_lifespan = True
-        self.inner.obey(told)
-        self.inner.events.join(None if told is None else told.listen)
-        app._lifetime = app._new_lifetime(told)
         try:
+            self.inner.obey(told)
+            self.inner.events.join(None if told is None else told.listen)
+            app._lifetime = app._new_lifetime(told)
             yield app._lifetime
         finally:
             self.inner.obey(None)
+            self.inner.events.join(None)
             app._has_lifespan = False
 
     def keep(self, yielded: Mapping[str, Any]) -> None:

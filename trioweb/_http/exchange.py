@@ -288,11 +288,11 @@ class Exchange:
         if self._tasks is None:
             with _making:  # threads ask too
                 if self._tasks is None:
-                    queue = TaskQueue(self.ledger, self.label)
-                    self._tasks = list_of(queue)
-                    self.queue = queue
-                    if self._is_over:  # asked last: the end closes a queue that it finds
+                    self.queue = queue = TaskQueue(self.ledger, self.label)
+                    if self._is_over:  # asked behind that: the end closes a queue that it finds
                         queue.closed = True
+                    # Last: whoever has the list adds to it, without a look at anything else.
+                    self._tasks = list_of(queue)
         return self._tasks
 
     def adopt(self, brought: BackgroundTasks | BackgroundTask) -> None:

@@ -93,8 +93,7 @@ class RequestTasks:
     async def run(self, exchange: Exchange, grace: Grace) -> None:
         """Run the list of a request that has a Trio task of its own, to its end."""
         try:
-            queue = exchange.queue
-            if not exchange.end_if_idle() and queue is not None:
+            if not exchange.end_if_idle() and (queue := exchange.queue) is not None:
                 run = TaskRun(self._runner, queue, exchange.outcomes, Scopes())
                 if exchange.nursery is None:
                     await run.finish(grace, self._nursery)
