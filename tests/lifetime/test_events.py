@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -26,6 +28,7 @@ from trioweb._lifetime.events import (
 )
 from trioweb.testing import client
 
+from ..support.asgi import Client
 from ..support.log_records import REPORT, messages
 
 
@@ -148,6 +151,7 @@ async def test_what_is_skipped_cancelled_or_not_delivered_is_told_so(
         async with client(app) as c:
             await c.get("/stream", disconnect_after=1)
             await c.wait_tasks()
+            await trio.testing.wait_all_tasks_blocked()
             await c.post("/")
             await trio.testing.wait_all_tasks_blocked()
     heard = [said(event) for event in events]
@@ -242,3 +246,51 @@ async def test_nobody_who_does_not_listen_pays() -> None:
             assert is_heard() == (True, True)
         assert is_heard() == (True, True)
     assert is_heard() == (False, False)
+
+
+async def test_a_request_outside_of_any_lifespan_is_no_shutdown() -> None:
+    app, events = App(), list[Event]()
+
+    @app.get("/")
+    async def root() -> None: ...
+
+    with inner_of(app).events.listening(events.append):
+        await Client(app)("GET", "/")
+    assert [said(event) for event in events] == [
+        "RequestBegan GET /",
+        "RequestAnswered GET / 200",
+        "RequestEnded GET /",
+    ]
+
+
+@pytest.mark.parametrize("takes", ["nothing", "a nursery"])
+async def test_a_listener_that_exits_has_failed_like_any_other(
+    takes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    async def root() -> None: ...
+
+    async def root_with_nursery(nursery: trio.Nursery) -> None: ...
+
+    def leave(event: Event) -> None:
+        raise SystemExit
+
+    app.get("/")(root if takes == "nothing" else root_with_nursery)
+    with trio.fail_after(30):
+        async with client(app) as c:
+            with inner_of(app).events.listening(leave):
+                assert (await c.get("/")).status_code == 200
+    assert "a listener failed at RequestBegan" in caplog.text
+
+
+def test_an_app_that_is_dropped_is_freed_at_once() -> None:
+    app = App()
+    app.get("/")(quick)
+    kept = weakref.ref(app)
+    gc.disable()
+    try:
+        del app
+        assert kept() is None
+    finally:
+        gc.enable()

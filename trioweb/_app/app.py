@@ -69,9 +69,8 @@ class App(Router):
     ) -> None:
         super().__init__()
         self.state: State = State()
-        self.debug = debug
         self._limits = _checked_limits(limits)
-        self._inner = Inner(self._limits)
+        self._inner = Inner(self._limits, debug=debug)
         if lifespan is not None:
             check_lifespan(lifespan)
         self._lifespan: Lifespan = lifespan or no_lifespan
@@ -79,11 +78,20 @@ class App(Router):
         self._cleanup_timeout = _checked_seconds("cleanup_timeout", cleanup_timeout)
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
-        self._failures = Failures(self._inner, lambda: self._is_debugged)
+        self._failures = Failures(self._inner)
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
         self._lifetime = self._new_lifetime(None)
         self._has_lifespan = False  # from before its startup until it has closed
+
+    @property
+    def debug(self) -> bool:
+        """Whether errors are answered with their traceback; `trioweb dev` has it so anyway."""
+        return self._inner.debug
+
+    @debug.setter
+    def debug(self, debug: bool) -> None:
+        self._inner.debug = debug
 
     @property
     def limits(self) -> Limits:
@@ -220,11 +228,6 @@ class App(Router):
             exchange = Exchange(scope, receive, send, self, path_params, max_body_size)
         answers = lifetime.inline if endpoint.inline else lifetime.lives
         return answers.serve(exchange, endpoint)
-
-    @property
-    def _is_debugged(self) -> bool:
-        told = self._inner.told
-        return self.debug or (told is not None and told.debug)
 
     def _new_lifetime(self, told: ServerSettings | None) -> AppLifetime:
         limits = self._inner.limits

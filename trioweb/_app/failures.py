@@ -34,9 +34,8 @@ ExceptionHandler = Callable[[Request, Any], Any]
 class Failures:
     """The exception handlers of one app, and what they make of what was raised."""
 
-    def __init__(self, inner: Inner, is_debug: Callable[[], bool]) -> None:
+    def __init__(self, inner: Inner) -> None:
         self._inner = inner
-        self._is_debug = is_debug
         self._handlers: dict[type[BaseException], ExceptionHandler] = {
             HTTPException: _http_exception,
             RequestValidationError: _validation_error,
@@ -82,7 +81,7 @@ class Failures:
         return as_response(result, getattr(exc, "status_code", 500), exchange)
 
     def _server_error(self, exchange: Exchange, exc: BaseException) -> Response:
-        if self._is_debug():
+        if self._inner.is_debugged:
             return debug_response(exchange, exc)
         return JSONResponse({"detail": _errors.phrase(500)}, 500)
 

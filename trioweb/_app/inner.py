@@ -26,12 +26,18 @@ class Inner:
     their place; `told` is all that the server was told, None where none of ours serves the app.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, debug: bool) -> None:
         self.events = Events()
         self.run_sync: RunSync = trio.to_thread.run_sync
         self.limits = limits
         self.told: ServerSettings | None = None
+        self.debug = debug  # as the app says
         self._own_limits = limits
+
+    @property
+    def is_debugged(self) -> bool:
+        """Whether errors are answered with their traceback."""
+        return self.debug or (self.told is not None and self.told.debug)
 
     def set_limits(self, limits: Limits) -> None:
         """From now on these are the app's own."""

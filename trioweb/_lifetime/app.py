@@ -22,7 +22,7 @@ from .._concurrency.grace import Grace
 from .._tasks.runner import TaskRunner
 from .departure import DepartureWatch
 from .endpoint import ErrorResponse
-from .events import CancelBegan, DrainBegan, Events
+from .events import CancelBegan, DrainBegan, Event, Events
 from .inline import InlineAnswers
 from .landing import InFlight
 from .life import Lives
@@ -116,10 +116,14 @@ class AppLifetime:
         if self.draining.is_set():
             return
         self.draining.set()
-        if self._events.hear is not None:
-            self._events.hear(DrainBegan())
+        self._tell(DrainBegan())
         if self._reports:
             self._report = ShutdownReport(self.ledger, self._events)
+
+    def _tell(self, event: Event) -> None:
+        """Of a shutdown: that is what the end of this is, if it `reports`."""
+        if self._reports and self._events.hear is not None:
+            self._events.hear(event)
 
     async def _cancel_what_is_left(self) -> None:
         """Cancel all that is in flight; returns when it has cleaned up.
@@ -128,8 +132,7 @@ class AppLifetime:
         but the process can end what is behind a shield.
         """
         self._begin_shutdown()
-        if self._events.hear is not None:
-            self._events.hear(CancelBegan())
+        self._tell(CancelBegan())
         self.grace.begin()
         self._nursery.cancel_scope.cancel()
         self.inline.cancel()

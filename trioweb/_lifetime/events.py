@@ -14,9 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 
+from .. import _errors
 from .._asgi import ConnectionClosed, ConnectionOpened, LimitReached, ServerListener
 from .._http.url import RequestLabel
 from .._tasks.ledger import Ledger, TaskState
@@ -160,5 +162,9 @@ class Events:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:
-                logger.exception("a listener failed at %s", type(event).__name__)
+            except BaseException as exc:
+                _errors.raise_rest(exc, partial(_log_failure, event))
+
+
+def _log_failure(event: Event, failure: BaseException) -> None:
+    logger.error("a listener failed at %s", type(event).__name__, exc_info=failure)

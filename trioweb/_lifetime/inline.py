@@ -88,9 +88,9 @@ class InlineAnswers:
         exchange.ledger = self._ledger
         self._calls[exchange] = None
         hear = self._events.hear
-        if hear is not None:
-            hear(RequestBegan(exchange.label))
         try:
+            if hear is not None:
+                hear(RequestBegan(exchange.label))
             # What it writes to contextvars nobody else sees.
             rest = begin_in(contextvars.copy_context(), self._answer(exchange, endpoint))
             if rest is not None:

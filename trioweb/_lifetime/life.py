@@ -86,9 +86,9 @@ class Lives:
     async def _run(self, life: Life, exchange: Exchange) -> None:
         scopes = Scopes()
         self._in_flight.lives.add(exchange)
-        if self.events.hear is not None:
-            self.events.hear(RequestBegan(exchange.label))
         try:
+            if self.events.hear is not None:
+                self.events.hear(RequestBegan(exchange.label))
             await life.run()
         except BaseException as exc:
             contain(exc, scopes)
