@@ -160,8 +160,8 @@ class TaskQueue:
             self.waiting.extend(task for task in kept if not task.is_concurrent)
             self.concurrent = deque(task for task in kept if task.is_concurrent) or None
         for task in tasks:
-            if task.options.when not in outcomes and self.ledger is not None:
-                self.ledger.end(task, "skipped")
+            if task.options.when not in outcomes:
+                self._owner().end(task, "skipped")
 
     def close_if_empty(self) -> bool:
         """Refuse what is added from now on, if nothing waits; whether it does so."""
@@ -187,8 +187,11 @@ class TaskQueue:
 
     def _cancel(self, tasks: Sequence[BackgroundTask]) -> None:
         for task in tasks:
-            if self.ledger is not None:
-                cancel_task(task, self.ledger)
+            cancel_task(task, self._owner())
+
+    def _owner(self) -> Ledger[BackgroundTask]:
+        assert self.ledger is not None, "only what belongs to a request is ended"
+        return self.ledger
 
 
 def list_of(queue: TaskQueue) -> BackgroundTasks:
