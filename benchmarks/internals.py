@@ -31,6 +31,7 @@ import msgspec
 import trio
 
 import trioweb
+from tests.support.asgi import running
 from trioweb._app.app import lifetime_of
 
 from ._counters import Counter, count_all, find_counter
@@ -182,7 +183,7 @@ def bare_app_that_starts(nursery: trio.Nursery, count: int) -> ASGIApp:
 
 @asynccontextmanager
 async def calling_trioweb(app: trioweb.App, tasks: int = 0) -> AsyncIterator[Turn]:
-    async with lifespan(app):
+    async with running(app):
         yield partial(take_turn, app, tasks, lifetime_of(app).ledger.wait_idle)
 
 
@@ -297,27 +298,6 @@ def scope(path: str) -> dict[str, Any]:
         "state": {},
         "extensions": {},
     }
-
-
-@asynccontextmanager
-async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
-    """The app between its startup and its shutdown, as under a server."""
-    started, stop = trio.Event(), trio.Event()
-
-    async def receive() -> Message:
-        if not started.is_set():
-            return {"type": "lifespan.startup"}
-        await stop.wait()
-        return {"type": "lifespan.shutdown"}
-
-    async def send(message: Message) -> None:
-        started.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(app, {"type": "lifespan", "state": {}}, receive, send)
-        await started.wait()
-        yield
-        stop.set()
 
 
 async def measure(subjects: dict[str, Subject], rounds: int) -> Costs:

@@ -16,6 +16,7 @@ from trioweb._cli.signals import Order
 from trioweb.server import Server, ServerConfig
 
 from ..support.log_records import messages
+from ..support.server_clients import address_of
 
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
@@ -57,8 +58,7 @@ async def test_drain_then_cancel(caplog: pytest.LogCaptureFixture) -> None:
             nursery.start_soon(served.run)
             await served.announced.wait()
             assert served.server is not None
-            port = int(served.server.urls[0].rpartition(":")[2])
-            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            stream = await trio.open_tcp_stream(*address_of(served.server.urls[0]))
             await stream.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             await began.wait()
             await served.orders.send(Order.DRAIN)

@@ -14,6 +14,7 @@ import trioweb
 from trioweb import App, BackgroundTasks
 
 from ..support.moves import followed
+from ..support.server_clients import address_of
 
 MOST_OF_A_GET = 24  # from the socket to the last byte
 MOST_OF_A_POST = 55  # with a body and a task, until both are over
@@ -58,8 +59,7 @@ async def way_of(request: bytes) -> list[str]:
     """The moves of a request that isn't the first one of its connection."""
     async with trio.open_nursery() as nursery:
         server = await nursery.start(trioweb.serve, make_app())
-        host, port = server.urls[0].removeprefix("http://").split(":")
-        async with await trio.open_tcp_stream(host, int(port)) as client:
+        async with await trio.open_tcp_stream(*address_of(server.urls[0])) as client:
             for _ in range(2):
                 await ask(client, request)
             with followed() as moves:

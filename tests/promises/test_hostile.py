@@ -1,6 +1,7 @@
 """Whatever a client sends: an answer that says what it did wrong, never a 500, nothing logged."""
 
 import enum
+import functools
 import json
 import logging
 import random
@@ -95,8 +96,12 @@ BODIES: dict[str, Any] = {
 BODY_PATHS = [f"/body/{name}" for name in (*BODIES, "raw", "several")]
 
 
+@functools.cache
 def hostile_app() -> App:
-    """Many kinds of parameters; every handler sends back what it got."""
+    """Many kinds of parameters; every handler sends back what it got.
+
+    One for all tests, which leave nothing behind in it: to make it takes longer than most of them.
+    """
     app = App(limits=Limits(max_body_size=MAX_BODY_SIZE))
 
     @app.get("/")

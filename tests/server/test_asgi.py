@@ -28,6 +28,7 @@ from ..support.server_driver import (
     Client,
     EachParser,
     ParserName,
+    Recorder,
     Response,
     echo,
     http_app,
@@ -46,18 +47,6 @@ WAIT_FOR_CONTINUE = POST[:-2] + b"Expect: 100-continue\r\n\r\n"
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the server has logged as somebody's failure."""
     return messages(caplog, "trioweb.server", level=logging.ERROR)
-
-
-class Recorder:
-    """An app that keeps the scopes of its requests, and answers each."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Any] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            self.scopes.append(scope)
-            await respond(send)
 
 
 async def scope_of(raw: bytes, http: str = "h11", **options: Any) -> Any:

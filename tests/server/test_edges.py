@@ -46,6 +46,7 @@ from ..support.server_driver import (
     GET,
     Client,
     EachParser,
+    Recorder,
     echo,
     http_app,
     respond,
@@ -110,18 +111,13 @@ async def test_anybody_else_only_says_it(http: ParserName) -> None:
 
 
 async def _scope_of(http: ParserName, fields: bytes, peer: str) -> Any:
-    scopes: list[Any] = []
-
-    @http_app
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scopes.append(scope)
-        await respond(send)
-
+    app = Recorder()
     async with serving(app, http=http, forwarded_allow_ips=["10.0.0.0/8"]) as running:
         client = running.connect(client=(peer, 5))
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields)
         await wait_all_tasks_blocked()
-    return scopes[0]
+    [scope] = app.scopes
+    return scope
 
 
 # The access log.

@@ -18,6 +18,7 @@ from trio.testing import MockClock
 
 from trioweb.server import Server, ServerLimits, serve
 
+from ..support.server_clients import address_of
 from ..support.server_driver import (
     EachParser,
     ParserName,
@@ -250,8 +251,7 @@ async def test_the_answers_are_the_same_over_real_sockets(
     found: dict[str, list[int]] = {}
 
     async def ask(server: Server, case: Case) -> None:
-        host, _, port = server.urls[0].removeprefix("http://").rpartition(":")
-        async with await trio.open_tcp_stream(host, int(port)) as stream:
+        async with await trio.open_tcp_stream(*address_of(server.urls[0])) as stream:
             await stream.send_all(case.raw)
             answers = statuses(expected[case.id].answer)
             if not answers:
