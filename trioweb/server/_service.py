@@ -30,7 +30,8 @@ class Service:
 
     def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
         self.app: ASGIApp = app
-        self.limits: ServerLimits = overridden(config.limits or limits_of(app), config.limit_overrides)
+        own = config.limits or limits_of(app)
+        self.limits: ServerLimits = overridden(own, config.limit_overrides)
         self.root_path: str = config.root_path.rstrip("/")
         self.trusted: TrustedPeers = TrustedPeers(config.forwarded_allow_ips)
         self.access_log: AccessLog | None = AccessLog() if config.access_log else None
