@@ -17,6 +17,8 @@ from benchmarks import instructions
 from benchmarks._counters import Counter
 from benchmarks.instructions import CONNECTIONS, REQUESTS
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 ROOT = Path(__file__).parents[2]
 
 # Stands for a counter that tells forks apart: each time costs 7, and twice that with a task.

@@ -129,6 +129,7 @@ async def test_each_size_of_each_line_is_measured(monkeypatch: pytest.MonkeyPatc
     assert tasks["for each task", 200] == [cost / 200 for cost in tasks["request and tasks", 200]]
 
 
+@pytest.mark.slow
 async def test_memory_is_for_each_task() -> None:
     memory = await scale.measure_memory([20])
     assert 100 < memory[ONE_LIST, 20][0] < memory[OWN_REQUEST, 20][0] < 100_000
@@ -189,6 +190,8 @@ def test_instructions_are_kept_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| one call | instructions | trioweb's, of its |" in text
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_scale_keeps_what_it_found(
     kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

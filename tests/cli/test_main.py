@@ -121,6 +121,8 @@ def test_it_is_a_module_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- Real processes
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("arguments", "env", "status", "line"),
     [

@@ -195,6 +195,8 @@ def ask_debug_page(server: TriowebProcess) -> str:
     return page
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_dev_starts_anew_shows_errors_and_waits_out_mistakes(tmp_path: Path) -> None:
     main = tmp_path / "main.py"
     main.write_text(APP + "VERSION = 1")
@@ -214,6 +216,8 @@ def test_dev_starts_anew_shows_errors_and_waits_out_mistakes(tmp_path: Path) -> 
         assert "KeyboardInterrupt" not in server.log
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_dev_without_reload(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(APP + "VERSION = 1")
     with dev(tmp_path, "--no-reload") as server:

@@ -55,6 +55,8 @@ def test_only_our_apps_have_a_table() -> None:
         show_routes("main:bare", as_json=False)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.usefixtures("names")
 def test_a_reader_of_the_table_may_leave_early() -> None:
     read, write = os.pipe()

@@ -18,6 +18,8 @@ from trioweb._cli.statuses import EXIT_HARD
 from ..support.processes import HOST
 from ..support.trioweb_process import DRAINING_FOR_LONG, ENDINGS, PATIENT, trioweb_process
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
 

@@ -27,6 +27,8 @@ from ..support.trioweb_process import (
     trioweb_process,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 
 @contextlib.contextmanager
 def workers(

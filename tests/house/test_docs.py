@@ -22,6 +22,8 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("plugin", RUNS)
 def test_they_pass(plugin: str, tmp_path: Path) -> None:
     options, files = RUNS[plugin]

@@ -955,6 +955,7 @@ async def test_what_the_lifespan_yields_is_in_the_servers_state_and_copied_for_e
         stop.set()
 
 
+@pytest.mark.slow
 async def test_a_failure_that_is_kept_keeps_no_request() -> None:
     app, kept = App(), []
 
@@ -977,6 +978,7 @@ async def test_a_failure_that_is_kept_keeps_no_request() -> None:
         assert living(app) == []
 
 
+@pytest.mark.slow
 async def test_requests_leave_nothing_behind_in_memory() -> None:
     app = App()
 

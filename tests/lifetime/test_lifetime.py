@@ -1093,6 +1093,7 @@ class Kept:
     """Tells when it is let go of, as a temporary file is deleted then."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("by_dependency", [False, True])
 async def test_what_a_request_s_state_holds_lives_as_long_as_its_tasks(

@@ -33,6 +33,8 @@ from ..worlds.app.runner import run_world
 from ..worlds.common.runner import Report
 from ..worlds.common.steps import problems_at_every_step
 
+pytestmark = pytest.mark.slow
+
 SEED = 1
 
 TASKS = (TaskPlan(), TaskPlan(seconds=1.0, cleanup=0.5), TaskPlan(when="always"))

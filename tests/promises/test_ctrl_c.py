@@ -486,6 +486,8 @@ print(json.dumps([ended, [task.state for task in added]]))
 """
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_busy_program_ends_and_has_lost_none() -> None:
     # What measures coverage holds a lock of its own in Python, which Ctrl-C would leave held.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}

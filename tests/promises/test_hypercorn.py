@@ -31,6 +31,8 @@ import pytest
 from ..support.hypercorn_process import hypercorn_process, hypercorn_refusal
 from ..support.processes import HOST, LINE_TIMEOUT, ServerProcess
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 APPS = Path(__file__).parents[1] / "support" / "apps"
 MIB = 1024 * 1024
 # For an end that takes a second where the machine has nothing else to do; by default it would

@@ -31,6 +31,8 @@ from ..support.shutdown_proof import (
     run_shielded,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 TASKS = 2_000
 TASKS_IN_A_REQUEST = 20
 # Where nobody needs it: a process that is late isn't ended for that, and who waits for it is seen.

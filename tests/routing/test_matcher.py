@@ -490,6 +490,7 @@ def test_a_parameter_behind_nothing_but_text_does_not_walk_the_tree(visits: Coun
     assert visits.count == 0
 
 
+@pytest.mark.slow
 def test_the_shorter_way_finds_what_the_tree_holds() -> None:
     rng = random.Random(1)
     shorter = sum(compare_ways(rng) for _ in range(30))

@@ -157,6 +157,7 @@ def test_how_an_answer_is_judged(answer: bytes, closed: bool, verdicts: set[str]
     assert {verdict for verdict in every if found.is_as(verdict)} == verdicts
 
 
+@pytest.mark.slow
 @EachParser
 @EachSplit
 async def test_each_case_gets_its_settled_answer(
@@ -215,6 +216,7 @@ FOLDED = "gunicorn/invalid/013"  # refused under any limits: it has a folded lin
 ANSWERS = {"LimitRequestLine": 414, "LimitRequestHeaders": 431}
 
 
+@pytest.mark.slow
 @EachParser
 @pytest.mark.parametrize("sizes", [whole, byte_by_byte, at_random(0)])
 @pytest.mark.parametrize("case", LIMITS, ids=[case.id for case in LIMITS])
@@ -241,6 +243,7 @@ async def test_within_other_limits_the_same_is_served(
 # Real sockets
 
 
+@pytest.mark.slow
 @EachParser
 async def test_the_answers_are_the_same_over_real_sockets(
     http: ParserName, expected: dict[str, Outcome]

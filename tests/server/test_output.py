@@ -668,6 +668,7 @@ class Script:
         return self.out.trailers(message["headers"], more=message["more"])
 
 
+@pytest.mark.slow
 @unhurried(max_examples=150)
 @given(
     scripts,

@@ -254,6 +254,7 @@ async def test_idle_sockets_are_closed_at_once() -> None:
                 assert await client.rest() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(ROUNDS))
 async def test_no_request_whose_head_was_read_is_lost(round_: int) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -865,6 +865,7 @@ class Strict(pydantic.BaseModel):
     x: int = 1
 
 
+@pytest.mark.slow
 def test_a_model_past_what_is_looked_at_never_echoes_the_input() -> None:
     body = json.dumps([{}] * MAX_PROBLEM_VISITS + [{"x": "secret"}]).encode()
     (problem,) = problems_of(body_decoder(list[Strict]), body)
@@ -882,6 +883,7 @@ def test_a_model_reports_only_so_many_problems() -> None:
         assert len(problems) == MAX_PROBLEMS
 
 
+@pytest.mark.slow
 def test_unknown_members_are_looked_at_only_until_there_are_enough() -> None:
     body = json.dumps({"name": "x"} | {f"k{n}": 1 for n in range(50_000)}).encode()
     assert len(problems_of(body_decoder(Dog), body)) == MAX_PROBLEMS
@@ -908,6 +910,7 @@ def test_one_moment_in_two_zones_is_one_member() -> None:
     assert len(body_decoder(annotation)(json.dumps(moments).encode())) == 1
 
 
+@pytest.mark.slow
 def test_a_long_list_is_explained_in_bounded_memory() -> None:
     sizes = []
     for count in (MAX_PROBLEM_VISITS + 1, 30 * MAX_PROBLEM_VISITS):

@@ -294,6 +294,7 @@ async def test_a_wrapper_that_passes_for_a_coroutine_function_is_called_as_it_is
     assert (added.state, ran) == ("done", ["begins", "job", "ends"])
 
 
+@pytest.mark.slow
 async def test_what_has_ended_keeps_nothing_alive_while_its_list_waits(
     autojump_clock: MockClock,
 ) -> None:

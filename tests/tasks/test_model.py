@@ -521,7 +521,7 @@ TaskModel.TestCase.settings = unhurried(
     # To make a failing game short takes minutes: for people.
     phases=[Phase.generate] if EXAMPLES is None else tuple(Phase),
 )
-TestTaskModel = TaskModel.TestCase
+TestTaskModel = pytest.mark.slow(TaskModel.TestCase)
 
 
 def test_a_game_by_hand() -> None:

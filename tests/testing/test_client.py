@@ -80,6 +80,7 @@ async def everything(steps: list[str]) -> None:
         steps.append("end")
 
 
+@pytest.mark.slow
 async def test_cancelled_at_each_await_it_leaves_nothing(autojump_clock: MockClock) -> None:
     own = trio.lowlevel.current_task()
     step, was_cancelled = 0, True

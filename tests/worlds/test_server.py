@@ -22,6 +22,7 @@ WORLDS = 60
 BATCHES = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_promise_is_broken_in_any_world(batch: int) -> None:
     broken = SIMULATION.problems(range(batch, WORLDS, BATCHES))
@@ -94,6 +95,7 @@ def test_what_seeds_have_found(name: str) -> None:
 # Teeth: each plants one bug in the server.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTS)
 def test_the_simulation_sees_a_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
@@ -127,6 +129,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ending"), CASES)
 def test_ending_at_any_step_leaves_nothing_and_loses_nothing(name: str, ending: Ending) -> None:
     connection = ConnectionPlan(
