@@ -519,7 +519,7 @@ def run(rounds: int, *, instructions: bool = False) -> None:
         "bars": [bar._asdict() for bar in judgement],
     }
     if instructions:
-        counted, text = _count(list(subjects))
+        counted, text = count(list(subjects))
         print(f"\n{text}")
         results |= counted
         tables.append(text)
@@ -528,7 +528,7 @@ def run(rounds: int, *, instructions: bool = False) -> None:
     keep(found, rounds, ["not all frameworks"] if len(subjects) < len(SUBJECTS) else [])
 
 
-def _count(names: list[str]) -> tuple[dict[str, Costs], str]:
+def count(names: list[str]) -> tuple[dict[str, Costs], str]:
     """For JSON, and as Markdown."""
     counter = find_counter()
     if counter is None:

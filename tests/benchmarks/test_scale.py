@@ -185,7 +185,7 @@ def test_instructions_are_kept_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(internals, "find_counter", lambda: PERF)
     monkeypatch.setattr(internals, "count_instructions", lambda counter, names: single)
     monkeypatch.setattr(internals, "count_imports", lambda counter: IMPORTS)
-    counted, text = internals._count([*COSTS])
+    counted, text = internals.count([*COSTS])
     assert counted == {"instructions": single, "import, millions of instructions": IMPORTS}
     assert "| one call | instructions | trioweb's, of its |" in text
 

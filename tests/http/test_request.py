@@ -738,17 +738,18 @@ async def test_past_http_1_a_body_may_come_without_its_length(http_version: str,
 def test_a_thread_that_asks_first_and_the_rest_get_one_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    exchange, first = exchange_of(http_scope("GET", "/", []), trio.sleep_forever), BackgroundTasks()
-    request = Request(exchange)
+    request = Request(exchange_of(http_scope("GET", "/", []), trio.sleep_forever))
+    made: list[BackgroundTasks] = []
 
     class Later:
         """A lock that somebody else has held, and made the list meanwhile."""
 
         def __enter__(self) -> None:
-            exchange._tasks = first
+            monkeypatch.undo()
+            made.append(request.tasks)
 
         def __exit__(self, *exc: object) -> None:
             pass
 
     monkeypatch.setattr(exchanges, "_making", Later())
-    assert request.tasks is first
+    assert [request.tasks] == made

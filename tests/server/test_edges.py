@@ -33,7 +33,6 @@ from trioweb.server._receiving import Exchange
 from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import ParsedHead, check_head
 from trioweb.server._transport import (
-    _RESET,
     Patience,
     SocketTransport,
     StreamTransport,
@@ -41,7 +40,7 @@ from trioweb.server._transport import (
 )
 
 from ..support.log_records import messages
-from ..support.server_clients import connected, listening, patient
+from ..support.server_clients import RESET, connected, listening, patient
 from ..support.server_driver import (
     GET,
     Client,
@@ -461,7 +460,7 @@ async def test_who_has_left_is_seen_before_the_loop_turns(
             await asked.wait()
             assert isinstance(client.stream, trio.SocketStream)
             if how == "resets":
-                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         left.set()
     assert heard == ["http.disconnect"]
 

@@ -351,4 +351,4 @@ def test_every_target_is_a_choice() -> None:
 
 
 def test_words_are_written_as_atheris_reads_them() -> None:
-    assert guided._escaped(b"a\r\n") == "\\x61\\x0d\\x0a"
+    assert guided.escaped(b"a\r\n") == "\\x61\\x0d\\x0a"

@@ -33,6 +33,7 @@ from ..support.server_clients import (
     PATIENCE,
     Load,
     address_of,
+    begin_shutdown,
     connected,
     connected_to_file,
     is_refused,
@@ -221,7 +222,7 @@ async def test_a_client_that_waits_to_be_accepted_hasnt_come_too_late(events: Ev
         clients = [await stack.enter_async_context(connected(server.urls[0])) for _ in range(5)]
         for client in clients:
             await client.send(request("/0"))
-        server._stopping.set()  # before its tasks had a turn to accept anybody
+        await begin_shutdown(server)  # before its tasks had a turn to accept anybody
         for client in clients:
             assert (await client.response()).status == 200
             assert await client.rest() == b""
@@ -807,19 +808,17 @@ async def test_clients_that_connect_as_the_shutdown_begins_hold_nothing_up(round
         # Who wakes up first, the one who accepts or the one who closes, is Trio's lot.
         with connect_at_once(server.urls[0]) as client:
             client.sendall(GET)
-            server._stopping.set()
-            await server.wait_closed()
+            await server.shutdown()
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
     assert acceptor.calls_when_closed == 0
 
 
 @pytest.mark.parametrize("round_", range(10))
 async def test_a_place_that_is_given_back_as_the_shutdown_begins_harms_nobody(round_: int) -> None:
-    async with listening(echo, limits=ServerLimits(max_connections=1)) as server:
-        async with connected(server.urls[0]) as client:
-            await client.ask(GET)
-            await wait_all_tasks_blocked()
-        server._stopping.set()
+    limits = ServerLimits(max_connections=1)
+    async with listening(echo, limits=limits) as server, connected(server.urls[0]) as client:
+        await client.ask(GET)
+        await wait_all_tasks_blocked()
 
 
 async def test_a_client_that_leaves_before_it_is_accepted_harms_nobody() -> None:

@@ -978,9 +978,9 @@ def test_a_head_in_pieces_is_looked_at_once(
     make: Callable[[int], bytes], step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in sizes_for(step):
-        text = CountedPattern(_strict._NO_TEXT)
+        text = CountedPattern(_strict.NO_TEXT)
         with monkeypatch.context() as patch:
-            patch.setattr(_strict, "_NO_TEXT", text)
+            patch.setattr(_strict, "NO_TEXT", text)
             buffer, scanned, data = Counted(), 0, make(size)
             for piece in pieces(data, itertools.repeat(step)):
                 buffer += piece

@@ -150,7 +150,7 @@ class Response:
             if exchange.server is not None and shows_body and type(self.body) is bytes:
                 # The server says how long it is.
                 fields = self._fields(None, length_is_ours=True)
-                sending = exchange.send_whole(self._status_code, fields, self.body)
+                sending = exchange.send_whole(self.status_code, fields, self.body)
                 if sending is not None:
                     await sending
                     return True
@@ -162,7 +162,7 @@ class Response:
         return is_there
 
     def _shows_body(self, exchange: Exchange) -> bool:
-        return exchange.scope["method"] != "HEAD" and self._status_code not in WITHOUT_BODY
+        return exchange.scope["method"] != "HEAD" and self.status_code not in WITHOUT_BODY
 
     async def close(self, exchange: Exchange) -> None:
         """Let go of what the body comes from, when the response won't be sent."""

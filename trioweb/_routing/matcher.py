@@ -64,7 +64,7 @@ class _Search(Generic[T]):
             self.allowed.update(entries)
         return entry
 
-    def follow(self, edges: Mapping[Read, _Node[T]], text: str, depth: int) -> _Entry[T] | None:
+    def follow(self, edges: Mapping[Read, Node[T]], text: str, depth: int) -> _Entry[T] | None:
         """The best entry after a parameter with this text, at the segments from `depth` on."""
         for read, node in edges.items():
             value = read(text)
@@ -76,33 +76,33 @@ class _Search(Generic[T]):
         return None
 
 
-class _Node(Generic[T]):
+class Node(Generic[T]):
     """Where templates that begin alike go on.  The names of their parameters don't matter."""
 
     __slots__ = ("entries", "literals", "parameters", "patterns", "rest")
 
     def __init__(self) -> None:
         self.entries: dict[str, _Entry[T]] = {}  # of the templates that end here, by method
-        self.literals: dict[str, _Node[T]] = {}
+        self.literals: dict[str, Node[T]] = {}
         # Parameters with literal text around them: by the lengths of prefix and suffix, then by
         # these two.  A segment is cut once for each pair of lengths, not for each pattern.
-        self.patterns: dict[tuple[int, int], dict[tuple[str, str], dict[Read, _Node[T]]]] = {}
-        self.parameters: dict[Read, _Node[T]] = {}
-        self.rest: _Node[T] | None = None  # after a parameter that takes the rest of the path
+        self.patterns: dict[tuple[int, int], dict[tuple[str, str], dict[Read, Node[T]]]] = {}
+        self.parameters: dict[Read, Node[T]] = {}
+        self.rest: Node[T] | None = None  # after a parameter that takes the rest of the path
 
-    def child(self, part: Part) -> _Node[T]:
+    def child(self, part: Part) -> Node[T]:
         """The node after `part`, made if there is none yet."""
         if isinstance(part, str):
-            return self.literals.setdefault(part, _Node())
+            return self.literals.setdefault(part, Node())
         if takes_rest(part):
-            self.rest = self.rest or _Node()
+            self.rest = self.rest or Node()
             return self.rest
         edges = self._edges(part.prefix, part.suffix)
-        node = edges.setdefault(CONVERTERS[part.converter].read, _Node())
+        node = edges.setdefault(CONVERTERS[part.converter].read, Node())
         _sort(edges, _RANK.__getitem__)
         return node
 
-    def _edges(self, prefix: str, suffix: str) -> dict[Read, _Node[T]]:
+    def _edges(self, prefix: str, suffix: str) -> dict[Read, Node[T]]:
         if not prefix and not suffix:
             return self.parameters
         patterns = self.patterns.setdefault((len(prefix), len(suffix)), {})
@@ -124,7 +124,7 @@ class _Node(Generic[T]):
         for node in self._children():
             yield from node.below()
 
-    def _children(self) -> Iterator[_Node[T]]:
+    def _children(self) -> Iterator[Node[T]]:
         yield from self.literals.values()
         for before, after in self.patterns:
             yield from self._after_patterns(before, after)
@@ -132,7 +132,7 @@ class _Node(Generic[T]):
         if self.rest is not None:
             yield self.rest
 
-    def _after_patterns(self, before: int, after: int) -> Iterator[_Node[T]]:
+    def _after_patterns(self, before: int, after: int) -> Iterator[Node[T]]:
         for edges in self.patterns[before, after].values():
             yield from edges.values()
 
@@ -170,10 +170,10 @@ class Matcher(Generic[T]):
     """Finds the target that was added for a method and a path."""
 
     def __init__(self) -> None:
-        self._root: _Node[T] = _Node()
+        self._root: Node[T] = Node()
         self._static: dict[str, dict[str, _Entry[T]]] = {}  # whole paths without parameters
         # Where one parameter may end a path that has none before it, by what is before it.
-        self._last: dict[str, _Node[T]] = {}
+        self._last: dict[str, Node[T]] = {}
 
     def add(self, template: Template, methods: Iterable[str], target: T) -> None:
         """Adds a target; raises `RegistrationError`, and adds nothing, if that is ambiguous.
@@ -201,14 +201,14 @@ class Matcher(Generic[T]):
             entries = self._static.get(path)
             if entries is not None and method in entries:
                 return entries[method].target, {}
-            if (found := self._match_last(method, path)) is not None:
+            if (found := self.match_last(method, path)) is not None:
                 return found
             segments = _segments_of_text(path)
         else:
             segments = _segments_of(raw_path)
         return self._walk(_Search(method, segments))
 
-    def _match_last(self, method: str, path: str) -> tuple[T, dict[str, Any]] | None:
+    def match_last(self, method: str, path: str) -> tuple[T, dict[str, Any]] | None:
         """What the tree holds for most paths, at a third of the cost; None where it may differ.
 
         Nothing is more specific than text all the way to the last segment.
