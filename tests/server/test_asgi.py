@@ -19,6 +19,7 @@ from starlette.background import BackgroundTask
 from starlette.routing import Route
 from trio.testing import MockClock, Sequencer, wait_all_tasks_blocked
 
+from trioweb._asgi import DISCARDS_UNREAD_BODY
 from trioweb.server import ClientGone, ProtocolMisuse, ServerLimits, StartupFailed
 
 from ..support.server_driver import (
@@ -113,7 +114,7 @@ async def test_every_key_of_the_scope(http: ParserName, autojump_clock: MockCloc
             ],
             "client": ("192.0.2.1", 5000),
             "server": ("192.0.2.2", 80),
-            "extensions": {"http.response.trailers": {}},
+            "extensions": {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}},
         }
     ]
 
@@ -164,6 +165,8 @@ async def test_what_an_app_does_to_its_scope_is_gone_with_the_request(
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scopes.append(repr(scope))
+        for extension in scope["extensions"].values():
+            extension["mine"] = True
         scope["extensions"].clear()
         scope["asgi"]["version"] = "9"
         scope["headers"].append((b"a", b"b"))

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
-from .._asgi import RawFields, Scope
+from .._asgi import DISCARDS_UNREAD_BODY, RawFields, Scope
 from ._strict import RequestHead, absolute_target
 
 Address = tuple[str, int | None]
@@ -114,7 +114,7 @@ class ScopeMaker:
         scope["raw_path"] = raw_path
         scope["query_string"] = query
         scope["headers"] = fields.copy()
-        scope["extensions"] = {"http.response.trailers": {}}
+        scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
         if self._state:
             scope["state"] = self._state.copy()
         return scope
