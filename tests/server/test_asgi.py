@@ -151,6 +151,8 @@ async def test_what_an_app_does_to_its_scope_is_gone_with_the_request(
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scopes.append(repr(scope))
+        for extension in scope["extensions"].values():
+            extension["mine"] = True
         scope["extensions"].clear()
         scope["asgi"]["version"] = "9"
         scope["headers"].append((b"a", b"b"))

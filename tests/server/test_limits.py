@@ -15,9 +15,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb import App, Limits, Request
-from trioweb._asgi import ASGIApp
+from trioweb._asgi import DISCARDS_UNREAD_BODY, ASGIApp
 from trioweb.server import ServerLimits
-from trioweb.server._limits import LINGER_TIME, MAX_UNSENT, MIN_RATE
+from trioweb.server._limits import (
+    LINGER_SIZE,
+    LINGER_TIME,
+    MAX_SKIPPED_BODY,
+    MAX_UNSENT,
+    MIN_RATE,
+    READ_SIZE,
+)
 from trioweb.server._transport import SocketTransport
 
 from ..support.server_clients import PATIENCE, connected, listening, patient, request
@@ -223,6 +230,67 @@ async def test_a_body_in_chunks_is_counted_as_it_comes(
         await client.send(b"1\r\n!\r\n")  # and no end
         assert (await client.response()).status == 413
         await client.leave()
+
+
+# Sizes: bodies that the app leaves unread.
+
+
+UNREAD = 65 * MIB
+
+
+@EachParser
+@pytest.mark.parametrize("field", [b"Content-Length: %d" % UNREAD, b"Transfer-Encoding: chunked"])
+async def test_a_body_that_the_app_doesnt_read_is_cut_at_the_servers_limit(
+    field: bytes, http: ParserName, autojump_clock: MockClock
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert DISCARDS_UNREAD_BODY in scope["extensions"]
+        await respond(send, b"no matter")
+
+    piece = bytes(64 * KIB)
+    if b"chunked" in field:
+        piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+    async with serving(app, http=http) as running, trio.open_nursery() as nursery:
+        client = running.connect_lockstep()
+        nursery.start_soon(expect_ok, client)
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % field)
+        sent = await sent_until_cut(client, piece, UNREAD)
+    assert LINGER_SIZE <= sent <= LINGER_SIZE + MAX_SKIPPED_BODY + 2 * READ_SIZE
+
+
+async def sent_until_cut(client: Client, piece: bytes, size: int) -> int:
+    """Send it over and over; how many bytes the server took before it closed."""
+    for sent in range(0, size, len(piece)):
+        try:
+            await client.send(piece)
+        except trio.BrokenResourceError:
+            return sent
+    return size  # pragma: no cover  that would be all of it
+
+
+async def expect_ok(client: Client) -> None:
+    assert (await client.response()).status == 200
+    assert await client.rest() == b""
+
+
+@EachParser
+@pytest.mark.parametrize(("size", "goes_on"), [(MAX_SKIPPED_BODY, True), (2 * MIB, False)])
+async def test_a_small_body_that_the_app_doesnt_read_leaves_the_connection_open(
+    size: int, goes_on: bool, http: ParserName, autojump_clock: MockClock
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send)
+
+    async with serving(app, http=http) as running:
+        client = running.connect()
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+        assert (await client.ask(head + bytes(size))).status == 200
+        if goes_on:
+            assert (await client.ask(GET)).status == 200
+        else:
+            assert await client.rest() == b""
 
 
 # Times: heads.

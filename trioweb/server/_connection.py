@@ -196,7 +196,7 @@ class Connection:
             buffer += data
 
     async def _answer(self, head: RequestHead, *, is_last: bool = False) -> Exchange:
-        """Have the app answer one request."""
+        """Have the app answer one request; `is_last`: of this connection, whatever is said."""
         service = self._service
         self.requests += 1
         if service.stopping:
@@ -204,25 +204,28 @@ class Connection:
         if self.requests >= service.limits.max_connection_requests:
             is_last = True
             service.tell(LimitReached("max_connection_requests"))
-        exchange = new_exchange(service, self._transport, self._buffer, head, is_last)
-        self.exchange = exchange
-        since = self._now() if service.access_log is not None else 0.0
-        await self._call_app(exchange, head)
-        if service.access_log is not None:
-            self._log(service.access_log, exchange, since)
+        if service.access_log is None:
+            return await self._call_app(head, is_last)
+        since = self._now()
+        exchange = await self._call_app(head, is_last)
+        self._log(service.access_log, exchange, since)
         return exchange
 
-    async def _call_app(self, exchange: Exchange, head: RequestHead) -> None:
+    async def _call_app(self, head: RequestHead, is_last: bool) -> Exchange:
+        """Returns when the app's call is over, and it is clear what became of it."""
         service = self._service
+        scope = self._scopes.make(head)
+        exchange = new_exchange(service, self._transport, self._buffer, head, is_last)
+        self.exchange = exchange
         if service.requests_in_flight >= service.limits.max_requests:
             service.reach("max_requests")
             await exchange.refuse(503, "The server is busy", (b"retry-after", b"1"))
-            return
+            return exchange
         exchange.works = True
         service.requests_in_flight += 1
         failure: BaseException | None = None
         try:
-            await service.app(self._scopes.make(head), exchange.receive, exchange.send)
+            await service.app(scope, exchange.receive, exchange.send)
         except BaseException as exc:
             failure = _failure(exc)
         finally:
@@ -230,6 +233,7 @@ class Connection:
             self._end_work(exchange)
         if failure is not None or not exchange.output.complete:
             await self._account_for(exchange, failure)
+        return exchange
 
     def _end_work(self, exchange: Exchange) -> None:
         """The app has returned, or the connection goes on without its call."""
