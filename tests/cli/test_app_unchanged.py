@@ -100,7 +100,8 @@ def app(folder: Path) -> App:
 def own(app: App) -> dict[str, object]:
     """What is the author's to set."""
     return {name: value for name, value in vars(app).items() if name[:1] != "_"} | {
-        "limits": app.limits
+        "limits": app.limits,
+        "debug": app.debug,
     }
 
 

@@ -5,6 +5,10 @@ To see it: `python -m tests.house.test_moves`.
 
 from __future__ import annotations
 
+import sys
+from types import FrameType, SimpleNamespace
+from typing import cast
+
 import msgspec
 import pytest
 import trio
@@ -13,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 import trioweb
 from trioweb import App, BackgroundTasks
 
-from ..support.moves import followed
+from ..support.moves import PACKAGE, Follower, followed
 from ..support.server_clients import address_of
 
 MOST_OF_A_GET = 24  # from the socket to the last byte
@@ -106,6 +110,30 @@ async def test_the_way_leads_through_the_house(request_of: bytes) -> None:
     assert {"server", "_app", "_routing", "_http", "_lifetime", "_inject"} <= rooms
 
 
+def test_only_what_is_entered_elsewhere_is_a_move() -> None:
+    follower = Follower()
+
+    def look() -> None:
+        follower.enter(sys._getframe(), "call", None)
+
+    def look_as(file: str, event: str = "call") -> None:
+        frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=file, co_name="f"))
+        follower.enter(cast(FrameType, frame), event, None)
+
+    look()  # isn't the package's
+    for file in ("a.py", "a.py", "room/b.py", "a.py"):
+        look_as(PACKAGE + file)
+        look_as(PACKAGE + "c.py", "return")
+    assert follower.moves == ["a.f", "room/b.f", "a.f"]
+
+
+def test_the_way_can_be_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("GET: ")
+    assert "  _app/app.__call__" in "\n".join(printed)
+
+
 def main() -> None:
     for request in (GET, POST):
         moves = until_it_waits(trio.run(way_of, request))
@@ -114,5 +142,5 @@ def main() -> None:
         print("\n".join(f"  {number:2}  {move}" for number, move in enumerate(moves, 1)))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - a test calls main
     main()

@@ -18,6 +18,7 @@ from trioweb._lifetime.events import (
     CancelBegan,
     DrainBegan,
     Event,
+    Events,
     RequestAnswered,
     RequestBegan,
     RequestEnded,
@@ -294,3 +295,10 @@ def test_an_app_that_is_dropped_is_freed_at_once() -> None:
         assert kept() is None
     finally:
         gc.enable()
+
+
+def test_events_without_an_app_are_nobodys() -> None:
+    events = Events()
+    with events.listening(print):
+        assert events.hear is not None
+    assert events.hear is None

@@ -1156,10 +1156,9 @@ async def test_a_thread_that_asks_for_the_list_right_before_the_first_look_is_he
     look = AppExchange.end_if_idle
 
     def look_after_the_thread(exchange: AppExchange) -> bool:
-        if not added:
-            thread = threading.Thread(target=add)
-            thread.start()
-            thread.join()
+        thread = threading.Thread(target=add)
+        thread.start()
+        thread.join()
         return look(exchange)
 
     def add() -> None:

@@ -235,7 +235,9 @@ def interrupting_line(function: object, count: int) -> Callable[..., Any]:
     """
     code, seen = getattr(function, "__code__", None), set[int]()
 
-    def trace_line(frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
+    def trace_line(  # pragma: no cover - Python calls it with tracing switched off
+        frame: FrameType, event: str, arg: object
+    ) -> Callable[..., Any]:
         if event == "line" and frame.f_lineno not in seen:
             seen.add(frame.f_lineno)
             if len(seen) == count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -102,19 +103,15 @@ async def upload(client: trio.SocketStream) -> tuple[int, bytes]:
 
     async def read() -> None:
         nonlocal answer
-        try:
+        with suppress(trio.BrokenResourceError):
             async for data in client:
                 answer += data
-        except trio.BrokenResourceError:
-            pass
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            try:
-                while sent < SIZE:
+            with suppress(trio.BrokenResourceError):  # the server has closed
+                for _ in range(SIZE // len(PIECE)):
                     await client.send_all(PIECE)
                     sent += len(PIECE)
-            except trio.BrokenResourceError:
-                pass  # the server has closed
     return sent, answer

@@ -19,21 +19,27 @@ import trioweb
 PACKAGE = f"{Path(trioweb.__file__).parent}/"
 
 
+class Follower:
+    """Notes each move, as `module.function`."""
+
+    def __init__(self) -> None:
+        self.moves: list[str] = []
+        self._last = ""
+
+    def enter(self, frame: FrameType, event: str, _: object) -> None:
+        """For `sys.setprofile`."""
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(PACKAGE) and file != self._last:
+            self._last = file
+            self.moves.append(f"{file[len(PACKAGE) : -len('.py')]}.{frame.f_code.co_name}")
+
+
 @contextmanager
 def followed() -> Iterator[list[str]]:
-    """What is entered within the block, in this thread: one `module.function` for each move."""
-    moves: list[str] = []
-    last = ""
-
-    def enter(frame: FrameType, event: str, _: object) -> None:
-        nonlocal last
-        file = frame.f_code.co_filename
-        if event == "call" and file.startswith(PACKAGE) and file != last:
-            last = file
-            moves.append(f"{file[len(PACKAGE) : -len('.py')]}.{frame.f_code.co_name}")
-
-    sys.setprofile(enter)
+    """The moves within the block, in this thread."""
+    follower = Follower()
+    sys.setprofile(follower.enter)
     try:
-        yield moves
+        yield follower.moves
     finally:
         sys.setprofile(None)

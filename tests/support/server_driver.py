@@ -10,7 +10,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -154,9 +153,10 @@ class Running:
 async def dribble(client: Client, pieces: bytes, seconds: float) -> None:
     """A byte every few seconds, over and over, until the connection breaks."""
     with suppress(trio.BrokenResourceError):
-        for byte in itertools.cycle(pieces):
-            await client.send(bytes([byte]))
-            await trio.sleep(seconds)
+        while True:
+            for byte in pieces:
+                await client.send(bytes([byte]))
+                await trio.sleep(seconds)
 
 
 def cut(stream: Any, sizes: Iterator[int]) -> trio.abc.HalfCloseableStream:

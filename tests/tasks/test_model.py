@@ -540,6 +540,8 @@ def test_a_game_by_hand() -> None:
     game.answer(0, fails=False)
     game.end(0, fails=True)
     game.pass_time(1.0)
+    game.end(0, fails=True)
+    game.pass_time(1.0)
     game.shut_down()
     game.pass_time(DRAIN)
     game.teardown()

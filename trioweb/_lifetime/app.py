@@ -92,7 +92,7 @@ class AppLifetime:
         """All that answers requests, in this nursery."""
         grace, events, in_flight = self.grace, self._events, self._in_flight
         self._departures = departures = DepartureWatch(nursery)
-        self._tasks = tasks = RequestTasks(self.runner, grace, nursery, in_flight, events)
+        self._tasks = tasks = RequestTasks(self.runner, grace, nursery, in_flight)
         self.inline = InlineAnswers(
             tasks, grace, departures, in_flight, events, self._error_response
         )

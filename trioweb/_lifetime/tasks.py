@@ -26,7 +26,6 @@ from .._http.exchange import Exchange, Outcomes, State
 from .._tasks.list import TaskQueue
 from .._tasks.run import TaskRun
 from .._tasks.runner import TaskRunner
-from .events import Events, RequestEnded
 from .landing import InFlight
 
 
@@ -39,7 +38,6 @@ class RequestTasks:
         grace: Grace,
         nursery: trio.Nursery,
         in_flight: InFlight,
-        events: Events,
     ) -> None:
         self.is_open = True
         self.ledger = runner.ledger
@@ -48,7 +46,6 @@ class RequestTasks:
         self._nursery = nursery
         self._starter = Starter(nursery)
         self._in_flight = in_flight
-        self._events = events
 
     def start(self, exchange: Exchange) -> None:
         """Run the tasks of a request that was answered, soon.
@@ -57,13 +54,12 @@ class RequestTasks:
         they do: a handler may have put a temporary file there.
         """
         queue = exchange.queue
+        self._in_flight.ours += 1
         if queue is not None and self.is_open:
-            self._in_flight.ours += 1
             self._starter.start_soon(self._begin, queue, exchange.outcomes, exchange.kept_state)
-            return
-        exchange.end_tasks()
-        if self._events.hear is not None:
-            self._events.hear(RequestEnded(exchange.label))
+        else:
+            exchange.end_tasks()
+            self._in_flight.land(exchange.label)
 
     def _begin(
         self, scopes: Scopes, queue: TaskQueue, outcomes: Outcomes, state: State | None
