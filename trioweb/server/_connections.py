@@ -111,9 +111,9 @@ class Connections:
         while True:
             if service.access_log is not None:
                 service.access_log.flush()
+            self._look_at_limits()
             if not self._open:
                 await service.changed.wait()
-            self._look_at_limits()
             now = trio.current_time()
             again = now + _limits.SWEEP_INTERVAL
             for connection in tuple(self._open):
