@@ -145,12 +145,13 @@ class Response:
 
         False when the client is known to have left before.
         """
-        shows_body = self._shows_body(exchange)
+        status = self.status_code  # a subclass may work it out
+        shows_body = shows_body_of(status, exchange)
         try:
             if exchange.server is not None and shows_body and type(self.body) is bytes:
                 # The server says how long it is.
                 fields = self._fields(None, length_is_ours=True)
-                sending = exchange.send_whole(self.status_code, fields, self.body)
+                sending = exchange.send_whole(status, fields, self.body)
                 if sending is not None:
                     await sending
                     return True
@@ -160,9 +161,6 @@ class Response:
         except OSError:
             return False
         return is_there
-
-    def _shows_body(self, exchange: Exchange) -> bool:
-        return exchange.scope["method"] != "HEAD" and self.status_code not in WITHOUT_BODY
 
     async def close(self, exchange: Exchange) -> None:
         """Let go of what the body comes from, when the response won't be sent."""
@@ -223,6 +221,11 @@ class RedirectResponse(Response):
         super().__init__(None, status_code, headers, background=background)
         refuse_control_characters("header 'location'", url)
         self.headers["location"] = quote(url, safe=_URL_SAFE)
+
+
+def shows_body_of(status: int, exchange: Exchange) -> bool:
+    """Whether the client gets to see the body of a response with this status."""
+    return exchange.scope["method"] != "HEAD" and status not in WITHOUT_BODY
 
 
 def as_response(result: Any, status_code: int, exchange: Exchange) -> Response:

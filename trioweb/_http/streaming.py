@@ -24,7 +24,7 @@ from .._concurrency.grace import Grace, RunSync
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .exchange import Exchange
-from .response import Response, as_bytes
+from .response import Response, as_bytes, shows_body_of
 
 logger = logging.getLogger("trioweb")
 
@@ -57,7 +57,7 @@ class StreamingResponse(Response):
         """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
         try:
             is_whole = await _was_taken(exchange.send_head(self._head(None)))
-            if is_whole and self._shows_body(exchange):
+            if is_whole and shows_body_of(self.status_code, exchange):
                 is_whole = await self._send_chunks(exchange)
         finally:
             await self.close(exchange)
