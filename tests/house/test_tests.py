@@ -65,3 +65,7 @@ def test_each_exception_is_needed() -> None:
     used = architecture.foreign_privates(KEEPERS, {}, MODULES)
     without = {f"{entry.partition(':')[0]}.{entry.rpartition(' ')[2]}" for entry in used}
     assert PRIVATES_OF_OTHERS.keys() == without
+
+
+def test_each_file_says_what_it_proves() -> None:
+    assert architecture.without_docstring(TESTS | BENCHMARKS) == []
