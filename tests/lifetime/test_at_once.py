@@ -335,9 +335,8 @@ async def test_what_cannot_be_sent_is_refused_with_nothing_sent(
     @app.get("/")
     async def handler() -> Response:
         response = Response(b"x")
-        monkeypatch.setattr(
-            response, "_fields", lambda *a, **k: [(n.encode(), v.encode()) for n, v in bad.items()]
-        )
+        raw = [(name.encode(), value.encode()) for name, value in bad.items()]
+        monkeypatch.setattr(type(response.headers), "raw", raw)
         return response
 
     assert (await answers(app, [request("/")], "h11")).startswith(b"HTTP/1.1 500 ")
