@@ -7,11 +7,12 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 try:
-    from . import _wrk, attack, compare, internals, latency, scale, shutdown
+    from . import _wrk, attack, compare, instructions, internals, latency, scale, shutdown
     from .apps.endpoints import ENDPOINTS
     from .apps.servers import SERVERS
 except ModuleNotFoundError as exc:
@@ -29,7 +30,15 @@ def main() -> None:
         description="Measures trioweb beside other frameworks, in pairs within one run.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_compare, add_internals, add_scale, add_latency, add_shutdown, add_attack):
+    for add in (
+        add_compare,
+        add_internals,
+        add_instructions,
+        add_scale,
+        add_latency,
+        add_shutdown,
+        add_attack,
+    ):
         add(commands)
     arguments = vars(parser.parse_args())
     del arguments["command"]
@@ -125,6 +134,20 @@ def add_internals(commands: Commands) -> None:
         "--instructions",
         action="store_true",
         help="count instructions too: by perf, or by valgrind, which takes minutes",
+    )
+
+
+def add_instructions(commands: Commands) -> None:
+    command = _added(
+        commands,
+        instructions,
+        "instructions of a request over sockets, the same in each run, beside another checkout's",
+    )
+    command.add_argument(
+        "--http", choices=instructions.PARSERS, default="httptools", help="who parses (%(default)s)"
+    )
+    command.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="a checkout: its trioweb is counted too"
     )
 
 

@@ -31,10 +31,12 @@ import msgspec
 import trio
 
 import trioweb
+from tests.support.asgi import running
+from trioweb._app.app import lifetime_of
 
+from ._counters import Counter, count_all, find_counter
 from ._plots import figure
 from ._results import HOW_KEPT, Found, keep, setting, table
-from .instructions import Counter, count_all, find_counter
 
 K = TypeVar("K")
 
@@ -181,8 +183,8 @@ def bare_app_that_starts(nursery: trio.Nursery, count: int) -> ASGIApp:
 
 @asynccontextmanager
 async def calling_trioweb(app: trioweb.App, tasks: int = 0) -> AsyncIterator[Turn]:
-    async with lifespan(app):
-        yield partial(take_turn, app, tasks, app._lifetime.ledger.wait_idle)
+    async with running(app):
+        yield partial(take_turn, app, tasks, lifetime_of(app).ledger.wait_idle)
 
 
 @asynccontextmanager
@@ -296,27 +298,6 @@ def scope(path: str) -> dict[str, Any]:
         "state": {},
         "extensions": {},
     }
-
-
-@asynccontextmanager
-async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
-    """The app between its startup and its shutdown, as under a server."""
-    started, stop = trio.Event(), trio.Event()
-
-    async def receive() -> Message:
-        if not started.is_set():
-            return {"type": "lifespan.startup"}
-        await stop.wait()
-        return {"type": "lifespan.shutdown"}
-
-    async def send(message: Message) -> None:
-        started.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(app, {"type": "lifespan", "state": {}}, receive, send)
-        await started.wait()
-        yield
-        stop.set()
 
 
 async def measure(subjects: dict[str, Subject], rounds: int) -> Costs:
@@ -538,7 +519,7 @@ def run(rounds: int, *, instructions: bool = False) -> None:
         "bars": [bar._asdict() for bar in judgement],
     }
     if instructions:
-        counted, text = _count(list(subjects))
+        counted, text = count(list(subjects))
         print(f"\n{text}")
         results |= counted
         tables.append(text)
@@ -547,7 +528,7 @@ def run(rounds: int, *, instructions: bool = False) -> None:
     keep(found, rounds, ["not all frameworks"] if len(subjects) < len(SUBJECTS) else [])
 
 
-def _count(names: list[str]) -> tuple[dict[str, Costs], str]:
+def count(names: list[str]) -> tuple[dict[str, Costs], str]:
     """For JSON, and as Markdown."""
     counter = find_counter()
     if counter is None:

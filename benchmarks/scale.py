@@ -33,11 +33,13 @@ import trio
 import trio.testing
 
 import trioweb
+from tests.support.asgi import running
 from tests.support.processes import HOST, STOP_TIMEOUT, serving_process
+from trioweb._app.app import lifetime_of
 
 from ._plots import lines
 from ._results import HOW_KEPT, Found, keep, setting, table
-from .internals import Bar, Turn, call, judged, lifespan, take_turns, trioweb_app_with_tasks
+from .internals import Bar, Turn, call, judged, take_turns, trioweb_app_with_tasks
 
 DESCRIPTION = """\
 Measures how cost grows:
@@ -143,7 +145,7 @@ async def measure_routes(counts: Sequence[int], rounds: int) -> Costs:
     async with AsyncExitStack() as stack:
         for count in counts:
             app = app_with_routes(count)
-            await stack.enter_async_context(lifespan(app))
+            await stack.enter_async_context(running(app))
             turns[SAME_ROUTES, count] = await asking_routes(app, evenly(count, ASKED_ROUTES))
             mixed = random.Random(SEED).sample(range(count), count)
             turns[ALL_ROUTES, count] = await asking_routes(app, mixed)
@@ -182,7 +184,7 @@ class Parking:
             raise RuntimeError(f"{found:,} tasks are pending, not {count:,}")
         yield
         self.free.set()
-        await self.app._lifetime.ledger.wait_idle()
+        await lifetime_of(self.app).ledger.wait_idle()
 
     async def ask(self, times: int) -> None:
         """Other requests, each with a pass of Trio's scheduler."""
@@ -196,7 +198,7 @@ class Parking:
 async def parking(count: int) -> AsyncIterator[Parking]:
     """One task runs already, and keeps the others from running."""
     place = Parking(count)
-    async with lifespan(place.app):
+    async with running(place.app):
         await call(place.app, "/add/1")
         await trio.testing.wait_all_tasks_blocked()
         yield place
@@ -235,7 +237,7 @@ async def measure_tasks(counts: Sequence[int], rounds: int) -> Costs:
     async with AsyncExitStack() as stack:
         for count in counts:
             app = trioweb_app_with_tasks(count)
-            await stack.enter_async_context(lifespan(app))
+            await stack.enter_async_context(running(app))
             turns["request and tasks", count] = partial(ask_and_wait, app)
         whole = await take_fit_turns(
             turns, rounds, lambda size: TASKS_IN_A_ROUND // (100 + size), time.process_time
@@ -264,7 +266,7 @@ async def take_fit_turns(
 async def ask_and_wait(app: trioweb.App, times: int) -> None:
     for _ in range(times):
         await call(app)
-        await app._lifetime.ledger.wait_idle()
+        await lifetime_of(app).ledger.wait_idle()
 
 
 def served_app() -> trioweb.App:

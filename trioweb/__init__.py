@@ -7,16 +7,21 @@ side by side is independent of each other.  A test reads this map, and holds eac
     floor   room            inside
 
     8       doors/          __init__  __main__
-    7       testing/        __init__ > _client > _wire
-            _cli/           main > supervisor  reloader > processes > run  routes
-                            > importing  logs  options  signals  survivors
-    6       _app/           app > debug  limits
-    4       _routing/       router > matcher
-    3       _inject/        plan > calls  signature > markers
-            _lifetime/      app > departure  report
-    2       _http/          response > request > headers  paths
-    1       _tasks/         runner > ledger  options
-    0       _shapes/        annotations > explain
+    7       testing/        __init__ > _client > _attached  _responses  _server  _wire
+                            > _conversation > _nursery  _requests > _cookies
+            _cli/           main > reloader  supervisor > processes  routes  run
+                            > importing  logs  options  serving  survivors
+                            > conversions  frames  signals  tls > statuses
+    6       _app/           app > failures  lifespan > debug  inner > limits
+    4       _routing/       router  matcher > templates
+    3       _inject/        compiler > plan  signature > calls  markers  sources
+            _lifetime/      app > inline  life  report > delivery  departure  tasks
+                            > endpoint  landing > events
+    2       _http/          request  streaming > response > exchange
+                            > cookies  inbox  url > headers  paths
+    1       _tasks/         run > runner > list > task > ledger  options
+    0       _shapes/        json  text > annotations  collisions  explain
+                            > constraints  models  nodes > problems
             _concurrency/   exits > grace  starter > context  scopes
 
     ground  ground/         _asgi  _callables  _errors  _limits
@@ -51,20 +56,21 @@ from ._http.response import (
     PlainTextResponse as PlainTextResponse,
     RedirectResponse as RedirectResponse,
     Response as Response,
-    StreamingResponse as StreamingResponse,
 )
-from ._inject.markers import (
+from ._http.streaming import StreamingResponse as StreamingResponse
+from ._inject.markers import Depends as Depends
+from ._inject.sources import (
     Body as Body,
     Cookie as Cookie,
-    Depends as Depends,
     Header as Header,
     Path as Path,
     Query as Query,
 )
 from ._routing.router import Router as Router
 from ._tasks.ledger import TaskStatistics as TaskStatistics
+from ._tasks.list import BackgroundTasks as BackgroundTasks
 from ._tasks.options import Retry as Retry, TaskTimeout as TaskTimeout, task as task
-from ._tasks.runner import BackgroundTask as BackgroundTask, BackgroundTasks as BackgroundTasks
+from ._tasks.task import BackgroundTask as BackgroundTask
 from .server import serve as serve
 
 __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets them

@@ -14,6 +14,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import logging
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from typing import Any, TypedDict
 
 import trio
 from trio.lowlevel import current_task, in_trio_task
+
+logger = logging.getLogger("trioweb")
 
 
 class Problem(TypedDict):
@@ -185,6 +188,11 @@ def raise_rest(exc: BaseException, report: Callable[[BaseException], None]) -> N
         report(failure)
     if rest is not None:
         raise rest
+
+
+def log_bug(failure: BaseException) -> None:
+    """For what only a fault of ours can raise."""
+    logger.critical("a bug in trioweb, please report it", exc_info=failure)
 
 
 def leaves(exc: BaseException) -> Iterator[BaseException]:

@@ -61,6 +61,21 @@ LARGE_RESPONSE = 64 * KIB  # bytes
 # Fields of one query string; parsing costs time for each.
 MAX_QUERY_FIELDS = 1000
 
+# The characters of a number in a path.  A program can lower Python's limit for int() to 640 digits,
+# no further; the longest float that is written without an exponent, a very small one, has 326.
+MAX_NUMBER_LENGTH = 400
+
+# Problems that one answer lists; how deep they are looked for; how many of a body's values are
+# looked at for them, some 50 ms; characters that are sent back of a message or a key.
+MAX_PROBLEMS = 100
+MAX_PROBLEM_DEPTH = 32
+MAX_PROBLEM_VISITS = 20_000
+MAX_PROBLEM_TEXT = 200
+
+# From this size on a body may hold enough values of one hash to cost time, and so many it may hold.
+LONG_BODY = 16 * KIB  # bytes
+MAX_OF_ONE_HASH = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppLimits:

@@ -1,6 +1,8 @@
 """The door for ASGI: lifespan, refusals, where the path begins; and the app's own registration."""
 
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from trioweb import App, HTTPException, Limits, Request, Router
+from trioweb._asgi import SERVER_SETTINGS, ServerSettings
 from trioweb._errors import RegistrationError
 
 from ..support.asgi import Client, Message, running
@@ -332,3 +335,44 @@ async def test_a_method_is_any_token() -> None:
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], right: str) -> None:
     with pytest.raises(RegistrationError, match=f"right:  {right}"):
         App(**options)
+
+
+class Told:
+    """What a server listens with; an app keeps its server by that."""
+
+    def listen(self, hear: object) -> None: ...
+
+
+async def live(app: App, told: Told, **limits: int) -> list[str]:
+    """A lifespan of the app, under a server that was told of these limits; what it answers."""
+    said: list[str] = []
+    asked = iter(("lifespan.startup", "lifespan.shutdown"))
+
+    async def receive() -> dict[str, str]:
+        return {"type": next(asked)}
+
+    async def send(message: Any) -> None:
+        said.append(message["type"])
+
+    settings = ServerSettings(limits=limits, listen=told.listen)
+    await app({"type": "lifespan", "state": {}, SERVER_SETTINGS: settings}, receive, send)
+    return said
+
+
+async def test_a_limit_that_there_is_not_costs_one_start_and_no_other() -> None:
+    app = App()
+    assert await live(app, Told(), max_bodies=1) == ["lifespan.startup.failed"]
+    assert app.limits == Limits()
+    assert await live(app, Told(), max_body_size=1) == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+
+
+async def test_an_app_does_not_keep_the_server_that_it_had() -> None:
+    app, told = App(), Told()
+    gone = weakref.ref(told)
+    await live(app, told)
+    del told
+    gc.collect()
+    assert gone() is None

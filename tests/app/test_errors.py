@@ -21,6 +21,7 @@ from trioweb import (
 )
 
 from ..support.asgi import Client, Exchange, running
+from ..support.log_records import messages
 
 SERVER_ERROR = {"detail": "Internal Server Error"}
 
@@ -371,7 +372,7 @@ async def test_the_record_names_the_request_in_one_line(
     client = Client(raising(OtherError()))
     await client("GET", target)
     await client("GET", target, raw_path=None)
-    assert [record.getMessage() for record in caplog.records] == [text, text]
+    assert messages(caplog) == [text, text]
 
 
 async def test_an_exit_in_a_handler_ends_the_request_not_the_app(
@@ -382,8 +383,8 @@ async def test_an_exit_in_a_handler_ends_the_request_not_the_app(
         for target in ("/x", "/y"):
             exchange = await client("GET", target)
             assert (exchange.status, exchange.json()) == (500, SERVER_ERROR)
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["GET /x failed", "GET /y failed"]
+    said = messages(caplog)
+    assert said == ["GET /x failed", "GET /y failed"]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit])

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from trioweb import Limits
+from trioweb import App, Limits, RegistrationError
+from trioweb.testing import client
 
 FIELDS = [field.name for field in fields(Limits)]
 TIMEOUTS = [name for name in FIELDS if name.endswith("timeout")]
@@ -52,3 +53,30 @@ def test_limits_stay_as_they_are(name: str) -> None:
     with pytest.raises(FrozenInstanceError):
         setattr(limits, name, 5)
     assert limits == Limits()
+
+
+async def test_limits_and_debug_may_be_set_while_the_app_is_served() -> None:
+    app = App(limits=Limits(max_body_size=1))
+
+    @app.post("/")
+    async def root(body: dict[str, int]) -> dict[str, int]:
+        return body
+
+    @app.get("/fail")
+    async def fail() -> None:
+        raise OSError("of the test")
+
+    async with client(app) as c:
+        assert (await c.post("/", json={"a": 1})).status_code == 413
+        app.limits = Limits(max_body_size=100)
+        assert (await c.post("/", json={"a": 1})).json() == {"a": 1}
+        assert "of the test" not in (await c.get("/fail")).text
+        app.debug = True
+        assert "of the test" in (await c.get("/fail")).text
+    assert (app.limits.max_body_size, app.debug) == (100, True)
+
+
+def test_limits_are_checked_when_they_are_set() -> None:
+    wrong: Any = {"max_body_size": 1}
+    with pytest.raises(RegistrationError, match="limits is a Limits"):
+        App().limits = wrong

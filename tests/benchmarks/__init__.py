@@ -1,0 +1,1 @@
+"""The benchmarks run, ask for the right answers, and make of their figures what they say."""

@@ -46,6 +46,7 @@ RATES = {
         (["internals"], "pip install starlette fastapi"),
         (["compare"], "How to read it"),
         (["latency"], "How to read it"),
+        (["instructions"], "--against ../main"),
     ],
 )
 def test_help_teaches(
@@ -130,6 +131,8 @@ def test_the_bench_group_has_what_the_servers_need() -> None:
 # A real server, and load for it
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_constant_rate_on_few_connections() -> None:
     with servers.started(latency.SERVER) as server, server.at_work():
         with endpoints.Asker(server.port) as asker:
@@ -142,6 +145,8 @@ def test_a_constant_rate_on_few_connections() -> None:
             _open_loop.offer(server.port, Endpoint("none", "GET", "/nowhere", {}), 100, 0.1, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_server_that_does_not_start() -> None:
     server = Server("no_such_app", servers.EMBEDDED, (), ())
     with ExitStack() as stack, pytest.raises(SystemExit, match=r"doesn't listen: .*no_such_app"):

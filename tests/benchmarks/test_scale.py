@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import trioweb
 from benchmarks import _results, internals, scale
-from benchmarks.instructions import CALLGRIND, PERF, Counter, count_all, find_counter
+from benchmarks._counters import PERF
 from benchmarks.scale import ALL_ROUTES, ONE_LIST, OWN_REQUEST, SAME_ROUTES
-
-PERF_SAYS = "1179820894,,instructions:u,2048623,100.00,,\n"
-PERF_CANNOT = "<not supported>,,instructions:u,0,100.00,,\n"
-CALLGRIND_SAYS = "==9== Events    : Ir\n==9== Collected : 1179820894\n==9== \n"
-
-# Stands for a tool: what it is told to run costs 1,000 instructions, and 7 for each time.
-COUNTS = "import sys; print('counted', 1000 + 7 * int(sys.argv[-1] or 0), file=sys.stderr)"
-FAKE = Counter((sys.executable, "-c", COUNTS), re.compile(r"counted (\d+)"))
-MISSING = Counter(("no-such-tool",), re.compile(""))
 
 COSTS = {
     "trioweb": [10.0, 20.0, 30.0],
@@ -37,41 +25,6 @@ COSTS = {
     "nursery": [1_000.0, 1_200.0, 1_400.0],
 }
 IMPORTS = {"trio and msgspec": [100.0], "trioweb": [51.0]}
-
-
-@pytest.mark.parametrize(
-    ("counter", "said", "count"),
-    [
-        (PERF, PERF_SAYS, 1_179_820_894),
-        (PERF, PERF_CANNOT, None),
-        (CALLGRIND, CALLGRIND_SAYS, 1_179_820_894),
-        (CALLGRIND, "", None),
-    ],
-)
-def test_a_counter_reads_what_its_tool_says(counter: Counter, said: str, count: int | None) -> None:
-    assert counter.read(said) == count
-
-
-def test_what_a_command_costs_however_little_it_does_isnt_counted() -> None:
-    def one(times: int) -> Sequence[str]:
-        return ["one", str(times)]
-
-    assert FAKE.count_each(one, 5) == 7
-    assert count_all(FAKE, {"this": one, "that": one}, 5) == {"this": 7, "that": 7}
-
-
-def test_a_tool_that_cannot_count_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    silent = Counter((sys.executable, "-c", ""), re.compile(r"counted (\d+)"))
-    assert FAKE.can_count()
-    assert not silent.can_count()
-    assert not MISSING.can_count()
-    with pytest.raises(RuntimeError, match="didn't count something 3"):
-        silent.count(["something", "3"])
-    for counter in ("PERF", "CALLGRIND"):
-        monkeypatch.setattr(f"benchmarks.instructions.{counter}", MISSING)
-    assert find_counter() is None
-    monkeypatch.setattr("benchmarks.instructions.CALLGRIND", FAKE)
-    assert find_counter() is FAKE
 
 
 def test_differences_and_ratios_are_taken_inside_a_round() -> None:
@@ -176,6 +129,7 @@ async def test_each_size_of_each_line_is_measured(monkeypatch: pytest.MonkeyPatc
     assert tasks["for each task", 200] == [cost / 200 for cost in tasks["request and tasks", 200]]
 
 
+@pytest.mark.slow
 async def test_memory_is_for_each_task() -> None:
     memory = await scale.measure_memory([20])
     assert 100 < memory[ONE_LIST, 20][0] < memory[OWN_REQUEST, 20][0] < 100_000
@@ -228,14 +182,16 @@ def test_internals_keeps_what_it_found(
 
 def test_instructions_are_kept_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     single = {name: cost[:1] for name, cost in COSTS.items()}
-    monkeypatch.setattr(internals, "find_counter", lambda: FAKE)
+    monkeypatch.setattr(internals, "find_counter", lambda: PERF)
     monkeypatch.setattr(internals, "count_instructions", lambda counter, names: single)
     monkeypatch.setattr(internals, "count_imports", lambda counter: IMPORTS)
-    counted, text = internals._count([*COSTS])
+    counted, text = internals.count([*COSTS])
     assert counted == {"instructions": single, "import, millions of instructions": IMPORTS}
     assert "| one call | instructions | trioweb's, of its |" in text
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_scale_keeps_what_it_found(
     kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,17 +17,18 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trioweb._cli import reloader as _reload
+from trioweb._cli import reloader
 from trioweb._cli.options import Settings
 from trioweb._cli.processes import Worker
 from trioweb._cli.reloader import Reloader, reload, watcher
-from trioweb._cli.signals import Order
+from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._errors import CommandError
+from trioweb.server import ServerConfig
 
+from ..support.log_records import on_record
 from ..support.processes import LINE_TIMEOUT
 from ..support.trioweb_process import TriowebProcess, trioweb_process
-from .test_run import on_record
-from .test_supervisor import FakeWorker, script
+from ..support.workers import FakeWorker, worker_script
 
 # --- In memory
 
@@ -38,7 +39,7 @@ class Dev:
     def __init__(self, **behaviour: Any) -> None:
         self.workers: list[FakeWorker] = []
         self.behaviour: dict[str, Any] = behaviour
-        self._signals, signals = trio.open_memory_channel[int](math.inf)
+        self.signals, signals = trio.open_memory_channel[int](math.inf)
         self._changes, changes = trio.open_memory_channel[Sequence[str]](math.inf)
         self.run = functools.partial(Reloader(self._start).run, signals, changes)
 
@@ -53,11 +54,13 @@ class Dev:
         await wait_all_tasks_blocked()
 
     async def signal(self, number: int) -> None:
-        self._signals.send_nowait(number)
+        self.signals.send_nowait(number)
         await wait_all_tasks_blocked()
 
 
-async def test_a_change_drains_then_starts_anew(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_change_drains_then_starts_anew(
+    caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
     caplog.set_level(logging.INFO)
     dev = Dev(stubborn=True)
     async with trio.open_nursery() as nursery:
@@ -71,6 +74,9 @@ async def test_a_change_drains_then_starts_anew(caplog: pytest.LogCaptureFixture
         await wait_all_tasks_blocked()
         assert len(dev.workers) == 2
         await dev.signal(signal.SIGINT)
+        await dev.signal(signal.SIGTERM)  # an echo of the first
+        assert dev.workers[1].heard == [Order.DRAIN]
+        await trio.sleep(ECHO_TIME)
         await dev.signal(signal.SIGINT)
         assert dev.workers[1].heard == [Order.DRAIN, Order.CANCEL]
         dev.workers[1].end(0)
@@ -105,8 +111,8 @@ async def test_a_signal_while_it_waits_for_a_change() -> None:
 
 async def test_signals_before_there_is_a_worker() -> None:
     dev = Dev()
-    dev._signals.send_nowait(signal.SIGTERM)
-    dev._signals.send_nowait(signal.SIGTERM)
+    dev.signals.send_nowait(signal.SIGTERM)
+    dev.signals.send_nowait(signal.SIGTERM)
     await dev.run()
     assert all(worker.over.is_set() for worker in dev.workers)
 
@@ -114,7 +120,7 @@ async def test_signals_before_there_is_a_worker() -> None:
 def test_watchfiles_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(CommandError, match="pip install watchfiles,"):
-        reload(Settings(limits={}), ["dev"])
+        reload(Settings(server=ServerConfig()), ["dev"])
 
 
 async def test_only_python_files_count(tmp_path: Path) -> None:
@@ -142,9 +148,9 @@ def test_reload_returns_when_it_was_told_to(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_reload, "worker_command", lambda arguments: script("s.recv(1)"))
+    monkeypatch.setattr(reloader, "worker_command", lambda arguments: worker_script("s.recv(1)"))
     with on_record("watching", functools.partial(os.kill, os.getpid(), signal.SIGTERM)):
-        assert reload(Settings(limits={}, port=0), ["dev"]) == 0
+        assert reload(Settings(server=ServerConfig(port=0)), ["dev"]) == 0
     assert caplog.records[-1].getMessage() == "stopped"
 
 
@@ -189,6 +195,8 @@ def ask_debug_page(server: TriowebProcess) -> str:
     return page
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_dev_starts_anew_shows_errors_and_waits_out_mistakes(tmp_path: Path) -> None:
     main = tmp_path / "main.py"
     main.write_text(APP + "VERSION = 1")
@@ -200,7 +208,7 @@ def test_dev_starts_anew_shows_errors_and_waits_out_mistakes(tmp_path: Path) -> 
         main.write_text("def (")
         server.wait_for_line("SyntaxError: invalid syntax")
         server.wait_for_line("waiting for a change")
-        assert "_importing" not in server.log
+        assert "_cli" not in server.log
         main.write_text(APP + "VERSION = 3")
         assert server.ask("GET", "/") == "3"
         server.send_group_signal(signal.SIGINT)
@@ -208,6 +216,8 @@ def test_dev_starts_anew_shows_errors_and_waits_out_mistakes(tmp_path: Path) -> 
         assert "KeyboardInterrupt" not in server.log
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_dev_without_reload(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(APP + "VERSION = 1")
     with dev(tmp_path, "--no-reload") as server:

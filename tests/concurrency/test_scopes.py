@@ -12,9 +12,9 @@ from trioweb import App, BackgroundTask, BackgroundTasks, task
 from trioweb._concurrency.scopes import Scopes
 
 from ..support.asgi import running
+from ..support.inline import Beside
 
 How = pytest.mark.parametrize("how", ["add_task", "start_soon"])
-Beside = pytest.mark.parametrize("beside", [False, True], ids=["inline", "beside"])
 
 
 async def leave_a_scope_open() -> None:

@@ -17,6 +17,11 @@ from trioweb._concurrency.starter import Starter
 var = contextvars.ContextVar("var", default="nobody's")
 
 
+def scopeless(begin: Callable[..., Any]) -> Callable[..., Any]:
+    """For what doesn't look at the scopes that it begins in."""
+    return lambda scopes, *args: begin(*args)
+
+
 class Spawned(trio.abc.Instrument):
     """Counts the tasks that Trio is asked for."""
 
@@ -60,7 +65,7 @@ async def test_those_that_never_wait_share_a_task_in_the_order_started(
     log, count = Log(), 50
     async with starter() as (start, spawned):
         for number in range(count):
-            start.start_soon(partial(log.say, number))
+            start.start_soon(scopeless(partial(log.say, number)))
         assert log.said == []  # soon isn't now
         await wait_all_tasks_blocked()
     assert log.said == list(range(count))
@@ -71,7 +76,7 @@ async def test_who_comes_later_is_started_too(autojump_clock: MockClock) -> None
     log = Log()
     async with starter() as (start, _):
         for number in range(3):
-            start.start_soon(partial(log.say, number))
+            start.start_soon(scopeless(partial(log.say, number)))
             await wait_all_tasks_blocked()
             assert log.said == list(range(number + 1))
 
@@ -79,10 +84,10 @@ async def test_who_comes_later_is_started_too(autojump_clock: MockClock) -> None
 async def test_one_that_waits_holds_nobody_up(autojump_clock: MockClock) -> None:
     log, gate = Log(), trio.Event()
     async with starter() as (start, spawned):
-        start.start_soon(partial(log.say, "first"))
-        start.start_soon(partial(log.say_after, "second", gate.wait))
-        start.start_soon(partial(log.say_after, "third", partial(trio.sleep, 1)))
-        start.start_soon(partial(log.say, "fourth"))
+        start.start_soon(scopeless(partial(log.say, "first")))
+        start.start_soon(scopeless(partial(log.say_after, "second", gate.wait)))
+        start.start_soon(scopeless(partial(log.say_after, "third", partial(trio.sleep, 1))))
+        start.start_soon(scopeless(partial(log.say, "fourth")))
         await wait_all_tasks_blocked()
         assert log.said == ["first", "fourth"]
         await trio.sleep(2)
@@ -95,9 +100,9 @@ async def test_one_that_waits_holds_nobody_up(autojump_clock: MockClock) -> None
 async def test_what_is_done_at_once_leaves_nothing_to_await(autojump_clock: MockClock) -> None:
     log, gate = Log(), trio.Event()
     async with starter() as (start, spawned):
-        start.start_soon(log.said.append, "first")
-        start.start_soon(log.say_after, "waits", gate.wait)
-        start.start_soon(log.said.append, "third")
+        start.start_soon(scopeless(log.said.append), "first")
+        start.start_soon(scopeless(log.say_after), "waits", gate.wait)
+        start.start_soon(scopeless(log.said.append), "third")
         await wait_all_tasks_blocked()
         assert log.said == ["first", "third"]
         gate.set()
@@ -119,7 +124,7 @@ async def test_all_begin_within_two_passes(waiting: int, autojump_clock: MockClo
     async with starter() as (start, spawned):
         for passes in range(1, 20):
             for number in range(100):
-                start.start_soon(partial(begin, number < waiting))
+                start.start_soon(scopeless(partial(begin, number < waiting)))
             # What is to run in one pass has no order: so many see to it that they had two.
             for _ in range(3):
                 await trio.lowlevel.checkpoint()
@@ -135,7 +140,7 @@ async def test_the_task_that_they_share_keeps_nobodys_context(autojump_clock: Mo
 
     async with starter() as (start, _):
         var.set("one's")
-        start.start_soon(look)
+        start.start_soon(scopeless(look))
     assert log.said == ["nobody's"]
 
 
@@ -149,7 +154,7 @@ async def test_each_has_the_context_of_whoever_started_it(autojump_clock: MockCl
     async with starter() as (start, _):
         for name in ("one's", "two's"):
             var.set(name)
-            start.start_soon(write)
+            start.start_soon(scopeless(write))
         var.set("later")
     assert log.said == ["one's", "two's"]
     assert var.get() == "later"
@@ -160,11 +165,11 @@ async def test_one_may_start_others(autojump_clock: MockClock) -> None:
     async with starter() as (start, _):
 
         async def parent() -> None:
-            start.start_soon(partial(log.say, "child"))
+            start.start_soon(scopeless(partial(log.say, "child")))
             await log.say("parent")
 
-        start.start_soon(parent)
-        start.start_soon(partial(log.say, "other"))
+        start.start_soon(scopeless(parent))
+        start.start_soon(scopeless(partial(log.say, "other")))
     assert log.said == ["parent", "other", "child"]
 
 
@@ -181,10 +186,10 @@ async def test_one_that_fails_cancels_the_nursery_and_the_others_are_made(
 
     with pytest.RaisesGroup(LookupError):
         async with starter() as (start, _):
-            start.start_soon(fail)
-            start.start_soon(partial(log.say, "made"))
-            start.start_soon(partial(log.say_after, "cancelled", trio.sleep_forever))
-            start.start_soon(partial(log.say, "made, too"))
+            start.start_soon(scopeless(fail))
+            start.start_soon(scopeless(partial(log.say, "made")))
+            start.start_soon(scopeless(partial(log.say_after, "cancelled", trio.sleep_forever)))
+            start.start_soon(scopeless(partial(log.say, "made, too")))
     assert sorted(map(str, log.said)) == ["cancelled", "made", "made, too"]
 
 
@@ -195,7 +200,7 @@ async def test_in_a_cancelled_nursery_each_is_begun_and_cancelled(
     async with trio.open_nursery() as nursery:
         start = Starter(nursery)
         for number in range(3):
-            start.start_soon(partial(log.say_after, number, trio.lowlevel.checkpoint))
+            start.start_soon(scopeless(partial(log.say_after, number, trio.lowlevel.checkpoint)))
         nursery.cancel_scope.cancel()
     assert sorted(map(str, log.said)) == ["0", "1", "2"]
     assert nursery.cancel_scope.cancelled_caught
@@ -208,8 +213,8 @@ async def test_a_scope_that_is_left_open_is_nobody_elses(autojump_clock: MockClo
         scope.__enter__()
 
     async with starter() as (start, _):
-        start.start_soon(leave_open)
-        start.start_soon(partial(log.say_after, "slept", partial(trio.sleep, 1)))
+        start.start_soon(scopeless(leave_open))
+        start.start_soon(scopeless(partial(log.say_after, "slept", partial(trio.sleep, 1))))
         await wait_all_tasks_blocked()
         scope.cancel()
         await trio.sleep(0.5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -24,6 +24,7 @@ GROUND, WING = "ground", "wing"
 GROUP_ATTRIBUTES = {"exceptions", "subgroup"}
 
 _BY_NAME = ("getattr", "setattr", "delattr", "hasattr")
+_PATCHING = ("setattr", "delattr", "object")  # of pytest's `monkeypatch` and of `mock.patch`
 
 _ROW = re.compile(r" {4}(?P<floor>\d|ground|wing)? +(?P<room>\w+)/ +(?P<inside>\S.*)")
 _MORE = re.compile(r" {10,}(?P<inside>\S.*)")
@@ -176,21 +177,24 @@ def imports_of_other(package: str, sources: Sources, name: str) -> list[str]:
     ]
 
 
-def foreign_privates(sources: Sources, allowed: Mapping[str, object]) -> list[str]:
+def foreign_privates(
+    sources: Sources, allowed: Mapping[str, object], modules: Container[str] = ()
+) -> list[str]:
     """Uses of what another module keeps private: its `_names`, and its objects' attributes.
 
     A module owns the attributes that its classes define or set on themselves.  `allowed` has
-    `module._attribute` for each exception.
+    `module._attribute` for each exception.  From outside of a package, its `modules` may be
+    imported by their whole names.
     """
     return [
         f"{module}:{line} uses {name}"
         for module, tree in sources.items()
-        for line, name in _foreign(tree)
+        for line, name in _foreign(tree, modules)
         if f"{module}.{name}" not in allowed
     ]
 
 
-def _foreign(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def _foreign(tree: ast.Module, modules: Container[str]) -> Iterator[tuple[int, str]]:
     own = set(_own_attributes(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
@@ -199,18 +203,22 @@ def _foreign(tree: ast.Module) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             # `from . import _module` names a module; `from ._module import _name` doesn't.
             for alias in node.names:
-                if _is_private(alias.name):
+                if _is_private(alias.name) and f"{node.module}.{alias.name}" not in modules:
                     yield node.lineno, alias.name
         elif isinstance(node, ast.Call) and _is_private(name := _named_attribute(node)):
             yield node.lineno, name
 
 
 def _named_attribute(call: ast.Call) -> str:
-    """The name that `getattr` and its like are called with."""
-    if isinstance(call.func, ast.Name) and call.func.id in _BY_NAME and len(call.args) > 1:
-        name = call.args[1]
-        return str(name.value) if isinstance(name, ast.Constant) else ""
-    return ""
+    """The name that `getattr` and its like are called with, or what patches a module for a test."""
+    if isinstance(call.func, ast.Name) and call.func.id in _BY_NAME:
+        names = call.args[1:2]
+    elif isinstance(call.func, ast.Attribute) and call.func.attr in _PATCHING:
+        names = call.args[:2]  # an object and a name, or one dotted name
+    else:
+        names = []
+    texts = [str(name.value) for name in names if isinstance(name, ast.Constant)]
+    return texts[0].rpartition(".")[2] if texts else ""
 
 
 def _own_attributes(tree: ast.Module) -> Iterator[str]:
@@ -240,6 +248,25 @@ def _is_on_self(node: ast.Attribute) -> bool:
 
 def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
+
+
+def imported_tests(sources: Sources) -> list[str]:
+    """Imports of a module of tests, or of what is in one."""
+    return [
+        f"{module}:{line} imports {name}"
+        for module, tree in sources.items()
+        for line, name in _imported_names(tree)
+        if any(part.startswith("test_") for part in name.split("."))
+    ]
+
+
+def _imported_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The dotted names of all import statements."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            before = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                yield node.lineno, before + alias.name
 
 
 def groups_taken_apart(sources: Sources, *allowed_in: str) -> list[str]:

@@ -23,7 +23,6 @@ PRIVATES_OF_OTHERS = {
     "_cli.survivors._current_frames": "sys._current_frames: where threads are, documented",
     "_concurrency.scopes._cancel_status": "Trio says nowhere else which scopes a task is in",
     "_concurrency.scopes._activate_cancel_status": "nor lets anybody leave one that isn't theirs",
-    "_shapes.annotations._replace": "of a NamedTuple, documented",
 }
 
 PACKAGE = Path(trioweb.__file__).parent
@@ -230,16 +229,40 @@ def test_every_use_of_a_foreign_private_is_seen() -> None:
                 "from . import _b",
                 "getattr(_b, '_hidden', None)",
                 "getattr(_b, 'shown')",
+                "patch.setattr(_b, '_patched', 1)",
+                "patch.setattr('house._b._dotted', 1)",
+                "patch.setattr('house._b.shown', '_value')",
             ]
         )
     )
     assert sorted(architecture.foreign_privates(sources, {})) == [
+        "_a:11 uses _patched",
+        "_a:12 uses _dotted",
         "_a:5 uses _theirs",
         "_a:7 uses _secret",
         "_a:9 uses _hidden",
     ]
-    assert architecture.foreign_privates(sources, {"_a._theirs": "", "_a._secret": ""}) == [
-        "_a:9 uses _hidden"
+    allowed = dict.fromkeys(["_a._theirs", "_a._secret", "_a._patched", "_a._dotted"])
+    assert architecture.foreign_privates(sources, allowed) == ["_a:9 uses _hidden"]
+
+
+def test_from_outside_a_private_module_may_be_imported() -> None:
+    sources = package(a="from house.rooms import _a, _b\nfrom house.rooms._a import _secret")
+    assert architecture.foreign_privates(sources, {}, ["house.rooms._a"]) == [
+        "a:1 uses _b",
+        "a:2 uses _secret",
+    ]
+
+
+def test_an_import_of_a_test_is_named() -> None:
+    sources = package(
+        test_a="from .test_b import helper\nfrom . import test_b\nimport tests.x.test_b as b",
+        test_b="from ..support.tests import helper\nfrom unittest import TestCase",
+    )
+    assert architecture.imported_tests(sources) == [
+        "test_a:1 imports test_b.helper",
+        "test_a:2 imports .test_b",
+        "test_a:3 imports tests.x.test_b",
     ]
 
 

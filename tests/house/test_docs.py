@@ -1,15 +1,17 @@
-"""The tests that docs/testing.md shows pass, as they would in a project of their reader's."""
+"""Documentation holds: the tests that docs/testing.md shows pass, and what is named is there."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "tests"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "examples" / "tests"
 WITH_ANYIO = FOLDER / "test_with_anyio.py"
 WITH_TRIO = sorted(set(FOLDER.glob("test_*.py")) - {WITH_ANYIO})
 
@@ -20,6 +22,8 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("plugin", RUNS)
 def test_they_pass(plugin: str, tmp_path: Path) -> None:
     options, files = RUNS[plugin]
@@ -38,3 +42,11 @@ def test_they_pass(plugin: str, tmp_path: Path) -> None:
 
 def _count(files: list[Path]) -> int:
     return sum(file.read_text().count("async def test_") for file in files)
+
+
+def test_the_files_that_the_house_is_described_with_exist() -> None:
+    """Each `room/file.py` that docs/how-it-is-built.md names is one of the package's."""
+    text = (ROOT / "docs" / "how-it-is-built.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z_/]+\.py)`", text))
+    assert len(named) > 30
+    assert sorted(name for name in named if not (ROOT / "trioweb" / name).is_file()) == []

@@ -16,6 +16,8 @@ from ..support.asgi import running
 from ..support.examples import Shown, check_example, check_request, read_steps
 from ..support.hypercorn_process import hypercorn_process
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 

@@ -21,12 +21,14 @@ from trioweb import (
     Limits,
     Request,
     RequestValidationError,
+    task,
 )
-from trioweb._http import request as _request
-from trioweb._http.request import _Inbox
+from trioweb._http import exchange as exchanges
+from trioweb._http.inbox import Inbox
 from trioweb._limits import MAX_QUERY_FIELDS, READ_AHEAD
 
-from ..support.asgi import Client, Message, _scope, running
+from ..support.asgi import Client, Message, http_scope, running
+from ..support.exchanges import exchange_of
 
 DISCONNECT: Message = {"type": "http.disconnect"}
 
@@ -56,6 +58,10 @@ def pieces(*chunks: bytes) -> list[Message]:
     ]
 
 
+@task(when="sent")
+async def when_sent() -> None: ...
+
+
 def request_of(
     target: str = "/",
     fields: Sequence[tuple[str, str]] = (),
@@ -65,8 +71,8 @@ def request_of(
     max_body_size: int = 1000,
     **scope: Any,
 ) -> Request:
-    whole = {**_scope("POST", target, fields), **scope}
-    return Request(whole, Wire(messages).receive, app, max_body_size)
+    whole = {**http_scope("POST", target, fields), **scope}
+    return Request(exchange_of(whole, Wire(messages).receive, app, max_body_size))
 
 
 # Where it went
@@ -163,10 +169,10 @@ def test_the_text_of_a_request_is_one_line_whatever_was_sent() -> None:
 
 
 def test_a_scope_may_leave_out_what_asgi_says_it_may() -> None:
-    scope = _scope("GET", "/a", [])
+    scope = http_scope("GET", "/a", [])
     for optional in ("scheme", "query_string", "raw_path", "client", "server", "root_path"):
         scope.pop(optional, None)
-    request = Request(scope, trio.sleep_forever, App(), 1)
+    request = Request(exchange_of(scope, trio.sleep_forever, App(), 1))
     assert str(request.url) == "http://localhost/a"
     assert request.query_params == {}
     assert request.client is None
@@ -302,7 +308,7 @@ async def test_the_tasks_of_a_request_that_failed_are_skipped() -> None:
 
 async def test_the_body_is_all_pieces_and_stays() -> None:
     wire = Wire(pieces(b"one ", b"", b"two"))
-    request = Request(_scope("POST", "/", []), wire.receive, None, 1000)
+    request = Request(exchange_of(http_scope("POST", "/", []), wire.receive))
     assert await request.body() == b"one two"
     assert await request.body() == b"one two"
     assert wire.calls == 3
@@ -310,7 +316,7 @@ async def test_the_body_is_all_pieces_and_stays() -> None:
 
 async def test_a_stream_is_the_pieces_as_they_arrive() -> None:
     wire = Wire(pieces(b"one", b"", b"two"))
-    request = Request(_scope("POST", "/", []), wire.receive, None, 1000)
+    request = Request(exchange_of(http_scope("POST", "/", []), wire.receive))
     calls = []
     async for piece in request.stream():
         calls.append((piece, wire.calls))
@@ -379,8 +385,8 @@ async def test_json_that_is_none_is_answered_with_its_place() -> None:
 
 async def test_a_declared_size_over_the_limit_is_refused_before_a_byte_is_read() -> None:
     wire = Wire([])
-    scope = _scope("POST", "/", [("content-length", "11")])
-    request = Request(scope, wire.receive, None, max_body_size=10)
+    scope = http_scope("POST", "/", [("content-length", "11")])
+    request = Request(exchange_of(scope, wire.receive, max_body_size=10))
     with pytest.raises(HTTPException, match="larger than 10 bytes") as caught:
         await request.body()
     assert caught.value.status_code == 413
@@ -396,8 +402,8 @@ async def test_a_body_of_just_the_limit_is_read() -> None:
 
 async def test_a_chunked_body_is_counted() -> None:
     wire = Wire(pieces(b"12345", b"67890", b"1", b"never read"))
-    scope = _scope("POST", "/", [("transfer-encoding", "chunked")])
-    stream = Request(scope, wire.receive, None, max_body_size=10).stream()
+    scope = http_scope("POST", "/", [("transfer-encoding", "chunked")])
+    stream = Request(exchange_of(scope, wire.receive, max_body_size=10)).stream()
     assert await anext(stream) == b"12345"
     assert await anext(stream) == b"67890"
     with pytest.raises(HTTPException, match="larger than 10 bytes") as caught:
@@ -422,9 +428,9 @@ async def test_a_content_length_that_can_not_be_meant_is_refused(
     declared: str, status: int
 ) -> None:
     wire = Wire([])
-    scope = _scope("POST", "/", [("content-length", declared)])
+    scope = http_scope("POST", "/", [("content-length", declared)])
     with pytest.raises(HTTPException) as caught:
-        await Request(scope, wire.receive, None, 1000).body()
+        await Request(exchange_of(scope, wire.receive)).body()
     assert caught.value.status_code == status
     assert wire.calls == 0
 
@@ -495,7 +501,7 @@ async def test_a_client_that_leaves_within_the_body_is_a_disconnect() -> None:
 async def test_a_client_that_leaves_after_the_body_has_sent_it_all() -> None:
     request = request_of(messages=[*pieces(b"one"), DISCONNECT])
     assert await request.body() == b"one"
-    await request._get_inbox().wait_disconnected()
+    await request.wait_disconnected()
     assert [piece async for piece in request.stream()] == [b"one"]
 
 
@@ -515,10 +521,11 @@ async def test_whether_the_client_has_left_is_asked_for_some_turns(
                 to_app.send_nowait(DISCONNECT)
             await trio.lowlevel.checkpoint()
 
-    request = Request(_scope("GET", "/", []), messages.receive, App(), 0)
+    exchange = exchange_of(http_scope("GET", "/", []), messages.receive)
+    exchange.tasks.add_task(when_sent)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(take_long_turns)
-        assert await request._has_left() == has_left
+        assert await exchange.is_client_there() != has_left
         nursery.cancel_scope.cancel()
 
 
@@ -543,7 +550,7 @@ async def test_a_client_that_leaves_within_the_body_is_no_error_of_ours(
         sent.append(message)
 
     wire = Wire([*pieces(b"one", b"two")[:1], DISCONNECT])
-    await app(_scope("POST", "/", [("content-length", "6")]), wire.receive, send)
+    await app(http_scope("POST", "/", [("content-length", "6")]), wire.receive, send)
     assert ended == [ClientDisconnect]
     assert [r for r in caplog.records if r.levelname != "INFO"] == []
     assert sent[0]["status"] == 400
@@ -552,7 +559,7 @@ async def test_a_client_that_leaves_within_the_body_is_no_error_of_ours(
 # The inbox
 
 
-async def read_all(inbox: _Inbox) -> bytes:
+async def read_all(inbox: Inbox) -> bytes:
     read = b""
     while (chunk := await inbox.next_chunk()) is not None:
         read += chunk
@@ -573,7 +580,7 @@ async def test_one_task_reads_and_one_watches_and_receive_has_one_caller() -> No
         finally:
             inside -= 1
 
-    inbox = _Inbox(receive)
+    inbox = Inbox(receive)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.wait_disconnected)
         nursery.start_soon(inbox.wait_disconnected)
@@ -585,7 +592,7 @@ async def test_watching_reads_ahead_so_much_and_goes_on_when_it_is_read() -> Non
     half = b"x" * (READ_AHEAD // 2)
     messages = pieces(*[half] * 8)
     wire = Wire([*messages, DISCONNECT])
-    inbox = _Inbox(wire.receive)
+    inbox = Inbox(wire.receive)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.wait_disconnected)
         await trio.testing.wait_all_tasks_blocked()
@@ -599,7 +606,7 @@ async def test_watching_reads_ahead_so_much_and_goes_on_when_it_is_read() -> Non
 
 async def test_discarding_ends_at_the_size_or_at_the_end_of_the_body() -> None:
     wire = Wire(pieces(*[b"x" * 10] * 5))
-    inbox = _Inbox(wire.receive)
+    inbox = Inbox(wire.receive)
     await inbox.discard(15)
     assert wire.calls == 2
     assert not inbox.over
@@ -613,7 +620,7 @@ async def test_an_error_of_the_server_reaches_both_who_wait() -> None:
         await trio.lowlevel.checkpoint()
         raise OSError("broken")
 
-    inbox = _Inbox(receive)
+    inbox = Inbox(receive)
     errors: list[str] = []
 
     async def expect(wait: Any) -> None:
@@ -640,10 +647,10 @@ async def test_a_watcher_cancelled_at_any_step_takes_nothing_from_the_reader() -
     """And the reader goes on when it was the watcher that received for both."""
     cancelled = 0
     for checkpoints in range(3 * len(BODY)):
-        inbox = _Inbox(Wire([*pieces(*BODY), DISCONNECT]).receive)
+        inbox = Inbox(Wire([*pieces(*BODY), DISCONNECT]).receive)
         watching = trio.CancelScope()
 
-        async def watch(watching: trio.CancelScope = watching, inbox: _Inbox = inbox) -> None:
+        async def watch(watching: trio.CancelScope = watching, inbox: Inbox = inbox) -> None:
             with watching:
                 await inbox.wait_disconnected()
 
@@ -660,7 +667,7 @@ async def test_a_watcher_cancelled_at_any_step_takes_nothing_from_the_reader() -
 async def test_a_reader_cancelled_at_any_step_leaves_the_rest_for_the_next(watched: bool) -> None:
     cancelled = 0
     for checkpoints in range(3 * len(BODY)):
-        inbox = _Inbox(Wire([*pieces(*BODY), DISCONNECT]).receive)
+        inbox = Inbox(Wire([*pieces(*BODY), DISCONNECT]).receive)
         reading = trio.CancelScope()
         read: list[bytes | None] = []
 
@@ -681,7 +688,7 @@ async def test_a_discarder_cancelled_at_any_step_can_be_followed_by_another() ->
     cancelled = 0
     for checkpoints in range(3 * len(BODY)):
         wire = Wire(pieces(*BODY))
-        inbox = _Inbox(wire.receive)
+        inbox = Inbox(wire.receive)
         discarding = trio.CancelScope()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_after, checkpoints, discarding)
@@ -717,8 +724,12 @@ async def test_a_body_that_was_read_streams_past_a_limit_lowered_since() -> None
 
 
 @pytest.mark.parametrize(("http_version", "may"), [("1.1", False), ("2", True), ("3", True)])
-def test_past_http_1_a_body_may_come_without_its_length(http_version: str, may: bool) -> None:
-    assert request_of(http_version=http_version)._may_have_unread_body() is may
+async def test_past_http_1_a_body_may_come_without_its_length(http_version: str, may: bool) -> None:
+    """So it is looked for, and thrown away, before the last message."""
+    wire = Wire(pieces(b"unread"))
+    scope = {**http_scope("POST", "/", []), "http_version": http_version}
+    await exchange_of(scope, wire.receive).send_last(b"")
+    assert (wire.calls > 0) is may
 
 
 # Tasks
@@ -727,16 +738,18 @@ def test_past_http_1_a_body_may_come_without_its_length(http_version: str, may: 
 def test_a_thread_that_asks_first_and_the_rest_get_one_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    request, first = request_of(), BackgroundTasks()
+    request = Request(exchange_of(http_scope("GET", "/", []), trio.sleep_forever))
+    made: list[BackgroundTasks] = []
 
     class Later:
         """A lock that somebody else has held, and made the list meanwhile."""
 
         def __enter__(self) -> None:
-            request._tasks = first
+            monkeypatch.undo()
+            made.append(request.tasks)
 
         def __exit__(self, *exc: object) -> None:
             pass
 
-    monkeypatch.setattr(_request, "_making", Later())
-    assert request.tasks is first
+    monkeypatch.setattr(exchanges, "_making", Later())
+    assert [request.tasks] == made

@@ -15,7 +15,9 @@ from trio.testing import MockClock
 
 from trioweb import App, JSONResponse, Request, StreamingResponse, _limits
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
+from ..support.asgi import Client, Exchange, Message, http_scope, running
+from ..support.exchanges import exchange_of
+from ..support.log_records import messages
 
 Make = Callable[[], Any]
 
@@ -42,10 +44,6 @@ def pieces(exchange: Exchange) -> list[bytes]:
 def ended(exchange: Exchange) -> bool:
     """Whether the response was ended as a whole one is."""
     return not exchange.sent[-1].get("more_body", True)
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
 
 
 class Source(AsyncIterator[str]):
@@ -129,7 +127,7 @@ async def test_each_piece_is_sent_when_it_comes(autojump_clock: MockClock) -> No
         await trio.lowlevel.checkpoint()
         times.append((message.get("body", b"head").decode(), trio.current_time() - start))
 
-    await streaming(Source)(_scope("GET", "/", []), trio.sleep_forever, send)
+    await streaming(Source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     seconds = {"head": 0, "1 ": 1, "2 ": 2, "3 ": 3}
     assert dict(times[:4]) == seconds
 
@@ -154,7 +152,7 @@ async def test_a_piece_that_is_neither_text_nor_bytes_breaks_the_stream_off(
     exchange = await stream(lambda: iter(["a", piece, "b"]))
     assert pieces(exchange) == [b"a"]
     assert not ended(exchange)
-    assert logged(caplog) == ["GET / failed too late to be answered"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
     assert f"holds str or bytes, not {type(piece).__name__}" in caplog.text
 
 
@@ -266,13 +264,13 @@ async def test_a_step_that_blocks_is_left_behind_and_closed_when_it_ends(
         sent.append(message)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(streaming(blocking), _scope("GET", "/", []), receive, send)
+        nursery.start_soon(streaming(blocking), http_scope("GET", "/", []), receive, send)
         await reached.wait()
         left.set()
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(_limits.STREAM_CLOSE_TIMEOUT)
     assert not closed.is_set()
-    assert logged(caplog)[0].startswith("the iterator <generator object")
+    assert messages(caplog)[0].startswith("the iterator <generator object")
     release.set()
     await closed.wait()
     assert len(sent) == 1
@@ -313,7 +311,7 @@ async def test_while_the_iterator_waits_the_client_may_leave(autojump_clock: Moc
         sent.append(message)
 
     start = trio.current_time()
-    await streaming(endless)(_scope("GET", "/", []), receive, send)
+    await streaming(endless)(http_scope("GET", "/", []), receive, send)
     assert cleaned_up == [start + 30]
     assert [message.get("body") for message in sent] == [None, b"first"]
 
@@ -365,7 +363,7 @@ async def test_a_stream_that_fails_is_logged_once_and_does_not_pretend_to_be_who
     exchange = await stream(make)
     assert len(pieces(exchange)) == 1
     assert not ended(exchange)
-    assert logged(caplog) == ["GET / failed too late to be answered"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
     assert caplog.text.count("ValueError: went wrong") == 1
     assert caplog.records[0].exc_info is not None
     assert type(caplog.records[0].exc_info[1]) is ValueError
@@ -381,7 +379,7 @@ async def test_whatever_it_fails_with_the_app_lives(
     async with running(streaming(lambda: source)) as client:
         for _ in range(2):
             assert not ended(await client("GET", "/"))
-    assert logged(caplog) == ["GET / failed too late to be answered"] * 2
+    assert messages(caplog) == ["GET / failed too late to be answered"] * 2
     assert len(source.closed) == 2
 
 
@@ -396,7 +394,7 @@ async def test_a_failure_to_close_is_logged(
 ) -> None:
     source = FailsToClose()
     await stream(lambda: source)
-    assert logged(caplog) == ["GET / failed too late to be answered"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
     assert "ValueError: can't close" in caplog.text
     assert len(source.closed) == 1
 
@@ -410,9 +408,9 @@ async def test_a_head_that_can_not_be_sent_closes_the_iterator(
         await trio.lowlevel.checkpoint()
         raise RuntimeError("broken")
 
-    await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
+    await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert (source.steps, len(source.closed)) == (0, 1)
-    assert logged(caplog) == ["GET / failed too late to be answered"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_a_cancelled_server_closes_the_iterator_and_says_nothing(
@@ -426,7 +424,7 @@ async def test_a_cancelled_server_closes_the_iterator_and_says_nothing(
 
     start = trio.current_time()
     with trio.move_on_after(2.5) as scope:
-        await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
+        await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert scope.cancelled_caught
     assert source.closed == [start + 2.5]
     assert [message.get("body") for message in sent] == [None, b"1 ", b"2 "]
@@ -442,7 +440,7 @@ async def test_closing_is_bounded_at_the_end_of_a_stream(
     assert source.closed == [start + 3]
     assert trio.current_time() == start + 3 + _limits.STREAM_CLOSE_TIMEOUT
     assert ended(exchange)
-    assert logged(caplog) == [f"the iterator {source!r} behind a response didn't close in time"]
+    assert messages(caplog) == [f"the iterator {source!r} behind a response didn't close in time"]
     assert caplog.records[0].levelno == logging.ERROR
 
 
@@ -454,7 +452,7 @@ async def test_closing_is_bounded_when_the_client_leaves(
     exchange = await stream(lambda: source, leaves_after=1)
     assert trio.current_time() == start + 1 + _limits.STREAM_CLOSE_TIMEOUT
     assert not ended(exchange)
-    assert len(logged(caplog)) == 1
+    assert len(messages(caplog)) == 1
 
 
 async def test_closing_is_bounded_when_the_server_is_cancelled(
@@ -468,11 +466,11 @@ async def test_closing_is_bounded_when_the_server_is_cancelled(
         sent.append(message)
 
     with trio.move_on_after(1.5) as scope:
-        await streaming(lambda: source)(_scope("GET", "/", []), trio.sleep_forever, send)
+        await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert scope.cancelled_caught
     assert trio.current_time() == start + 1.5 + _limits.STREAM_CLOSE_TIMEOUT
     assert sent[-1] == {"type": "http.response.body", "body": b"1 ", "more_body": True}
-    assert len(logged(caplog)) == 1
+    assert len(messages(caplog)) == 1
 
 
 async def test_a_failure_is_not_forgotten_over_an_iterator_that_does_not_close(
@@ -481,7 +479,7 @@ async def test_a_failure_is_not_forgotten_over_an_iterator_that_does_not_close(
     source = Stuck(1, failure=ValueError("went wrong"))
     exchange = await stream(lambda: source)
     assert not ended(exchange)
-    assert [text.partition(" ")[0] for text in logged(caplog)] == ["the", "GET"]
+    assert [text.partition(" ")[0] for text in messages(caplog)] == ["the", "GET"]
     assert "ValueError: went wrong" in caplog.text
 
 
@@ -539,7 +537,7 @@ async def never_sent(make: Make, *, cancelled_after: float) -> bool:
             await trio.sleep_forever()
 
     with trio.move_on_after(cancelled_after) as scope:
-        await streaming(make)(_scope("GET", "/", []), receive, send)
+        await streaming(make)(http_scope("GET", "/", []), receive, send)
     return scope.cancelled_caught
 
 
@@ -578,7 +576,7 @@ async def test_what_fails_in_a_generators_nursery_while_it_is_closed_is_logged(
     merged = Merged(ValueError("went wrong"))
     await never_sent(lambda: merged, cancelled_after=90)
     assert merged.closed
-    assert logged(caplog) == ["GET / failed too late to be answered"]
+    assert messages(caplog) == ["GET / failed too late to be answered"]
     assert "ValueError: went wrong" in caplog.text
 
 
@@ -618,11 +616,11 @@ async def test_a_stream_that_is_never_sent_is_closed(
 ) -> None:
     source = Source()
     response = StreamingResponse(source)
-    request = Request(_scope("GET", "/", []), trio.sleep_forever, App(), 0)
-    await response.close(request)
-    await response.close(request)
+    exchange = exchange_of(http_scope("GET", "/", []), trio.sleep_forever)
+    await response.close(exchange)
+    await response.close(exchange)
     assert (source.steps, len(source.closed)) == (0, 1)
-    await JSONResponse({}).close(request)
+    await JSONResponse({}).close(exchange)
 
 
 async def test_closing_ends_with_the_cleanup_time_where_that_is_shorter(
@@ -670,7 +668,7 @@ async def test_a_stream_that_fails_with_an_unread_body_is_not_ended(
 ) -> None:
     exchange = await stream(failing_generator, "POST", body=[b"x" * _limits.READ_AHEAD] * 5)
     assert not ended(exchange)
-    assert logged(caplog) == ["POST / failed too late to be answered"]
+    assert messages(caplog) == ["POST / failed too late to be answered"]
 
 
 async def test_a_failure_is_logged_even_if_the_call_is_cancelled_at_the_same_moment(

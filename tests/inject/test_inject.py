@@ -40,6 +40,7 @@ from trioweb import (
 )
 
 from ..support.asgi import Client, Exchange, running
+from ..support.log_records import messages
 
 ANY_UUID = UUID("12345678-1234-5678-1234-567812345678")
 NOTHING: Any = object()
@@ -138,10 +139,6 @@ def places(exchange: Exchange) -> list[tuple[list[str | int], str]]:
     """The problems of a 422, without their texts."""
     assert exchange.status == 422, exchange.text
     return [(problem["loc"], problem["type"]) for problem in exchange.json()["detail"]]
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
 
 
 # Path
@@ -696,7 +693,7 @@ async def test_other_errors_of_a_class_that_checks_itself_are_the_programs(
 
     assert (await asked(own)).status == 500
     assert (await asked(other, "/?low=13&high=20")).status == 500
-    assert errors(caplog) == ["GET / failed", "GET / failed"]
+    assert messages(caplog, level=logging.ERROR) == ["GET / failed", "GET / failed"]
 
 
 async def some_async(count: int) -> AsyncIterator[int]:
@@ -1085,7 +1082,7 @@ async def test_generator_may_answer_for_the_exception(caplog: pytest.LogCaptureF
     answer = await asked(handler)
     assert (answer.status, answer.json()) == (409, {"detail": "taken"})
     assert seen == ["inner: LookupError", "outer: HTTPException"]
-    assert errors(caplog) == []
+    assert messages(caplog, level=logging.ERROR) == []
 
 
 @pytest.mark.parametrize("scope", ["function", "response", "request"])
@@ -1112,9 +1109,9 @@ async def test_generator_that_swallows_an_exception_does_not_hide_it(
     kind = type(exc).__name__
     assert seen == [f"thread: {kind}", f"dependency: {kind}"]
     if isinstance(exc, HTTPException):
-        assert (answer.status, errors(caplog)) == (418, [])
+        assert (answer.status, messages(caplog, level=logging.ERROR)) == (418, [])
     else:
-        assert (answer.status, errors(caplog)) == (500, ["GET / failed"])
+        assert (answer.status, messages(caplog, level=logging.ERROR)) == (500, ["GET / failed"])
 
 
 async def test_exit_before_the_response_that_fails_is_a_500(
@@ -1134,7 +1131,7 @@ async def test_exit_before_the_response_that_fails_is_a_500(
     answer = await asked(handler)
     assert (answer.status, answer.json()) == (500, {"detail": "Internal Server Error"})
     assert seen == ["commit: fine", "outer: ConnectionError"]
-    assert errors(caplog) == ["GET / failed"]
+    assert messages(caplog, level=logging.ERROR) == ["GET / failed"]
 
 
 @pytest.mark.parametrize("scope", ["response", "request"])
@@ -1153,7 +1150,7 @@ async def test_exit_after_the_response_that_fails_is_logged_once(
     answer = await asked(handler)
     assert (answer.status, answer.json()) == (200, "fine")
     assert sorted(seen) == ["late: fine", "task"]
-    assert errors(caplog) == ["GET / failed too late to be answered"]
+    assert messages(caplog, level=logging.ERROR) == ["GET / failed too late to be answered"]
     assert caplog.records[-1].exc_info is not None
     assert isinstance(caplog.records[-1].exc_info[1], ConnectionError)
 
@@ -1170,7 +1167,7 @@ async def test_generator_that_fails_before_its_yield(caplog: pytest.LogCaptureFi
     answer = await asked(echo(Annotated[None, Depends(refused)]))
     assert (answer.status, answer.json()) == (503, {"detail": "no database"})
     assert seen == ["outer: HTTPException"]
-    assert errors(caplog) == []
+    assert messages(caplog, level=logging.ERROR) == []
 
 
 @pytest.mark.parametrize(("used", "user_scope"), [("function", "request"), ("response", "request")])
@@ -1431,7 +1428,7 @@ async def test_timeout_cancels_the_handler_and_its_generators(
     assert answer.status == 503
     assert answer.json() == {"detail": "The handler took longer than 2.5 s"}
     assert seen == ["cancelled after 2.5", "session: Cancelled"]
-    assert errors(caplog) == []
+    assert messages(caplog, level=logging.ERROR) == []
 
 
 async def test_timeout_holds_for_dependencies_and_spares_tasks(autojump_clock: MockClock) -> None:

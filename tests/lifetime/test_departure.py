@@ -21,13 +21,9 @@ from trioweb import (
 )
 from trioweb._limits import DEPARTURE_GRACE
 
-from ..support.asgi import Exchange, Message, _scope, running
-
-Beside = pytest.mark.parametrize("beside", [False, True])
-
-
-async def nothing() -> AsyncIterator[None]:
-    yield
+from ..support.asgi import Exchange, Message, http_scope, running
+from ..support.inline import Beside, nothing
+from ..support.log_records import messages
 
 
 async def visit(app: App, method: str, *, leaves_after: float = float("inf")) -> Exchange:
@@ -40,7 +36,7 @@ async def visit(app: App, method: str, *, leaves_after: float = float("inf")) ->
             exchange.left.set()
 
         nursery.start_soon(leave)
-        await app(_scope(method, "/", []), exchange.receive, exchange.send)
+        await app(http_scope(method, "/", []), exchange.receive, exchange.send)
         nursery.cancel_scope.cancel()
     return exchange
 
@@ -195,7 +191,7 @@ async def test_many_at_once_each_by_its_own_client(autojump_clock: MockClock) ->
         async with trio.open_nursery() as nursery:
             exchanges = [Exchange([b""]) for _ in range(20)]
             for number, exchange in enumerate(exchanges):
-                scope = _scope("GET", f"/{number}", [])
+                scope = http_scope("GET", f"/{number}", [])
                 nursery.start_soon(app, scope, exchange.receive, exchange.send)
                 await trio.sleep(0.05)
             for exchange in exchanges[::2]:
@@ -203,7 +199,7 @@ async def test_many_at_once_each_by_its_own_client(autojump_clock: MockClock) ->
         # Long after, the watch looks at the next one as at the first.
         late = Exchange([b""])
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(app, _scope("GET", "/99", []), late.receive, late.send)
+            nursery.start_soon(app, http_scope("GET", "/99", []), late.receive, late.send)
             await trio.sleep(1)
             late.left.set()
         await wait_all_tasks_blocked()
@@ -255,7 +251,7 @@ async def test_a_def_handler_runs_to_its_end_though_its_client_leaves(
         return "ok"
 
     async with running(app), trio.open_nursery() as nursery:
-        nursery.start_soon(app, _scope("GET", "/", []), exchange.receive, exchange.send)
+        nursery.start_soon(app, http_scope("GET", "/", []), exchange.receive, exchange.send)
         await trio.sleep(1)
         exchange.left.set()
         await trio.sleep(10)
@@ -290,7 +286,7 @@ async def test_a_client_that_leaves_as_its_handler_returns_takes_no_task_with_it
     exchanges = {str(number): Exchange([b""]) for number in range(40)}
     async with running(app), trio.open_nursery() as nursery:
         for name, exchange in exchanges.items():
-            scope = _scope("GET", f"/{name}", [])
+            scope = http_scope("GET", f"/{name}", [])
             nursery.start_soon(app, scope, exchange.receive, exchange.send)
         await trio.sleep(1)
         returns.set()
@@ -320,13 +316,13 @@ async def test_a_receive_that_fails_while_a_client_is_watched_ends_nothing_else(
 
     async with running(app) as client:
         await client("GET", "/other")
-        await app(_scope("GET", "/", []), receive, exchange.send)
+        await app(http_scope("GET", "/", []), receive, exchange.send)
         await wait_all_tasks_blocked()
         assert app.statistics().running == 1
     assert exchange.json() == "ok"
     assert app.statistics().done == 1
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["the server's receive failed: its client isn't watched"]
+    said = messages(caplog)
+    assert said == ["the server's receive failed: its client isn't watched"]
 
 
 async def test_whoever_reads_the_body_has_the_failure_too(
@@ -346,7 +342,7 @@ async def test_whoever_reads_the_body_has_the_failure_too(
         raise OSError("the upload is too large")
 
     async with running(app):
-        await app(_scope("GET", "/", []), receive, exchange.send)
+        await app(http_scope("GET", "/", []), receive, exchange.send)
     assert exchange.json() == "ok"
 
 
@@ -364,7 +360,7 @@ async def test_who_has_left_the_queue_of_the_young_in_time_is_not_listened_for(
     exchanges = [Exchange([b""]) for _ in range(20)]
     async with running(app), trio.open_nursery() as nursery:
         for exchange in exchanges:
-            nursery.start_soon(app, _scope("GET", "/", []), exchange.receive, exchange.send)
+            nursery.start_soon(app, http_scope("GET", "/", []), exchange.receive, exchange.send)
     assert [exchange.json() for exchange in exchanges] == ["ok"] * 20
 
 

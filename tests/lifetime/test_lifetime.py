@@ -25,16 +25,14 @@ from trioweb import (
     task,
     testing,
 )
+from trioweb._app.app import inner_of
+from trioweb._http.exchange import Exchange as AppExchange
+from trioweb._tasks.list import TaskQueue
 from trioweb._tasks.options import WHENS
-from trioweb._tasks.runner import TaskRunner, _Queue
+from trioweb._tasks.run import TaskRun
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
-
-
-def messages(caplog: pytest.LogCaptureFixture, name: str = "trioweb") -> list[str]:
-    """What was logged, but for the report of the shutdown."""
-    found = [r.getMessage() for r in caplog.records if r.name == name]
-    return [message for message in found if not message.startswith("stopped after")]
+from ..support.asgi import Client, Exchange, Message, http_scope, running
+from ..support.log_records import before_the_report, messages
 
 
 async def test_the_call_returns_before_the_task_runs() -> None:
@@ -226,7 +224,7 @@ async def test_a_task_that_fails_never_reaches_an_exception_handler(
     async with running(app) as client:
         assert (await client("GET", "/items/%0Ax")).status == 200
     assert handled == []
-    [message] = messages(caplog, "trioweb.tasks")
+    [message] = before_the_report(caplog, "trioweb.tasks")
     assert message.endswith("task of GET /items/%0Ax failed")
 
 
@@ -267,7 +265,7 @@ async def test_a_started_child_begins_at_once_and_its_failure_cancels_the_reques
     async with running(app) as client:
         assert (await client("GET", "/")).status == 500
     assert states == ["handler cancelled"]
-    assert messages(caplog) == ["GET / failed"]
+    assert before_the_report(caplog) == ["GET / failed"]
 
 
 async def test_a_child_that_fails_during_the_list_cancels_the_rest_of_it(
@@ -296,7 +294,7 @@ async def test_a_child_that_fails_during_the_list_cancels_the_rest_of_it(
     async with running(app) as client:
         assert (await client("GET", "/")).status == 200
     assert [handle.state for handle in handles] == ["cancelled", "cancelled"]
-    assert messages(caplog) == ["GET / failed too late to be answered"]
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_a_child_may_outlive_the_tasks_and_the_request_waits_for_it(
@@ -377,7 +375,7 @@ async def test_past_the_drain_timeout_tasks_are_cancelled_with_time_to_clean_up(
     assert trio.current_time() - begin == pytest.approx(2.5)
     assert events == ["task cleaned up", "lifespan closed"]
     # The report names them both; a record for each would be one too many.
-    assert messages(caplog, "trioweb.tasks") == []
+    assert before_the_report(caplog, "trioweb.tasks") == []
     [report] = caplog.records
     assert "2 cancelled" in report.getMessage()
     assert report.levelname == "WARNING"
@@ -499,7 +497,9 @@ async def test_a_cancelled_call_waits_no_longer_than_the_cleanup_timeout(
             await client("GET", "/")
         left.append(trio.current_time() - begin)
     assert left == [pytest.approx(4)]
-    assert messages(caplog) == ["dependency hanging didn't close within the cleanup timeout"]
+    assert before_the_report(caplog) == [
+        "dependency hanging didn't close within the cleanup timeout"
+    ]
 
 
 async def test_a_dependency_closes_in_peace_though_its_request_is_cancelled(
@@ -544,7 +544,7 @@ async def test_a_handler_in_a_thread_is_abandoned_past_the_cleanup_timeout(
         await entered.wait()
         nursery.cancel_scope.cancel()
     release.set()
-    assert messages(caplog) == ["GET / failed too late to be answered"]
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_without_a_lifespan_the_call_returns_when_the_tasks_are_done(
@@ -612,7 +612,7 @@ async def test_a_failing_stream_is_logged_once_and_its_tasks_run(
         exchange = await client("GET", "/")
     assert not exchange.complete.is_set()
     assert done == ["task"]
-    assert messages(caplog) == ["GET / failed too late to be answered"]
+    assert before_the_report(caplog) == ["GET / failed too late to be answered"]
 
 
 async def test_ctrl_c_in_a_handler_goes_through() -> None:
@@ -664,12 +664,12 @@ async def test_a_bug_of_ours_takes_no_other_request_with_it(
 
     async with running(app) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(TaskRunner, "begin", broken)
+            patch.setattr(TaskRun, "begin", broken)
             await client("GET", "/")
             await trio.testing.wait_all_tasks_blocked()
         assert (await client("GET", "/")).status == 200
     assert done == ["task"]
-    assert messages(caplog) == ["a bug in trioweb, please report it"]
+    assert before_the_report(caplog) == ["a bug in trioweb, please report it"]
     assert caplog.records[0].exc_info
     assert caplog.records[0].exc_info[0] is ZeroDivisionError
 
@@ -705,7 +705,7 @@ async def test_a_dependency_may_hold_a_nursery_open(
     expected = {"returns": [200], "fails": [409], "is too slow": [503], "is cancelled": []}
     assert statuses == expected[outcome]
     assert events == (["left"] if outcome == "returns" else [])
-    assert messages(caplog) == []
+    assert before_the_report(caplog) == []
 
 
 async def test_a_handler_that_outlasts_its_timeout_is_too_slow_all_the_same(
@@ -878,7 +878,7 @@ async def test_tasks_for_failures_run_after_a_cancelled_call(
         with trio.move_on_after(1):
             await client("GET", "/")
     assert [handle.state for handle in handles] == ["done", "done", "skipped"]
-    late = [r.getMessage() for r in caplog.records]
+    late = messages(caplog)
     assert late == (["GET / failed too late to be answered"] if beside and exits_fail else [])
 
 
@@ -910,7 +910,7 @@ async def test_a_call_that_is_cancelled_while_it_sends_has_neither_failed_nor_se
     exchange = Exchange([b""])
     async with running(app):
         with trio.move_on_after(1):
-            await app(_scope("GET", "/", []), exchange.receive, send)
+            await app(http_scope("GET", "/", []), exchange.receive, send)
     states = {when: handle.state for when, handle in handles.items()}
     assert states == {"success": "done", "sent": "skipped", "error": "skipped", "always": "done"}
 
@@ -961,7 +961,7 @@ async def test_a_def_dependency_closes_after_tasks_that_took_longer_than_a_cance
 ) -> None:
     """The time to clean up that a cancelled call had isn't that of what follows it."""
     app = App(cleanup_timeout=1)
-    app._run_sync = in_place
+    inner_of(app).run_sync = in_place
     closed: list[str] = []
 
     def session() -> Iterator[None]:
@@ -1093,6 +1093,7 @@ class Kept:
     """Tells when it is let go of, as a temporary file is deleted then."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("by_dependency", [False, True])
 async def test_what_a_request_s_state_holds_lives_as_long_as_its_tasks(
@@ -1148,6 +1149,35 @@ async def test_a_list_that_is_first_asked_for_after_the_response_knows_that_it_w
 
 
 @pytest.mark.parametrize("beside", [False, True])
+async def test_a_thread_that_asks_for_the_list_right_before_the_first_look_is_heard(
+    beside: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, added, requests = App(), list[BackgroundTask](), list[Request]()
+    look = AppExchange.end_if_idle
+
+    def look_after_the_thread(exchange: AppExchange) -> bool:
+        thread = threading.Thread(target=add)
+        thread.start()
+        thread.join()
+        return look(exchange)
+
+    def add() -> None:
+        added.append(requests[0].tasks.add_task(trio.sleep, 1))
+
+    async def root(request: Request) -> None:
+        requests.append(request)
+
+    async def root_beside(request: Request, nursery: trio.Nursery) -> None:
+        await root(request)
+
+    app.get("/")(root_beside if beside else root)
+    async with running(app) as client:
+        monkeypatch.setattr(AppExchange, "end_if_idle", look_after_the_thread)
+        await client("GET", "/")
+    assert [task.state for task in added] == ["done"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("before", [None, nothing, checkpoint], ids=["none", "quick", "waits"])
 @pytest.mark.parametrize("how", ["add_task", "start_soon"])
 async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
@@ -1159,10 +1189,10 @@ async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
 ) -> None:
     """Accepted, it runs: only what ends the app cancels it.  Else it is refused aloud."""
     app, added, lists = App(), list[BackgroundTask](), list[BackgroundTasks]()
-    close, looks = _Queue.close_if_empty, 0
+    close, looks = TaskQueue.close_if_empty, 0
     last = 1 if before is None else 2  # the first look is whether there are any
 
-    def close_after_the_thread(queue: _Queue) -> bool:
+    def close_after_the_thread(queue: TaskQueue) -> bool:
         nonlocal looks
         looks += 1
         if looks == last:
@@ -1184,7 +1214,7 @@ async def test_a_thread_that_adds_right_behind_the_last_look_is_heard(
 
     app.get("/")(root_beside if beside else root)
     async with running(app) as client:
-        monkeypatch.setattr(_Queue, "close_if_empty", close_after_the_thread)
+        monkeypatch.setattr(TaskQueue, "close_if_empty", close_after_the_thread)
         await client("GET", "/")
     assert [task.state for task in added] == ["done"]
     with pytest.raises(RuntimeError, match="the request it is for is over"):

@@ -19,14 +19,13 @@ from trioweb import (
     StreamingResponse,
     task,
 )
-from trioweb._lifetime.report import Closing
+from trioweb._app.app import lifetime_of
+from trioweb._lifetime.events import Events
+from trioweb._lifetime.report import ShutdownReport
 from trioweb._tasks.ledger import Ledger, TaskState
 
-from ..support.asgi import Client, Exchange, Message, _scope, running
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "trioweb"]
+from ..support.asgi import Client, Exchange, Message, http_scope, running
+from ..support.log_records import messages
 
 
 async def quick() -> None:
@@ -66,7 +65,7 @@ async def test_one_record_says_what_became_of_the_tasks(
         await client("GET", "/before")
         await trio.sleep(2)
         await client("GET", "/")
-    assert messages(caplog) == [
+    assert messages(caplog, "trioweb") == [
         "stopped after 10.0 s; tasks: 1 finished, 1 failed, 1 timed out, 2 cancelled, 0 abandoned"
         " (broken of GET /: failed, ran 1.0 s; slow of GET /: timed_out, ran 1.0 s;"
         " endless of GET /: cancelled, ran 7.0 s; endless of GET /: cancelled, never began)"
@@ -79,7 +78,7 @@ async def test_an_idle_app_stops_at_once_and_says_so(
     caplog.set_level(logging.INFO, "trioweb")
     async with running(App()):
         pass
-    assert messages(caplog) == [
+    assert messages(caplog, "trioweb") == [
         "stopped after 0.0 s; tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
     ]
 
@@ -134,7 +133,7 @@ async def test_who_is_behind_a_shield_is_named_again_and_again(
         assert trio.current_time() - begin == pytest.approx(17)
     names = ["task shielded of GET /task", "GET /handler"]
     assert (
-        messages(caplog)
+        messages(caplog, "trioweb")
         == [f"{name} is past the cleanup timeout: still waiting for it" for name in names] * 3
     )
 
@@ -225,7 +224,7 @@ async def test_a_cancelled_server_skips_to_cancelling(
     assert [(handle.state, handle.started_at) for handle in handles] == [("cancelled", begin)]
     assert [handle.ended_at for handle in handles] == [pytest.approx(begin + 5)]
     # How many it counts depends on who hears of the cancellation first.
-    [message] = messages(caplog)
+    [message] = messages(caplog, "trioweb")
     assert message.startswith("stopped after 0.0 s; tasks: 0 finished, ")
 
 
@@ -265,18 +264,19 @@ async def test_the_report_leaves_out_what_ended_before(
 ) -> None:
     caplog.set_level(logging.INFO, "trioweb")
     ledger: Ledger[BackgroundTask] = Ledger()
+    events = Events()
+    events.follow(ledger)
     before, since, after = (BackgroundTask(quick) for _ in range(3))
     for handle in (before, since, after):
-        handle._ledger = ledger
-        ledger.enter()
-    before._end(state)
-    Closing(ledger).report()
-    closing = Closing(ledger)
-    since._end(state)
-    closing.report()
-    after._end(state)
+        ledger.enter(handle)
+    ledger.end(before, state)
+    ShutdownReport(ledger, events).report()
+    report = ShutdownReport(ledger, events)
+    ledger.end(since, state)
+    report.report()
+    ledger.end(after, state)
     assert not ledger.is_closing
-    none, one = messages(caplog)
+    none, one = messages(caplog, "trioweb")
     assert none.endswith("tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned")
     how = {"done": "finished", "timed_out": "timed out"}.get(state, state)
     assert f" 1 {how}" in one
@@ -309,7 +309,9 @@ async def test_a_shielded_task_holds_its_request_open_and_is_named_until_it_ends
     async with running(app) as client:
         await client("GET", "/")
     assert events == ["task", "session closed"]
-    named = [m for m in messages(caplog) if m.startswith("task shielded of GET / is past")]
+    named = [
+        m for m in messages(caplog, "trioweb") if m.startswith("task shielded of GET / is past")
+    ]
     assert len(named) == 3
 
 
@@ -344,7 +346,7 @@ async def test_dependencies_that_hang_past_the_cleanup_time_share_one_overtime(
         begin = trio.current_time()
     assert [handle.state for handle in handles] == ["done"]
     assert [handle.ended_at for handle in handles] == [pytest.approx(begin + 2)]
-    late_ones = [m for m in messages(caplog) if "didn't close within" in m]
+    late_ones = [m for m in messages(caplog, "trioweb") if "didn't close within" in m]
     assert late_ones == ["dependency hanging didn't close within the cleanup timeout"] * 2
     # Cancelled at 1, shielded to 2, which is the end of the cleanup time; then both have to 2.5.
     assert trio.current_time() - begin == pytest.approx(2.5)
@@ -388,7 +390,7 @@ async def test_a_client_that_has_stopped_reading_doesnt_hold_the_shutdown_up(
     exchange = Exchange([b""])
     async with trio.open_nursery() as nursery:
         async with running(app):
-            nursery.start_soon(app, _scope("POST", f"/{how}", []), exchange.receive, send)
+            nursery.start_soon(app, http_scope("POST", f"/{how}", []), exchange.receive, send)
             await trio.sleep(1)
             begin = trio.current_time()
         took = trio.current_time() - begin
@@ -398,7 +400,7 @@ async def test_a_client_that_has_stopped_reading_doesnt_hold_the_shutdown_up(
     # Only what has no scope, as it would cost half a request, takes longer than the drain.
     assert took == pytest.approx(5.5 if how == "quick" else 2)
     named = ["the server still runs POST /quick, past the end of the app"]
-    assert messages(caplog)[:-1] == (named if how == "quick" else [])
+    assert messages(caplog, "trioweb")[:-1] == (named if how == "quick" else [])
 
 
 async def endless_too() -> None: ...
@@ -419,7 +421,7 @@ async def test_what_a_handler_adds_past_the_end_of_the_app_is_refused(
         nursery.start_soon(client, "POST", "/")
         await wait_all_tasks_blocked()
     assert app.statistics().added == 0
-    assert messages(caplog) == [
+    assert messages(caplog, "trioweb") == [
         "the server still runs POST /, past the end of the app",
         "POST / failed",
     ]
@@ -444,7 +446,7 @@ async def test_a_task_that_begins_within_the_drain_is_named_too(
         nursery.start_soon(client, "POST", "/")
         await wait_all_tasks_blocked()
     named = "task shielded of POST / is past the cleanup timeout: still waiting for it"
-    assert messages(caplog) == [named] * 2
+    assert messages(caplog, "trioweb") == [named] * 2
 
 
 async def test_who_is_told_of_a_failure_is_named_too(
@@ -465,7 +467,7 @@ async def test_who_is_told_of_a_failure_is_named_too(
         await client("POST", "/")
         await trio.sleep(2)
     named = "on_task_error for task broken of POST / is past the cleanup timeout"
-    assert messages(caplog) == [f"{named}: still waiting for it"]
+    assert messages(caplog, "trioweb") == [f"{named}: still waiting for it"]
 
 
 @pytest.mark.parametrize("seconds", [0, 3, 30])
@@ -505,7 +507,7 @@ async def test_an_inline_handler_is_cancelled_with_the_others_and_finds_the_data
 
     exchange = Exchange([b""])
     async with trio.open_nursery() as nursery, running(app) as client:
-        nursery.start_soon(app, _scope("POST", "/", []), exchange.receive, exchange.send)
+        nursery.start_soon(app, http_scope("POST", "/", []), exchange.receive, exchange.send)
         await client("POST", "/task")
         await wait_all_tasks_blocked()
         begin = trio.current_time()
@@ -559,4 +561,4 @@ async def test_without_a_lifespan_there_is_no_shutdown_to_report(
         ("trioweb.tasks", "task broken of POST /broken failed"),
         ("trioweb.tasks", "task quick of POST /quick was cancelled"),
     ]
-    assert not app._lifetime.ledger.is_closing
+    assert not lifetime_of(app).ledger.is_closing

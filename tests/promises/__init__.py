@@ -1,0 +1,1 @@
+"""Promises to users hold against real processes, signals and sockets, and hostile peers."""

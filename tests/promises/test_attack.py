@@ -24,6 +24,8 @@ from ..support.server_attackers import ATTACKS, LARGE, attack, honest, pipeline
 from ..support.server_clients import PATIENCE, connected, listening, patient
 from ..support.server_driver import GET, EachParser, Happenings, ParserName
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 ATTACKERS = 30

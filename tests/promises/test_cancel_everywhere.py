@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..support.steps import CancelAtStep
 from ..worlds.app import plants
 from ..worlds.app.plans import (
     SCOPES,
@@ -30,7 +31,9 @@ from ..worlds.app.plans import (
 )
 from ..worlds.app.runner import run_world
 from ..worlds.common.runner import Report
-from ..worlds.common.steps import CancelAtStep, problems_at_every_step
+from ..worlds.common.steps import problems_at_every_step
+
+pytestmark = pytest.mark.slow
 
 SEED = 1
 

@@ -17,6 +17,8 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -38,32 +40,34 @@ from trioweb._concurrency.exits import Exits
 from trioweb._concurrency.scopes import Scopes
 from trioweb._concurrency.starter import Starter
 from trioweb._errors import leaves
+from trioweb._http.exchange import Exchange
 from trioweb._lifetime.app import AppLifetime
-from trioweb._lifetime.report import Closing
+from trioweb._lifetime.landing import InFlight
+from trioweb._lifetime.report import ShutdownReport
+from trioweb._lifetime.tasks import RequestTasks
 from trioweb._tasks.ledger import END_STATES, Ledger
-from trioweb._tasks.runner import TaskRun, _Queue
+from trioweb._tasks.list import TaskQueue
+from trioweb._tasks.run import TaskRun
 from trioweb.testing import client
 
 STEPS = [
     (Ledger, "enter"),
     (Ledger, "begin"),
     (Ledger, "end"),
-    (_Queue, "_append"),
-    (_Queue, "_enter"),
-    (_Queue, "close_if_empty"),
-    (_Queue, "close"),
-    (BackgroundTask, "_begin"),
-    (BackgroundTask, "_end"),
+    (TaskQueue, "_append_concurrent"),
+    (TaskQueue, "_enter"),
+    (TaskQueue, "close_if_empty"),
+    (TaskQueue, "end"),
     (TaskRun, "begin"),
+    (TaskRun, "_advance"),
     (TaskRun, "_count"),
-    (TaskRun, "_start_those_beside"),
+    (TaskRun, "_start_concurrent"),
     (Starter, "start_soon"),
-    (AppLifetime, "_start_tasks"),
-    (AppLifetime, "_begin_tasks"),
-    (AppLifetime, "_land"),
+    (RequestTasks, "start"),
+    (RequestTasks, "_begin"),
+    (InFlight, "land"),
     (Scopes, "keep_to"),
-    (Request, "_end_if_idle"),
-    (BackgroundTasks, "_end"),
+    (Exchange, "end_if_idle"),
 ]
 
 
@@ -178,7 +182,7 @@ def test_no_step_of_the_bookkeeping_is_left_half_done(
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(AppLifetime, "_begin_closing"), (AppLifetime, "_wait_until_landed"), (Closing, "report")],
+    [(AppLifetime, "_begin_shutdown"), (InFlight, "wait_until_landed"), (ShutdownReport, "report")],
 )
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.usefixtures("ctrl_c")
@@ -222,6 +226,58 @@ def test_a_dependency_that_was_entered_is_left(monkeypatch: pytest.MonkeyPatch) 
 
     run_until_ctrl_c(main)
     assert [what for what in seen if what != "handled"] == ["entered", "left"] * 2
+
+
+def interrupting_line(function: object, count: int) -> Callable[..., Any]:
+    """For `sys.settrace`: the signal before this one of the lines that `function` goes through.
+
+    A line counts once: no signal comes between a block and its `__exit__`, as this one would.
+    """
+    code, seen = getattr(function, "__code__", None), set[int]()
+
+    def trace_line(  # pragma: no cover - Python calls it with tracing switched off
+        frame: FrameType, event: str, arg: object
+    ) -> Callable[..., Any]:
+        if event == "line" and frame.f_lineno not in seen:
+            seen.add(frame.f_lineno)
+            if len(seen) == count:
+                signal.raise_signal(signal.SIGINT)
+        return trace_line
+
+    return lambda frame, event, arg: trace_line if frame.f_code is code else None
+
+
+@pytest.mark.parametrize("path", ["/", "/beside"])
+@pytest.mark.parametrize("line", range(1, 10))
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_list_in_whose_making_it_comes_is_made_when_it_is_asked_for_again(
+    line: int, path: str
+) -> None:
+    app, added = App(), list[BackgroundTask]()
+    making = vars(Exchange)["tasks"].fget
+
+    @app.get("/")
+    async def inline(request: Request) -> None:
+        before = sys.gettrace()
+        sys.settrace(interrupting_line(making, line))
+        try:
+            with suppress(KeyboardInterrupt):
+                _ = request.tasks
+        finally:
+            sys.settrace(before)
+        added.append(request.tasks.add_task(trio.sleep, 1))
+
+    @app.get("/beside")
+    async def beside(request: Request, nursery: trio.Nursery) -> None:
+        await inline(request)
+
+    async def main() -> None:
+        async with client(app) as calling:
+            await calling.get(path)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert [task.state for task in added] == ["done"]
+    assert app.statistics().added == 1
 
 
 @pytest.mark.parametrize("step", [1, 2])
@@ -432,6 +488,8 @@ print(json.dumps([ended, [task.state for task in added]]))
 """
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_busy_program_ends_and_has_lost_none() -> None:
     # What measures coverage holds a lock of its own in Python, which Ctrl-C would leave held.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}

@@ -20,7 +20,6 @@ import json
 import re
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,9 @@ import pytest
 
 from ..support.hypercorn_process import hypercorn_process, hypercorn_refusal
 from ..support.processes import HOST, LINE_TIMEOUT, ServerProcess
+from ..support.server_clients import RESET
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 APPS = Path(__file__).parents[1] / "support" / "apps"
 MIB = 1024 * 1024
@@ -124,7 +126,7 @@ def read_to_end(client: socket.socket) -> bytes:
 
 def reset(client: socket.socket) -> None:
     """Close with a reset, as a client does whose process was killed or whose network went."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.close()
 
 

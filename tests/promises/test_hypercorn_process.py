@@ -10,6 +10,8 @@ import pytest
 
 from ..support.hypercorn_process import hypercorn_process
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 # The smallest ASGI application with a lifespan; `%s` is what it does at shutdown.
 APP = """
 import trio

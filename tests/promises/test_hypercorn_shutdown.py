@@ -21,6 +21,8 @@ from ..support.shutdown_proof import (
     run_shielded,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
 TASKS = 5_000
 
 

@@ -13,11 +13,10 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ..support.processes import ServerProcess, Start
+from ..support.processes import Start
 from ..support.server_process import command_line, embedded, two_workers
 from ..support.shutdown_proof import (
     APPS,
@@ -25,10 +24,14 @@ from ..support.shutdown_proof import (
     DRAIN_TIMEOUT,
     Moment,
     named,
+    posted_once,
+    recorded,
     run_hostile,
     run_load,
     run_shielded,
 )
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 TASKS = 2_000
 TASKS_IN_A_REQUEST = 20
@@ -68,31 +71,16 @@ def test_nobody_waits_behind_a_shield_but_the_lifespan(tmp_path: Path) -> None:
 # With two workers: which of them gets which connection is the kernel's choice.
 
 
-def posted(server: ServerProcess, target: str) -> bool:
-    """Whether one of the workers took it, on a connection of its own."""
-    with contextlib.closing(server.connect()) as connection:
-        connection.request("POST", target)
-        with connection.getresponse() as response:
-            response.read()
-            return response.status == 200
-
-
-def events(log: str, what: str) -> list[Any]:
-    """What each worker recorded after these words."""
-    found = re.findall(rf"^event {what} (.*) [\d.]+$", log, re.MULTILINE)
-    return [json.loads(text) for text in found]
-
-
 def test_two_workers_lose_no_task_between_them() -> None:
     env = {"LOAD_TASKS": str(TASKS), "LOAD_SEED": "3", "LOAD_MAX_RUNNING": str(TASKS // 10)}
     with two_workers("load:load_app", cwd=APPS, env=env) as server:
         for first in range(0, TASKS, TASKS_IN_A_REQUEST):
-            assert posted(server, f"/add/{first}/{TASKS_IN_A_REQUEST}")
+            assert posted_once(server, f"/add/{first}/{TASKS_IN_A_REQUEST}")
         for _ in range(10):
-            posted(server, "/open")
+            posted_once(server, "/open")
         assert server.stop() == 0
         log = server.log
-    books = events(log, "books")
+    books = [json.loads(text) for text in recorded(log, "books")]
     assert len(books) == 2
     assert [book["problems"] for book in books] == [[], []]
     counted = [book["counted"] for book in books]
@@ -108,7 +96,7 @@ def test_two_workers_drain_each_for_itself_and_none_cuts_the_other_off() -> None
     env = {"HOSTILE_CLEANUP": str(LONG_CLEANUP)}
     with two_workers("load:hostile_app", cwd=APPS, env=env) as server:
         for name in ("endless", "stubborn", "polite"):
-            assert posted(server, f"/{name}")
+            assert posted_once(server, f"/{name}")
             server.wait_for_line(f"event {name} began")
         with contextlib.closing(server.connect()) as connection:
             connection.request("POST", "/request")

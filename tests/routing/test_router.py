@@ -144,7 +144,8 @@ def test_class_has_no_reading_from_text(kind: Any, marker: Any, right: str) -> N
     handler.__annotations__["item"] = Annotated[kind, marker()]
     problem, wrong, shown = refusal_of(handler)
     source = marker.__name__.lower()
-    assert problem == f"handler: 'item' is no text, nor a list of texts, as a {source} gives them"
+    asked = "neither a text nor a list of texts"
+    assert problem == f"handler: 'item' is {asked}, as a {source} gives them"
     written = kind.__name__ if isinstance(kind, type) else inspect.formatannotation(kind)
     assert wrong == f"item: Annotated[{written}, {marker.__name__}()]"
     assert shown.startswith(right)
@@ -274,7 +275,7 @@ def test_field_of_pydantic_as_default() -> None:
     def handler(n: int = pydantic.Field(ge=1)) -> None: ...
 
     problem, wrong, right = refusal_of(handler)
-    assert problem == "handler: 'n' is no field of a pydantic model"
+    assert problem == "handler: 'n' isn't a field of a pydantic model"
     assert wrong.startswith("n: int = FieldInfo(")
     assert right.startswith("n: Annotated[..., Query(ge=1)]")
 
@@ -517,7 +518,7 @@ def test_scope_that_does_not_exist() -> None:
     with refused() as refusal:
         Depends(str, scope=scope)
     problem, wrong, right = lines(refusal)
-    assert problem == "'app' is no scope of a dependency"
+    assert problem == "'app' isn't a scope of a dependency"
     assert wrong == "Depends(..., scope='app')"
     assert right.endswith("one of 'function', 'response', 'request'")
 

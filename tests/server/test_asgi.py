@@ -22,11 +22,13 @@ from trio.testing import MockClock, Sequencer, wait_all_tasks_blocked
 from trioweb._asgi import DISCARDS_UNREAD_BODY
 from trioweb.server import ClientGone, ProtocolMisuse, ServerLimits, StartupFailed
 
+from ..support.log_records import messages
 from ..support.server_driver import (
     GET,
     Client,
     EachParser,
     ParserName,
+    Recorder,
     Response,
     echo,
     http_app,
@@ -44,23 +46,7 @@ WAIT_FOR_CONTINUE = POST[:-2] + b"Expect: 100-continue\r\n\r\n"
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the server has logged as somebody's failure."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "trioweb.server" and record.levelno >= logging.ERROR
-    ]
-
-
-class Recorder:
-    """An app that keeps the scopes of its requests, and answers each."""
-
-    def __init__(self) -> None:
-        self.scopes: list[Any] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            self.scopes.append(scope)
-            await respond(send)
+    return messages(caplog, "trioweb.server", level=logging.ERROR)
 
 
 async def scope_of(raw: bytes, http: str = "h11", **options: Any) -> Any:

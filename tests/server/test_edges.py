@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from trioweb._cli.run import report
+from trioweb._cli.statuses import report
 from trioweb.server import (
     ClientGone,
     LifespanFailed,
@@ -33,18 +33,19 @@ from trioweb.server._receiving import Exchange
 from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import ParsedHead, check_head
 from trioweb.server._transport import (
-    _RESET,
     Patience,
     SocketTransport,
     StreamTransport,
     send_all,
 )
 
-from ..support.server_clients import connected, listening, patient
+from ..support.log_records import messages
+from ..support.server_clients import RESET, connected, listening, patient
 from ..support.server_driver import (
     GET,
     Client,
     EachParser,
+    Recorder,
     echo,
     http_app,
     respond,
@@ -109,18 +110,13 @@ async def test_anybody_else_only_says_it(http: ParserName) -> None:
 
 
 async def _scope_of(http: ParserName, fields: bytes, peer: str) -> Any:
-    scopes: list[Any] = []
-
-    @http_app
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        scopes.append(scope)
-        await respond(send)
-
+    app = Recorder()
     async with serving(app, http=http, forwarded_allow_ips=["10.0.0.0/8"]) as running:
         client = running.connect(client=(peer, 5))
         await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % fields)
         await wait_all_tasks_blocked()
-    return scopes[0]
+    [scope] = app.scopes
+    return scope
 
 
 # The access log.
@@ -134,7 +130,7 @@ async def test_each_answer_is_a_line(
         client = running.connect(client=("1.2.3.4", 5))
         await client.send(b'GET /a"b\\n HTTP/1.1\r\nHost: x\r\n\r\nBAD\r\n\r\n')
         await trio.sleep(0.5)
-    first, second = [record.getMessage() for record in caplog.records]
+    first, second = messages(caplog)
     assert first.startswith('1.2.3.4:5 "GET /a\\"b\\\\n HTTP/1.1" 200 ')
     assert second.startswith('1.2.3.4:5 "- - HTTP/-" 400 ')
     answer: Answer = caplog.records[0].__dict__["answer"]
@@ -464,7 +460,7 @@ async def test_who_has_left_is_seen_before_the_loop_turns(
             await asked.wait()
             assert isinstance(client.stream, trio.SocketStream)
             if how == "resets":
-                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         left.set()
     assert heard == ["http.disconnect"]
 

@@ -40,6 +40,7 @@ def mutated(seed: int, count: int) -> list[bytes]:
     return list(itertools.islice(mutations.inputs(seed, first + count), first, None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_no_input_makes_a_difference(seed: int) -> None:
     requests = refused = 0
@@ -52,6 +53,7 @@ def test_no_input_makes_a_difference(seed: int) -> None:
     assert refused > RUNS / 10
 
 
+@pytest.mark.slow
 def test_no_case_makes_a_difference() -> None:
     for data in mutations.cases():
         check(data, "differential")
@@ -84,6 +86,7 @@ def test_the_same_seed_gives_the_same_inputs() -> None:
     assert list(mutations.inputs(5, 3)) == mutations.cases()[:3]
 
 
+@pytest.mark.slow
 @EachParser
 async def test_what_is_fuzzed_is_what_a_connection_does(
     http: ParserName, autojump_clock: MockClock
@@ -310,6 +313,7 @@ def atheris(monkeypatch: pytest.MonkeyPatch) -> Atheris:
     return found
 
 
+@pytest.mark.slow
 def test_guidance_begins_with_the_cases(atheris: Atheris, tmp_path: Path) -> None:
     options = ["--runs", "7", "--seconds", "3", "--parser", "h11", "--folder", str(tmp_path)]
     assert command.main(options) == 0
@@ -347,4 +351,4 @@ def test_every_target_is_a_choice() -> None:
 
 
 def test_words_are_written_as_atheris_reads_them() -> None:
-    assert guided._escaped(b"a\r\n") == "\\x61\\x0d\\x0a"
+    assert guided.escaped(b"a\r\n") == "\\x61\\x0d\\x0a"

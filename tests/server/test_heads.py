@@ -67,6 +67,7 @@ def test_what_is_known_is_judged_as_if_it_werent(
     assert verdict(reader, data) == verdict(reader_of(http), data)
 
 
+@pytest.mark.slow
 @unhurried()
 @given(
     st.lists(

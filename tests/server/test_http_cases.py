@@ -18,7 +18,16 @@ from trio.testing import MockClock
 
 from trioweb.server import Server, ServerLimits, serve
 
-from ..support.server_driver import EachParser, ParserName, Running, echo, serving, statuses
+from ..support.server_clients import address_of
+from ..support.server_driver import (
+    EachParser,
+    ParserName,
+    Running,
+    echo,
+    serving,
+    statuses,
+    without_date,
+)
 
 # How long a client looks whether anything comes.
 A_WHILE = 1.0  # seconds
@@ -107,11 +116,7 @@ async def outcome(server: Running, case: Case, sizes: Sizes) -> Outcome:
         async for data in client.stream:
             answer += data
     await client.leave()
-    return Outcome(_undated(answer), not waiting.cancelled_caught)
-
-
-def _undated(answer: bytes) -> bytes:
-    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
+    return Outcome(without_date(answer), not waiting.cancelled_caught)
 
 
 async def outcomes(cases: list[Case], http: ParserName, sizes: Sizes) -> dict[str, Outcome]:
@@ -152,6 +157,7 @@ def test_how_an_answer_is_judged(answer: bytes, closed: bool, verdicts: set[str]
     assert {verdict for verdict in every if found.is_as(verdict)} == verdicts
 
 
+@pytest.mark.slow
 @EachParser
 @EachSplit
 async def test_each_case_gets_its_settled_answer(
@@ -210,6 +216,7 @@ FOLDED = "gunicorn/invalid/013"  # refused under any limits: it has a folded lin
 ANSWERS = {"LimitRequestLine": 414, "LimitRequestHeaders": 431}
 
 
+@pytest.mark.slow
 @EachParser
 @pytest.mark.parametrize("sizes", [whole, byte_by_byte, at_random(0)])
 @pytest.mark.parametrize("case", LIMITS, ids=[case.id for case in LIMITS])
@@ -236,6 +243,7 @@ async def test_within_other_limits_the_same_is_served(
 # Real sockets
 
 
+@pytest.mark.slow
 @EachParser
 async def test_the_answers_are_the_same_over_real_sockets(
     http: ParserName, expected: dict[str, Outcome]
@@ -246,8 +254,7 @@ async def test_the_answers_are_the_same_over_real_sockets(
     found: dict[str, list[int]] = {}
 
     async def ask(server: Server, case: Case) -> None:
-        host, _, port = server.urls[0].removeprefix("http://").rpartition(":")
-        async with await trio.open_tcp_stream(host, int(port)) as stream:
+        async with await trio.open_tcp_stream(*address_of(server.urls[0])) as stream:
             await stream.send_all(case.raw)
             answers = statuses(expected[case.id].answer)
             if not answers:

@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from itertools import cycle
 from typing import Any
 
 import pytest
@@ -35,6 +34,7 @@ from ..support.server_driver import (
     EachParser,
     ParserName,
     Running,
+    dribble,
     echo,
     http_app,
     respond,
@@ -300,15 +300,6 @@ async def ends_at(client: Client) -> tuple[float, bytes]:
     """When the server closes, and all that came until then."""
     data = await client.rest()
     return trio.current_time(), data
-
-
-async def dribble(client: Client, pieces: bytes, seconds: float) -> None:
-    """A byte every few seconds, over and over, until the connection breaks."""
-    with contextlib.suppress(trio.BrokenResourceError):
-        endless = cycle(pieces)
-        while True:
-            await client.send(bytes([next(endless)]))
-            await trio.sleep(seconds)
 
 
 @asynccontextmanager

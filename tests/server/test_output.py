@@ -20,6 +20,7 @@ from trioweb.server._output import CONTINUE, Output, error_response
 from trioweb.server._sending import Sender
 from trioweb.server._strict import Framing, RequestHead
 
+from ..support.server_driver import without_date
 from ..support.unhurried import unhurried
 
 Fields = list[tuple[bytes, bytes]]
@@ -109,10 +110,6 @@ def read(data: bytes, method: bytes = b"GET") -> Read:
         rest = client.trailing_data[0]
     goes_on = client.their_state is h11.DONE
     return Read(head.status_code, head.reason, fields, body, trailers, rest, goes_on)
-
-
-def without_date(data: bytes) -> bytes:
-    return b"".join(line for line in data.splitlines(True) if not line.startswith(b"date: "))
 
 
 # Framing
@@ -671,6 +668,7 @@ class Script:
         return self.out.trailers(message["headers"], more=message["more"])
 
 
+@pytest.mark.slow
 @unhurried(max_examples=150)
 @given(
     scripts,

@@ -15,6 +15,7 @@ from trioweb.server._errors import BadRequest
 from trioweb.server._parsers import HttptoolsParser, Parse, parse_with_h11, parser
 from trioweb.server._strict import Framing, ParsedHead
 
+from ..support.server_driver import as_h11_gives
 from ..support.unhurried import unhurried
 
 LIMITS = ServerLimits()
@@ -29,15 +30,9 @@ def verdict(raw: bytes, parse: Parse) -> tuple[ParsedHead, Framing] | int:
     try:
         _strict.check_bytes(raw)
         found = parse(raw)
-        return _alike(found), _strict.check_head(found, LIMITS)
+        return as_h11_gives(found), _strict.check_head(found, LIMITS)
     except BadRequest as exc:
         return exc.status
-
-
-def _alike(found: ParsedHead) -> ParsedHead:
-    """The one difference: h11 writes the name of a coding, which has no case, in lower case."""
-    fields = [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in found.fields]
-    return found._replace(fields=fields)
 
 
 # All that llhttp knows, and some that it doesn't.

@@ -106,7 +106,7 @@ async def test_what_is_no_limits_of_an_app_is_not_heeded(autojump_clock: MockClo
 
 
 async def test_a_limit_that_nobody_keeps_ends_the_start(autojump_clock: MockClock) -> None:
-    told = r"nobody keeps max_body_size, max_pending_tasks: the server has no such limit"
+    told = r"only a trioweb\.App keeps max_body_size, max_pending_tasks, and this is another kind"
     overrides = {"max_pending_tasks": 3, "max_body_size": 3, "max_requests": 3}
     for app in (Stranger(), echo):
         with pytest.RaisesGroup(pytest.RaisesExc(StartupFailed, match=told)):

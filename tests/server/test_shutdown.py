@@ -28,10 +28,12 @@ import trioweb
 from trioweb import App, BackgroundTasks
 from trioweb.server import Server, ServerLimits, StartupFailed, serve
 
+from ..support.log_records import messages
 from ..support.server_clients import (
     PATIENCE,
     Load,
     address_of,
+    begin_shutdown,
     connected,
     connected_to_file,
     is_refused,
@@ -220,7 +222,7 @@ async def test_a_client_that_waits_to_be_accepted_hasnt_come_too_late(events: Ev
         clients = [await stack.enter_async_context(connected(server.urls[0])) for _ in range(5)]
         for client in clients:
             await client.send(request("/0"))
-        server._stopping.set()  # before its tasks had a turn to accept anybody
+        await begin_shutdown(server)  # before its tasks had a turn to accept anybody
         for client in clients:
             assert (await client.response()).status == 200
             assert await client.rest() == b""
@@ -253,6 +255,7 @@ async def test_idle_sockets_are_closed_at_once() -> None:
                 assert await client.rest() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(ROUNDS))
 async def test_no_request_whose_head_was_read_is_lost(round_: int) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -805,19 +808,17 @@ async def test_clients_that_connect_as_the_shutdown_begins_hold_nothing_up(round
         # Who wakes up first, the one who accepts or the one who closes, is Trio's lot.
         with connect_at_once(server.urls[0]) as client:
             client.sendall(GET)
-            server._stopping.set()
-            await server.wait_closed()
+            await server.shutdown()
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
     assert acceptor.calls_when_closed == 0
 
 
 @pytest.mark.parametrize("round_", range(10))
 async def test_a_place_that_is_given_back_as_the_shutdown_begins_harms_nobody(round_: int) -> None:
-    async with listening(echo, limits=ServerLimits(max_connections=1)) as server:
-        async with connected(server.urls[0]) as client:
-            await client.ask(GET)
-            await wait_all_tasks_blocked()
-        server._stopping.set()
+    limits = ServerLimits(max_connections=1)
+    async with listening(echo, limits=limits) as server, connected(server.urls[0]) as client:
+        await client.ask(GET)
+        await wait_all_tasks_blocked()
 
 
 async def test_a_client_that_leaves_before_it_is_accepted_harms_nobody() -> None:
@@ -837,7 +838,7 @@ async def test_without_files_for_connections_it_says_so_and_tries_again(
         acceptor.failures = [errno.EMFILE, errno.ENFILE]
         async with connected(server.urls[0]) as client:
             assert (await client.ask(GET)).status == 200
-    said = [record.getMessage() for record in caplog.records]
+    said = messages(caplog)
     assert [text.partition(":")[0] for text in said] == ["can't accept connections for a while"] * 2
 
 
@@ -935,15 +936,16 @@ async def test_a_client_that_distrusts_the_certificate_harms_nobody_else(
 async def test_what_isnt_tls_is_shown_the_door(
     data: bytes, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    async with listening(tells_scheme, ssl_context=server_context) as server:
-        async with connected(server.urls[0]) as client:
-            await client.send(data)
-            await client.stream.send_eof()
-            with trio.fail_after(PATIENCE), contextlib.suppress(trio.BrokenResourceError):
-                assert b"HTTP" not in await client.rest()
-        async with encrypted(server.urls[0], client_context) as client:
-            assert (await client.get()).endswith(b"https")
-        assert not server._acceptor.shakes_hands  # or each would be kept for ever
+    limits = ServerLimits(max_connections=1)  # it gives its place back, or nobody came after it
+    async with listening(tells_scheme, ssl_context=server_context, limits=limits) as server:
+        with trio.fail_after(PATIENCE):
+            async with connected(server.urls[0]) as client:
+                await client.send(data)
+                await client.stream.send_eof()
+                with contextlib.suppress(trio.BrokenResourceError):
+                    assert b"HTTP" not in await client.rest()
+            async with encrypted(server.urls[0], client_context) as client:
+                assert (await client.get()).endswith(b"https")
 
 
 async def test_a_handshake_that_stalls_has_ten_seconds(

@@ -894,6 +894,7 @@ def damaged(draw: Any, strategy: st.SearchStrategy[bytes]) -> bytes:
 splits = st.lists(st.integers(1, 12), max_size=60)
 
 
+@pytest.mark.slow
 @unhurried(max_examples=200)
 @given(damaged(chunked), splits)
 @example(b"1\r\nx\r", [1] * 9)
@@ -912,6 +913,7 @@ fields = st.lists(
 heads = st.builds(lambda line, fields, rest: head(line, fields) + rest, line, fields, st.binary())
 
 
+@pytest.mark.slow
 @unhurried(max_examples=200)
 @given(damaged(heads), splits)
 @example(b"GET /%b HTTP/1.0\r\n\r\n" % (b"a" * 71), [1] * 90)  # too long, before it ends
@@ -976,9 +978,9 @@ def test_a_head_in_pieces_is_looked_at_once(
     make: Callable[[int], bytes], step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in sizes_for(step):
-        text = CountedPattern(_strict._NO_TEXT)
+        text = CountedPattern(_strict.NO_TEXT)
         with monkeypatch.context() as patch:
-            patch.setattr(_strict, "_NO_TEXT", text)
+            patch.setattr(_strict, "NO_TEXT", text)
             buffer, scanned, data = Counted(), 0, make(size)
             for piece in pieces(data, itertools.repeat(step)):
                 buffer += piece

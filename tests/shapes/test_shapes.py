@@ -8,6 +8,7 @@ import json
 import math
 import random
 import re
+import sys
 import tracemalloc
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,15 +26,16 @@ import pytest
 from msgspec import Meta, Struct
 
 from trioweb._errors import Invalid, Problem, RegistrationError
-from trioweb._shapes.annotations import (
-    body_decoder,
-    encode_json,
-    kind,
-    raw_body_members,
-    text_decoder,
-    texts_decoder,
+from trioweb._limits import (
+    MAX_PROBLEM_DEPTH,
+    MAX_PROBLEM_TEXT,
+    MAX_PROBLEM_VISITS,
+    MAX_PROBLEMS,
 )
-from trioweb._shapes.explain import MAX_DEPTH, MAX_PROBLEMS, MAX_TEXT, MAX_VISITS, _Walk
+from trioweb._shapes.annotations import shape_of
+from trioweb._shapes.explain import Walk
+from trioweb._shapes.json import body_decoder, encode_json, raw_body_members
+from trioweb._shapes.text import text_decoder, texts_decoder
 
 
 class Color(enum.Enum):
@@ -178,14 +180,14 @@ def places(problems: list[Problem]) -> list[tuple[list[str | int], str]]:
     ],
 )
 def test_kind(annotation: Any, expected: str) -> None:
-    assert kind(annotation) == expected
+    assert shape_of(annotation) == expected
 
 
 @pytest.mark.parametrize(
     ("compile_decoder", "annotation"),
     [
-        (kind, Mixed),
-        (kind, Literal[1.5]),
+        (shape_of, Mixed),
+        (shape_of, Literal[1.5]),
         (text_decoder, Mixed),
         (text_decoder, UUID | date),
         (text_decoder, Item),
@@ -275,7 +277,7 @@ def test_text_is_refused(annotation: Any, texts: list[str], word: str) -> None:
     for text in texts + hostile:
         (problem,) = problems_of(text_decoder(annotation), text)
         assert (problem["loc"], problem["type"]) == ([], word)
-        assert len(problem["msg"]) <= MAX_TEXT
+        assert len(problem["msg"]) <= MAX_PROBLEM_TEXT
         json.dumps(problem).encode()
 
 
@@ -534,7 +536,7 @@ def test_a_model_that_lists_no_errors_is_one_problem() -> None:
 
     (problem,) = problems_of(body_decoder(Terse), b"{}")
     assert (problem["loc"], problem["type"]) == ([], "value_error")
-    assert len(problem["msg"]) == MAX_TEXT
+    assert len(problem["msg"]) == MAX_PROBLEM_TEXT
 
 
 # Hostile input
@@ -562,18 +564,22 @@ def test_an_answer_is_small_however_large_the_body(annotation: Any, body: str) -
     assert answer_size(problems) < 100_000
 
 
-@pytest.mark.parametrize("depth", [MAX_DEPTH // 2 - 1, MAX_DEPTH, 100, 400, 100_000])
+@pytest.mark.parametrize(
+    "depth", [MAX_PROBLEM_DEPTH // 2 - 1, MAX_PROBLEM_DEPTH, 100, 400, 100_000]
+)
 def test_a_recursive_type_is_explained_at_any_depth(depth: int) -> None:
     body = b'{"value": 1, "children": [' * depth + b'{"value": "x"}' + b"]}" * depth
     (problem,) = problems_of(body_decoder(Tree), body)
-    assert len(problem["loc"]) <= MAX_DEPTH
-    if depth < MAX_DEPTH // 2:
+    assert len(problem["loc"]) <= MAX_PROBLEM_DEPTH
+    if depth < MAX_PROBLEM_DEPTH // 2:
         assert problem["loc"] == ["children", 0] * depth + ["value"]
 
 
 def test_only_so_many_values_are_looked_at() -> None:
-    body = json.dumps([1] * MAX_VISITS + ["x", "y"]).encode()
-    assert places(problems_of(body_decoder(list[int]), body)) == [([MAX_VISITS], "value_error")]
+    body = json.dumps([1] * MAX_PROBLEM_VISITS + ["x", "y"]).encode()
+    assert places(problems_of(body_decoder(list[int]), body)) == [
+        ([MAX_PROBLEM_VISITS], "value_error")
+    ]
 
 
 def random_json(rng: random.Random, depth: int = 4) -> Any:
@@ -710,6 +716,35 @@ async def test_what_was_to_be_awaited_or_streamed_says_so() -> None:
 
 # What costs more than it is worth
 
+
+def calls_of_ours(function: Callable[[Any], Any], argument: Any) -> int:
+    """How many Python functions run for one call of `function`."""
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(frame) if event == "call" else None)
+    try:
+        function(argument)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "body", "most"),
+    [
+        (Order, f'{{"id": "{ID}", "items": []}}', 1),
+        (Any, "[]", 1),
+        (set[int], "[1]", 2),  # whose values could have one hash
+    ],
+)
+def test_a_valid_body_costs_one_call_around_msgspec(annotation: Any, body: str, most: int) -> None:
+    assert calls_of_ours(body_decoder(annotation), body.encode()) == most
+    assert calls_of_ours(raw_body_members, b'{"a": 1}') == 1
+
+
+def test_to_encode_costs_no_call_but_of_msgspec() -> None:
+    assert calls_of_ours(encode_json, {"a": [1, "b", None]}) == 0
+
+
 PRIME = 2**61 - 1  # what Python hashes numbers by
 
 
@@ -830,10 +865,11 @@ class Strict(pydantic.BaseModel):
     x: int = 1
 
 
+@pytest.mark.slow
 def test_a_model_past_what_is_looked_at_never_echoes_the_input() -> None:
-    body = json.dumps([{}] * MAX_VISITS + [{"x": "secret"}]).encode()
+    body = json.dumps([{}] * MAX_PROBLEM_VISITS + [{"x": "secret"}]).encode()
     (problem,) = problems_of(body_decoder(list[Strict]), body)
-    assert problem["loc"] == [MAX_VISITS, "x"]
+    assert problem["loc"] == [MAX_PROBLEM_VISITS, "x"]
     assert "secret" not in problem["msg"]
     assert "http" not in problem["msg"]
 
@@ -847,6 +883,7 @@ def test_a_model_reports_only_so_many_problems() -> None:
         assert len(problems) == MAX_PROBLEMS
 
 
+@pytest.mark.slow
 def test_unknown_members_are_looked_at_only_until_there_are_enough() -> None:
     body = json.dumps({"name": "x"} | {f"k{n}": 1 for n in range(50_000)}).encode()
     assert len(problems_of(body_decoder(Dog), body)) == MAX_PROBLEMS
@@ -873,12 +910,13 @@ def test_one_moment_in_two_zones_is_one_member() -> None:
     assert len(body_decoder(annotation)(json.dumps(moments).encode())) == 1
 
 
+@pytest.mark.slow
 def test_a_long_list_is_explained_in_bounded_memory() -> None:
     sizes = []
-    for count in (MAX_VISITS + 1, 30 * MAX_VISITS):
+    for count in (MAX_PROBLEM_VISITS + 1, 30 * MAX_PROBLEM_VISITS):
         items = [1] * count
         tracemalloc.start()
-        _Walk().visit(msgspec.inspect.type_info(list[int]), items)
+        Walk().visit(msgspec.inspect.type_info(list[int]), items)
         sizes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert sizes[1] < 2 * sizes[0]

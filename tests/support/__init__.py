@@ -1,0 +1,1 @@
+"""What tests share: servers, clients, apps and processes to test with; it has no tests."""

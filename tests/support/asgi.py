@@ -107,7 +107,7 @@ class Client:
             fields.append(("content-length", str(sum(map(len, chunks)))))
         exchange = Exchange(chunks, leaves_after=leaves_after)
         await self._app(
-            {**_scope(method, target, fields), **scope}, exchange.receive, exchange.send
+            {**http_scope(method, target, fields), **scope}, exchange.receive, exchange.send
         )
         return exchange
 
@@ -137,7 +137,7 @@ async def running(app: App) -> AsyncIterator[Client]:
     assert answers[-1]["type"] == "lifespan.shutdown.complete", answers[-1]
 
 
-def _scope(method: str, target: str, fields: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def http_scope(method: str, target: str, fields: Sequence[tuple[str, str]]) -> dict[str, Any]:
     path, _, query = target.partition("?")
     return {
         "type": "http",

@@ -11,12 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from itertools import cycle
 
 import trio
 
 from .server_clients import connected, request
-from .server_driver import GET, Client, Response
+from .server_driver import GET, Client, Response, dribble
 
 Attack = Callable[[str, float], Awaitable[None]]
 
@@ -89,11 +88,7 @@ async def _dribble(url: str, seconds: float, beginning: bytes, pieces: bytes) ->
     async with _attacking(url) as client, trio.open_nursery() as nursery:
         await client.send(beginning)
         nursery.start_soon(_leave_at_end, client, nursery.cancel_scope)
-        with suppress(trio.BrokenResourceError):
-            endless = cycle(pieces)
-            while True:
-                await client.send(bytes([next(endless)]))
-                await trio.sleep(seconds)
+        await dribble(client, pieces, seconds)
 
 
 async def _leave_at_end(client: Client, scope: trio.CancelScope) -> None:

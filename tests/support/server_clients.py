@@ -13,6 +13,7 @@ import contextlib
 import errno
 import itertools
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from trioweb.server import Server, serve
 from trioweb.server._strict import RequestHead
 
 from .server_driver import Client, heads_noted, without_bugs
+
+# The option SO_LINGER of a socket whose close is a reset.
+RESET = struct.pack("ii", 1, 0)
 
 # Seconds.  Generous: they only end what would wait for ever.
 PATIENCE = 30.0
@@ -83,6 +87,13 @@ def is_refused(url: str) -> bool:
     """Whether nobody listens there."""
     with socket.socket() as sock:
         return sock.connect_ex(address_of(url)) == errno.ECONNREFUSED
+
+
+async def begin_shutdown(server: Server) -> None:
+    """Tell the server to shut down; it hasn't had a turn yet when others have theirs."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await server.shutdown()  # which goes on
 
 
 def request(target: str, method: str = "GET") -> bytes:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import h11
 import pytest
@@ -26,9 +26,11 @@ from trioweb._asgi import ASGIApp, ServerEvent
 from trioweb.server import Server, ServerConfig
 from trioweb.server._heads import HeadReader
 from trioweb.server._server import run_server
-from trioweb.server._strict import RequestHead
+from trioweb.server._strict import ParsedHead, RequestHead
 
 ParserName = Literal["h11", "httptools"]
+H = TypeVar("H", ParsedHead, RequestHead)
+
 PARSERS: tuple[ParserName, ...] = ("h11", "httptools")
 EachParser = pytest.mark.parametrize("http", PARSERS)
 
@@ -148,6 +150,15 @@ class Running:
         return self.server.statistics().requests_in_flight
 
 
+async def dribble(client: Client, pieces: bytes, seconds: float) -> None:
+    """A byte every few seconds, over and over, until the connection breaks."""
+    with suppress(trio.BrokenResourceError):
+        while True:
+            for byte in pieces:
+                await client.send(bytes([byte]))
+                await trio.sleep(seconds)
+
+
 def cut(stream: Any, sizes: Iterator[int]) -> trio.abc.HalfCloseableStream:
     return trio.StapledStream(stream.send_stream, _Cut(stream.receive_stream, sizes))
 
@@ -250,6 +261,29 @@ async def respond(send: Any, body: bytes = b"", *, status: int = 200) -> None:
     """A whole response."""
     await send({"type": "http.response.start", "status": status, "headers": []})
     await send({"type": "http.response.body", "body": body})
+
+
+class Recorder:
+    """An app that keeps the scopes of its requests, and answers each."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Any] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            self.scopes.append(scope)
+            await respond(send)
+
+
+def as_h11_gives(head: H) -> H:
+    """The parsers' one difference: h11 writes the name of a coding, which has no case, lower."""
+    fields = [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in head.fields]
+    return head._replace(fields=fields)
+
+
+def without_date(answer: bytes) -> bytes:
+    """What a server has sent, but for what changes from second to second."""
+    return re.sub(rb"date: [^\r]*\r\n", b"", answer)
 
 
 def statuses(answer: bytes) -> list[int]:

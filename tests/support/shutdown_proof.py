@@ -103,8 +103,13 @@ class Stop:
 
     def event(self, what: str) -> str:
         """What was recorded after these words, without the time."""
-        (found,) = re.findall(rf"^event {re.escape(what)} (.*) [\d.]+$", self.log, re.MULTILINE)
-        return str(found)
+        (found,) = recorded(self.log, what)
+        return found
+
+
+def recorded(log: str, what: str) -> list[str]:
+    """What was recorded after these words, without the times."""
+    return re.findall(rf"^event {re.escape(what)} (.*) [\d.]+$", log, re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,8 +288,7 @@ class _Terminator:
         ended_at = time.monotonic()
         log = self._server.log
         assert code == 0, log
-        with contextlib.closing(self._server.connect()) as connection:
-            assert not _posted(connection, "/"), "it still answers"
+        assert not posted_once(self._server, "/"), "it still answers"
         assert "Traceback" not in log, log
         assert " CRITICAL " not in f" {log}", log
         times = _times(log)
@@ -308,9 +312,13 @@ def _times(log: str) -> Mapping[str, float]:
 
 
 def _once(server: ServerProcess, name: str) -> None:
-    """On a connection of its own: an open one would hold Hypercorn up."""
+    assert posted_once(server, f"/{name}")
+
+
+def posted_once(server: ServerProcess, target: str) -> bool:
+    """Whether it was taken on a connection of its own: an open one would hold Hypercorn up."""
     with contextlib.closing(server.connect()) as connection:
-        assert _posted(connection, f"/{name}")
+        return _posted(connection, target)
 
 
 def _posted(connection: http.client.HTTPConnection, target: str) -> bool:

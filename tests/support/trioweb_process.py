@@ -19,6 +19,16 @@ from .processes import STOP_TIMEOUT, ServerProcess
 # An app to write to a file of the folder that is served.
 ENDINGS = (Path(__file__).parent / "apps" / "endings.py").read_text("utf-8")
 
+# More of such a file: the last words before a hard exit have time on a busy machine, too.  Only a
+# log that is stuck takes all of it.
+PATIENT = """
+from trioweb._cli import signals
+signals.LAST_WORDS_TIME = 10.0
+"""
+
+# A drain that outlasts every wait of a test: what ends has been cancelled.
+DRAINING_FOR_LONG = ("--drain-timeout", "1000")
+
 
 class TriowebProcess(ServerProcess):
     """A running `trioweb`; of several processes, the first."""

@@ -23,7 +23,12 @@ from trioweb._concurrency.grace import Grace
 from trioweb._concurrency.scopes import Scopes
 from trioweb._limits import TASKS_IN_A_TURN, TURN_TIME
 from trioweb._tasks.ledger import Ledger
-from trioweb._tasks.runner import TaskErrorHandler, TaskRunner
+from trioweb._tasks.list import queue_of
+from trioweb._tasks.run import TaskRun
+from trioweb._tasks.runner import TaskRunner
+from trioweb._tasks.task import TaskErrorHandler
+
+from ..support.tasks import DELIVERED, run_list, taken_over
 
 user = contextvars.ContextVar("user", default="nobody")
 
@@ -37,7 +42,7 @@ async def run(
 ) -> None:
     runner = TaskRunner(max_threads=max_threads, error_handlers=error_handlers)
     async with trio.open_nursery() as nursery:
-        await runner.run(tasks, "GET /", grace or Grace(5), nursery)
+        await run_list(runner, tasks, "GET /", grace or Grace(5), nursery)
 
 
 async def fail(exc: BaseException) -> None:
@@ -289,6 +294,7 @@ async def test_a_wrapper_that_passes_for_a_coroutine_function_is_called_as_it_is
     assert (added.state, ran) == ("done", ["begins", "job", "ends"])
 
 
+@pytest.mark.slow
 async def test_what_has_ended_keeps_nothing_alive_while_its_list_waits(
     autojump_clock: MockClock,
 ) -> None:
@@ -469,7 +475,6 @@ async def test_a_sync_function_that_returns_a_coroutine_fails_aloud(
 async def test_nothing_can_be_added_to_a_list_that_is_over() -> None:
     tasks = BackgroundTasks()
     await run(tasks)
-    tasks._queue.closed = True
     with pytest.raises(RuntimeError, match=r"can't add task .*fail.* is over"):
         tasks.add_task(fail, ValueError())
 
@@ -478,9 +483,9 @@ async def test_a_list_that_joins_another_shares_what_is_added_later() -> None:
     done: list[str] = []
     request, brought = BackgroundTasks(), BackgroundTasks([BackgroundTask(done.append, "b")])
     request.add_task(done.append, "a")
-    request._adopt(brought)
-    request._adopt(brought)  # again changes nothing
-    request._adopt(BackgroundTask(done.append, "c"))
+    queue_of(request).adopt(brought)
+    queue_of(request).adopt(brought)  # again changes nothing
+    queue_of(request).adopt(BackgroundTask(done.append, "c"))
     brought.add_task(done.append, "d")
     await run(request)
     assert done == ["a", "b", "c", "d"]
@@ -499,15 +504,15 @@ async def test_the_tasks_threads_are_limited_and_waiting_for_one_can_be_cancelle
     holder, waiter = BackgroundTasks(), BackgroundTasks()
     held, waiting = holder.add_task(hold), waiter.add_task(hold)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(runner.run, holder, "GET /1", Grace(5), nursery)
+        nursery.start_soon(run_list, runner, holder, "GET /1", Grace(5), nursery)
         await running.wait()
         with trio.move_on_after(0.01) as scope:
-            await runner.run(waiter, "GET /2", Grace(5), nursery)
+            await run_list(runner, waiter, "GET /2", Grace(5), nursery)
         assert scope.cancelled_caught
         assert waiting.state == "cancelled"
         release.set()
     assert held.state == "done"
-    assert runner._threads.borrowed_tokens == 0
+    assert runner.threads.borrowed_tokens == 0
 
 
 async def test_a_cancelled_thread_has_the_cleanup_time_to_end(
@@ -600,7 +605,7 @@ async def test_the_list_waits_for_those_beside_it_though_a_group_ends_it(
     with trio.move_on_after(1):
         async with trio.open_nursery() as nursery:
             try:
-                await runner.run(tasks, "GET /", Grace(5), nursery)
+                await run_list(runner, tasks, "GET /", Grace(5), nursery)
             finally:
                 states.extend([beside.state, failed.state])
     assert states == ["cancelled", "failed"]
@@ -619,7 +624,7 @@ async def test_ctrl_c_in_a_list_ends_those_beside_it_first(
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             try:
-                await runner.run(tasks, "GET /", Grace(5), nursery)
+                await run_list(runner, tasks, "GET /", Grace(5), nursery)
             finally:
                 assert beside.state == "cancelled"
 
@@ -634,9 +639,11 @@ async def test_a_task_whose_coroutine_is_closed_is_cancelled_and_nobody_is_told(
 ) -> None:
     """As the garbage collector closes it, on some other task, after a crash."""
     told: list[BackgroundTask] = []
-    runner = TaskRunner(max_threads=1, error_listeners=[lambda task, exc: told.append(task)])
+    handlers: list[TaskErrorHandler] = [lambda task, exc: told.append(task)]
+    runner = TaskRunner(max_threads=1, error_handlers=handlers)
     task = BackgroundTask(trio.sleep_forever)
-    running = runner.run_one(task, "GET /", Grace(5), Scopes())
+    runner.ledger.enter(task)
+    running = runner.run(task, Grace(5), Scopes())
     running.send(None)
 
     async def close() -> None:
@@ -692,8 +699,7 @@ async def test_those_beside_the_list_run_for_their_outcomes_only() -> None:
 
 def close(tasks: BackgroundTasks) -> None:
     """As the end of its request does."""
-    for waiting in tasks._queue.close():
-        waiting._cancel("GET /")
+    queue_of(tasks).end()
 
 
 class _SlowLedger(Ledger[BackgroundTask]):
@@ -703,8 +709,8 @@ class _SlowLedger(Ledger[BackgroundTask]):
         super().__init__()
         self.thread = threading.Thread(target=meanwhile)
 
-    def enter(self) -> None:
-        super().enter()
+    def enter(self, task: BackgroundTask) -> None:
+        super().enter(task)
         self.thread.start()
         self.thread.join(timeout=0.05)
 
@@ -720,7 +726,7 @@ async def test_what_is_added_as_its_list_ends_is_counted(
         trio.from_thread.run_sync(close, tasks, trio_token=token)
 
     ledger = _SlowLedger(end)
-    tasks._queue.ledger = ledger
+    taken_over(tasks, ledger)
     handle = await trio.to_thread.run_sync(getattr(tasks, how), trio.sleep_forever)
     await trio.to_thread.run_sync(ledger.thread.join)
     assert handle.state == "cancelled"
@@ -734,7 +740,7 @@ async def test_a_thread_that_adds_for_ever_loses_nothing(
     handles: list[BackgroundTask] = []
     tasks = BackgroundTasks()
     runner = TaskRunner(max_threads=1)
-    tasks._queue.ledger = runner.ledger
+    queue = taken_over(tasks, runner.ledger)
     has_begun = threading.Event()
 
     def add() -> None:
@@ -750,7 +756,7 @@ async def test_a_thread_that_adds_for_ever_loses_nothing(
         thread.start()
         has_begun.wait()
         with trio.move_on_after(0.01):
-            await runner.run(tasks, "GET /", Grace(5), nursery)
+            await TaskRun(runner, queue, DELIVERED, Scopes()).finish(Grace(5), nursery)
         close(tasks)
         await trio.to_thread.run_sync(thread.join)
     assert {handle.state for handle in handles} <= {"done", "cancelled"}
@@ -761,8 +767,8 @@ async def test_a_thread_that_adds_for_ever_loses_nothing(
 async def test_what_a_thread_adds_to_a_list_that_became_part_of_another_runs() -> None:
     done: list[str] = []
     brought, own = BackgroundTasks(), BackgroundTasks()
-    added_to = brought._queue  # as a thread has it that is just within add_task
-    own._adopt(brought)
+    added_to = queue_of(brought)  # as a thread has it that is just within add_task
+    queue_of(own).adopt(brought)
     added_to.add(BackgroundTask(done.append, "late"))
     brought.start_soon(done.append, "beside")
     assert (len(own), len(brought)) == (2, 2)
@@ -775,9 +781,9 @@ def test_a_list_whose_request_is_over_takes_over_no_tasks() -> None:
     close(over)
     task = brought.add_task(print)
     with pytest.raises(RuntimeError, match="the request is over"):
-        over._adopt(brought)
+        queue_of(over).adopt(brought)
     assert (len(brought), task.state) == (1, "pending")
-    over._adopt(empty)
+    queue_of(over).adopt(empty)
     with pytest.raises(RuntimeError, match="the request it is for is over"):
         empty.add_task(print)
 

@@ -46,6 +46,7 @@ from trioweb import (
     Retry,
     task,
 )
+from trioweb._app.app import inner_of
 from trioweb._limits import DEPARTURE_LOOKS, DEPARTURE_TIME
 from trioweb.testing import Client, client
 
@@ -194,7 +195,7 @@ class Game:
 
     def __init__(self, limits: Limits) -> None:
         self.app = App(limits=limits, drain_timeout=DRAIN, cleanup_timeout=CLEANUP)
-        self.app._run_sync = self._run_sync
+        inner_of(self.app).run_sync = self._run_sync
         self.app.post("/inline")(self._answer)
         self.app.post("/beside")(self._answer_with_nursery)
         self.app.on_task_error(self._hear)
@@ -520,7 +521,7 @@ TaskModel.TestCase.settings = unhurried(
     # To make a failing game short takes minutes: for people.
     phases=[Phase.generate] if EXAMPLES is None else tuple(Phase),
 )
-TestTaskModel = TaskModel.TestCase
+TestTaskModel = pytest.mark.slow(TaskModel.TestCase)
 
 
 def test_a_game_by_hand() -> None:
@@ -537,6 +538,8 @@ def test_a_game_by_hand() -> None:
     game.bring(0, _kind())
     game.leave(0)
     game.answer(0, fails=False)
+    game.end(0, fails=True)
+    game.pass_time(1.0)
     game.end(0, fails=True)
     game.pass_time(1.0)
     game.shut_down()

@@ -135,7 +135,7 @@ def test_one_class_by_itself() -> None:
 )
 def test_what_is_no_class_of_failures(on: Any, stranger: object) -> None:
     assert refusal(lambda: Retry(attempts=3, on=on)) == (
-        f"Retry: {stranger!r} is no class of exceptions that a task can fail with",
+        f"Retry: {stranger!r} isn't a class of exceptions that a task can fail with",
         f"Retry(on={on!r})",
         "Retry(attempts=3, on=(OSError,))",
     )

@@ -28,15 +28,13 @@ from trioweb import (
     TaskTimeout,
     task,
 )
+from trioweb._app.app import inner_of, lifetime_of
 from trioweb.testing import client
 
-from ..support.asgi import _scope, running
+from ..support.asgi import http_scope, running
+from ..support.log_records import messages
 
 user = contextvars.ContextVar("user", default="nobody")
-
-
-def messages(caplog: pytest.LogCaptureFixture, name: str = "trioweb.tasks") -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == name]
 
 
 async def ran(*functions: Callable[..., Any], app: App | None = None) -> list[BackgroundTask]:
@@ -76,7 +74,7 @@ async def test_a_task_past_its_timeout_is_cancelled_and_reported(
     assert (late.state, last.state) == ("timed_out", "done")
     assert isinstance(late.exception, TaskTimeout)
     assert str(late.exception) == f"task {late.name} took longer than 600 s"
-    assert messages(caplog) == [f"task {late.name} of GET / timed out"]
+    assert messages(caplog, "trioweb.tasks") == [f"task {late.name} of GET / timed out"]
 
 
 async def test_a_task_within_its_timeout_is_left_alone(autojump_clock: MockClock) -> None:
@@ -105,10 +103,10 @@ async def test_retries_are_counted_and_wait_longer_each_time(
     assert handle.state == "done"
     waits = [later - earlier for earlier, later in itertools.pairwise(tries)]
     assert waits == pytest.approx([10 * 1.0, 20 * 1.1, 40 * 1.2])
-    assert messages(caplog)[0] == (
+    assert messages(caplog, "trioweb.tasks")[0] == (
         f"task {handle.name} of GET /: attempt 1 of 4 failed (OSError('not yet')), the next in 10 s"
     )
-    assert len(messages(caplog)) == 3
+    assert len(messages(caplog, "trioweb.tasks")) == 3
 
 
 async def test_the_last_failure_is_the_tasks(autojump_clock: MockClock) -> None:
@@ -233,7 +231,7 @@ def test_options_of_a_method_hold_for_each_object() -> None:
     [
         (
             {"when": "never"},
-            "func: 'never' is no outcome",
+            "func: 'never' isn't an outcome",
             "@task(when='never')",
             "@task(when=...) with one of 'success', 'sent', 'error', 'always'",
         ),
@@ -768,7 +766,7 @@ async def test_error_handlers_hear_of_failures_in_place_of_the_log(
         ("failed", "GET /", first.exception),
         ("timed_out", "GET /", second.exception),
     ]
-    assert messages(caplog) == []
+    assert messages(caplog, "trioweb.tasks") == []
 
 
 async def test_an_error_handler_may_be_a_plain_function_and_may_fail(
@@ -789,7 +787,7 @@ async def test_an_error_handler_may_be_a_plain_function_and_may_fail(
     assert [handle.state for handle in handles] == ["failed", "done"]
     assert threads
     assert threads != [threading.get_ident()]
-    assert messages(caplog) == [
+    assert messages(caplog, "trioweb.tasks") == [
         f"task {handles[0].name} of GET / failed",
         f"on_task_error handler {report.__qualname__.rpartition('<locals>.')[2]} failed",
     ]
@@ -817,7 +815,7 @@ async def test_a_failure_is_heard_of_even_when_its_handler_is_cancelled(
         begin = trio.current_time()
     assert trio.current_time() - begin == pytest.approx(1 + 5)
     told = ["task broken of GET / failed", "on_task_error handler report failed"]
-    assert messages(caplog) == told
+    assert messages(caplog, "trioweb.tasks") == told
     assert app.statistics().failed == 1
 
 
@@ -894,7 +892,7 @@ async def test_telling_is_bounded_when_only_the_request_is_cancelled(
         begin = trio.current_time()
         await c("GET", "/")
     assert trio.current_time() - begin == pytest.approx(4)
-    assert messages(caplog) == [
+    assert messages(caplog, "trioweb.tasks") == [
         "task broken of GET / failed",
         "on_task_error handler report failed",
     ]
@@ -999,7 +997,7 @@ async def test_nobody_looks_for_a_client_whose_answer_failed(autojump_clock: Moc
         raise HTTPException(401)
 
     async with running(app):
-        await app(_scope("POST", "/", []), receive, AsyncMock())
+        await app(http_scope("POST", "/", []), receive, AsyncMock())
     receive.assert_not_called()
 
 
@@ -1080,9 +1078,9 @@ async def test_failing_tasks_are_idle_only_when_each_failure_was_told(
 
     async with running(app) as client:
         await client("GET", "/")
-        await app._lifetime.ledger.wait_idle()
+        await lifetime_of(app).ledger.wait_idle()
         assert len(heard) == 2
-        await app._lifetime.ledger.wait_idle()  # returns at once now
+        await lifetime_of(app).ledger.wait_idle()  # returns at once now
 
 
 async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
@@ -1094,7 +1092,7 @@ async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
         ran.append("in place")
         return call(*args)
 
-    app._run_sync = in_place
+    inner_of(app).run_sync = in_place
 
     @app.exception_handler(LookupError)
     def handle(request: Request, exc: LookupError) -> dict[str, str]:

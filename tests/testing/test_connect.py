@@ -1,4 +1,4 @@
-"""trioweb.testing.connect: an app behind the real server, in memory."""
+"""trioweb.testing.connect: an app behind the embedded server, in memory."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -156,6 +156,26 @@ async def test_a_client_may_expect_100_continue(autojump_clock: MockClock) -> No
     async with connect(make_app()) as c:
         response = await c.post("/echo", content="x", headers={"expect": "100-continue"})
         assert response.json()["body"] == "x"
+
+
+async def test_a_request_in_flight_has_the_drain_timeout_of_the_app(
+    autojump_clock: MockClock,
+) -> None:
+    app = make_app(drain_timeout=60)
+    bodies: list[bytes] = []
+
+    @app.get("/slow")
+    async def slow() -> str:
+        await trio.sleep(50)
+        return "done"
+
+    async def ask() -> None:
+        bodies.append((await c.get("/slow")).content)
+
+    async with trio.open_nursery() as nursery, connect(app) as c:
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+    assert bodies == [b'"done"']
 
 
 async def test_a_request_in_flight_ends_with_the_shutdown(autojump_clock: MockClock) -> None:

@@ -1,0 +1,1 @@
+"""Simulations of whole worlds, by seed: no promise breaks in any, and planted faults are seen."""

@@ -18,6 +18,7 @@ EachSimulation = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @EachSimulation
 def test_the_same_seed_gives_the_same_trace(each: Simulation) -> None:
     for seed in range(20):
@@ -27,6 +28,7 @@ def test_the_same_seed_gives_the_same_trace(each: Simulation) -> None:
             assert each.run_world(seed).trace == first.trace
 
 
+@pytest.mark.slow
 @EachSimulation
 def test_seeds_differ_and_say_something(each: Simulation) -> None:
     """Plans always do; what happens does but where the end comes at once."""
@@ -54,6 +56,7 @@ def test_the_command_says_how_many_and_how_fast(
     assert capsys.readouterr().out.startswith("3 worlds, ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("each", "plant", "worlds", "command"),
     [

@@ -14,6 +14,7 @@ BATCHES = 20
 ENOUGH = 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_promise_is_broken_in_any_world(batch: int) -> None:
     broken = SIMULATION.problems(range(batch, WORLDS, BATCHES))
@@ -21,6 +22,7 @@ def test_no_promise_is_broken_in_any_world(batch: int) -> None:
 
 
 # A generator that nobody closes is complained of by Trio, too.
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_simulation_sees_a_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

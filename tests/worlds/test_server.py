@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from ..support.steps import CancelAtStep
 from .common.runner import Report
-from .common.steps import CancelAtStep, problems_at_every_step
+from .common.steps import problems_at_every_step
 from .server.__main__ import SIMULATION
 from .server.plans import ConnectionPlan, Ending, RequestPlan, TaskPlan, WorldPlan
 from .server.plants import PLANTS, Plant
@@ -21,6 +22,7 @@ WORLDS = 60
 BATCHES = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_promise_is_broken_in_any_world(batch: int) -> None:
     broken = SIMULATION.problems(range(batch, WORLDS, BATCHES))
@@ -93,6 +95,7 @@ def test_what_seeds_have_found(name: str) -> None:
 # Teeth: each plants one bug in the server.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTS)
 def test_the_simulation_sees_a_planted_bug(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
@@ -126,6 +129,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ending"), CASES)
 def test_ending_at_any_step_leaves_nothing_and_loses_nothing(name: str, ending: Ending) -> None:
     connection = ConnectionPlan(

@@ -3,57 +3,42 @@
 Rules of this module:
 
 * It decides who answers; how is decided below.
-* Every failure of a request becomes a response or a log record, exactly once;
-  cancellation and Ctrl-C go through.
 * Source for the messages: the ASGI specification, HTTP 2.5 and Lifespan 2.0.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
 import msgspec
 import trio
-from trio.lowlevel import disable_ki_protection
 
-from .. import _callables, _errors, _limits
-from .._asgi import (
-    APP_SETTINGS,
-    SERVER_SETTINGS,
-    AppSettings,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    ServerSettings,
-)
-from .._concurrency.exits import Steps, sheltered
-from .._concurrency.grace import Grace, RunSync
-from .._errors import ClientDisconnect, HTTPException, RegistrationError, RequestValidationError
+from .. import _limits
+from .._asgi import Receive, Scope, Send, ServerSettings
+from .._concurrency.exits import RequestExits
+from .._concurrency.grace import Grace
+from .._errors import HTTPException, RegistrationError
+from .._http.exchange import Exchange, State
 from .._http.paths import below_root, origin_form
-from .._http.request import Request, State, describe
-from .._http.response import JSONResponse, Response
-from .._inject.calls import in_thread
+from .._http.response import Response
 from .._inject.plan import Plan
-from .._lifetime.app import AppLifetime, Endpoint
-from .._routing.matcher import Matcher, Template
+from .._lifetime.app import AppLifetime
+from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
+from .._routing.templates import Template
 from .._tasks.ledger import TaskStatistics
-from .._tasks.runner import BackgroundTask, TaskErrorHandler, TaskRunner
-from .debug import debug_response
+from .._tasks.runner import TaskRunner
+from .._tasks.task import BackgroundTask, TaskErrorHandler
+from .failures import Failures
+from .inner import Inner
+from .lifespan import Yielded, check_lifespan, no_lifespan, run_lifespan
 from .limits import Limits
 
-logger = logging.getLogger("trioweb")
-
 E = TypeVar("E", bound=BaseException)
-ExceptionHandler = Callable[[Request, Any], Any]
-Lifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+Lifespan = Callable[["App"], AbstractAsyncContextManager[Yielded]]
 
 _TRY_LATER = {"retry-after": "1"}
 _TRY_ELSEWHERE = {"connection": "close", "retry-after": "1"}
@@ -84,25 +69,39 @@ class App(Router):
     ) -> None:
         super().__init__()
         self.state: State = State()
-        self.debug = debug
-        self.limits: Limits = _checked_limits(limits)
-        self._lifespan = _no_lifespan if lifespan is None else _checked_lifespan(lifespan)
+        self._limits = _checked_limits(limits)
+        self._inner = Inner(self._limits, debug=debug)
+        if lifespan is not None:
+            check_lifespan(lifespan)
+        self._lifespan: Lifespan = lifespan or no_lifespan
         self._drain_timeout = _checked_seconds("drain_timeout", drain_timeout)
         self._cleanup_timeout = _checked_seconds("cleanup_timeout", cleanup_timeout)
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
-        self._exception_handlers: dict[type[BaseException], ExceptionHandler] = {
-            HTTPException: _http_exception,
-            RequestValidationError: _validation_error,
-            ClientDisconnect: _client_disconnect,
-        }
+        self._failures = Failures(self._inner)
         self._task_error_handlers: list[TaskErrorHandler] = []
-        # For tests: who hears of failures besides, and what runs plain functions.
-        self._task_error_listeners: list[Callable[[BackgroundTask, BaseException], None]] = []
-        self._run_sync: RunSync = trio.to_thread.run_sync
-        self._yielded: dict[str, Any] = {}
-        self._lifetime = self._new_lifetime()
+        self._yielded: Mapping[str, Any] = {}
+        self._lifetime = self._new_lifetime(None)
         self._has_lifespan = False  # from before its startup until it has closed
+
+    @property
+    def debug(self) -> bool:
+        """Whether errors are answered with their traceback; `trioweb dev` has it so anyway."""
+        return self._inner.debug
+
+    @debug.setter
+    def debug(self, debug: bool) -> None:
+        self._inner.debug = debug
+
+    @property
+    def limits(self) -> Limits:
+        """The app's own; what its server was told counts besides, as long as it serves it."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = _checked_limits(limits)
+        self._inner.set_limits(self._limits)
 
     @property
     def draining(self) -> trio.Event:
@@ -135,7 +134,7 @@ class App(Router):
             )
 
         def register(handler: H) -> H:
-            self._exception_handlers[exception] = handler
+            self._failures.add(exception, handler)
             return handler
 
         return register
@@ -174,14 +173,15 @@ class App(Router):
 
         They agree on ASGI's messages, but each has types of its own for them.
         """
-        if scope["type"] == "http" and self._lifetime.is_open:
-            await self._answer(self._lifetime, scope, receive, send)
+        lifetime = self._lifetime
+        if scope["type"] == "http" and lifetime.is_open:
+            await self._answer(lifetime, scope, receive, send)
         elif not trio.lowlevel.in_trio_run():
             await _refuse_asyncio(scope, receive, send)
         elif scope["type"] == "http":
             await self._serve_outside_lifespan(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._run_lifespan(scope, receive, send)
+            await run_lifespan(_Host(self), scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})  # a 403 to the client
@@ -190,13 +190,17 @@ class App(Router):
 
     async def _serve_outside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """After the lifespan nothing is served; where there is none, its nursery is this call's."""
-        lifetime = self._lifetime
-        if lifetime.draining.is_set():
-            await self._answer(lifetime, scope, receive, send)
-            return
         # The tasks of all such calls share the limits and the ledger of the app.
-        grace = Grace(self._cleanup_timeout, self._run_sync)
-        lifetime = AppLifetime(lifetime.runner, grace, drain_timeout=math.inf, reports=False)
+        lifetime = AppLifetime(
+            self._lifetime.runner,
+            Grace(self._cleanup_timeout, self._inner.run_sync),
+            self._inner.events,
+            self._failures.respond,
+            drain_timeout=math.inf,
+            reports=False,
+        )
+        if self._lifetime.draining.is_set():
+            lifetime.draining.set()
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
 
@@ -205,133 +209,86 @@ class App(Router):
     ) -> Awaitable[None]:
         if self._yielded:
             scope.setdefault("state", dict(self._yielded))
-        request = Request(scope, receive, self, self.limits.max_body_size)
-        endpoint: Endpoint
+        limits = self._inner.limits
+        endpoint: Plan | _Refusal
         try:
-            endpoint = self._find(request, lifetime)
+            if lifetime.draining.is_set():
+                raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
+            ledger = lifetime.ledger
+            if ledger.added - ledger.left >= limits.max_pending_tasks:
+                raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
+            target, path_params = self._matcher.match(scope["method"], *_path_below_root(scope))
         except HTTPException as exc:
             endpoint = _Refusal(exc.status_code, exc.detail, exc.headers)
-        return lifetime.serve(request, send, endpoint, self._error_response)
-
-    def _find(self, request: Request, lifetime: AppLifetime) -> Plan:
-        if lifetime.draining.is_set():
-            raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
-        if lifetime.ledger.pending >= self.limits.max_pending_tasks:
-            raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
-        target, request.path_params = self._matcher.match(
-            request.scope["method"], *_path_below_root(request.scope)
-        )
-        if target.max_body_size is not None:
-            request.max_body_size = target.max_body_size
-        return target.plan
-
-    async def _error_response(
-        self, request: Request, exc: BaseException, grace: Grace | None
-    ) -> Response:
-        """The response for what a handler raised; what is no failure goes on."""
-        log = functools.partial(_log_failure, request)
-        if not _errors.is_failure(exc):
-            _errors.raise_rest(exc, log)
-        chosen, others = _errors.select(exc, self._has_handler_of_its_own)
-        if others is not None:
-            log(others)
-        handler = self._handler_for(chosen)
-        if handler is None:
-            log(chosen)
-            return self._server_error(request, chosen)
-        try:
-            response = await self._handled(handler, request, chosen, grace)
-            response.hand_over_tasks(request)
-            return response
-        except BaseException as broken:
-            broken = _errors.strays_as_failure(broken)
-            _errors.raise_rest(broken, log)
-            return self._server_error(request, broken)
-
-    @disable_ki_protection
-    async def _handled(
-        self, handler: ExceptionHandler, request: Request, exc: BaseException, grace: Grace | None
-    ) -> Response:
-        call = functools.partial(handler, request, exc)
-        if _callables.is_async(handler):
-            result = await call()
-        elif grace is not None:
-            result = await in_thread(call, grace)
+            exchange = Exchange(scope, receive, send, self, {}, limits.max_body_size)
         else:
-            # In the server's call, where nobody says when cleanup has to be over.
-            result = await self._run_sync(call, abandon_on_cancel=True)
-        if isinstance(result, Response):
-            return result
-        return JSONResponse(result, getattr(exc, "status_code", 500))
+            endpoint, max_body_size = target.plan, target.max_body_size
+            if max_body_size is None:
+                max_body_size = limits.max_body_size
+            exchange = Exchange(scope, receive, send, self, path_params, max_body_size)
+        answers = lifetime.inline if endpoint.inline else lifetime.lives
+        return answers.serve(exchange, endpoint)
 
-    def _server_error(self, request: Request, exc: BaseException) -> Response:
-        if self.debug:
-            return debug_response(request, exc)
-        return JSONResponse({"detail": _errors.phrase(500)}, 500)
-
-    def _handler_for(self, exc: BaseException) -> ExceptionHandler | None:
-        handlers = self._exception_handlers
-        return next((handlers[kind] for kind in type(exc).__mro__ if kind in handlers), None)
-
-    def _has_handler_of_its_own(self, exc: BaseException) -> bool:
-        handlers = self._exception_handlers
-        catch_alls = (Exception, BaseException)
-        return any(kind in handlers and kind not in catch_alls for kind in type(exc).__mro__)
-
-    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()  # lifespan.startup
-        phase = "startup"
-        try:
-            with self._next_lifetime(_drain_timeout_given(scope)) as lifetime:
-                manager = self._lifespan(self)
-                async with sheltered(manager, "the lifespan", self._cleanup_timeout) as yielded:
-                    self._yielded = dict(yielded or {})
-                    scope.get("state", {}).update(self._yielded)
-                    async with lifetime.open():
-                        await send(self._startup_complete())
-                        phase = "shutdown"
-                        await receive()  # lifespan.shutdown
-        except BaseException as exc:
-            _errors.raise_rest(exc, functools.partial(_log_lifespan_failure, phase))
-            await send({"type": f"lifespan.{phase}.failed", "message": _errors.describe(exc)})
-            return
-        await send({"type": "lifespan.shutdown.complete"})
-
-    def _startup_complete(self) -> Message:
-        """With the times that a shutdown takes, and the limits, for a server that heeds them.
-
-        It needn't drain by itself, then; and middleware hides neither.
-        """
-        settings = AppSettings(
-            drain_timeout=self._lifetime.drain_timeout,
-            cleanup_timeout=self._cleanup_timeout,
-            limits=self.limits,
+    def _new_lifetime(self, told: ServerSettings | None) -> AppLifetime:
+        limits = self._inner.limits
+        runner = TaskRunner(
+            max_threads=limits.max_task_threads,
+            max_running=limits.max_running_tasks,
+            error_handlers=self._task_error_handlers,
         )
-        return {"type": "lifespan.startup.complete", APP_SETTINGS: settings}
+        drain_timeout, cleanup_timeout = self._drain_timeout, self._cleanup_timeout
+        if told is not None and told.drain_timeout is not None:
+            drain_timeout = told.drain_timeout
+        if told is not None and told.cleanup_timeout is not None:
+            cleanup_timeout = told.cleanup_timeout
+        self._inner.events.follow(runner.ledger)
+        return AppLifetime(
+            runner,
+            Grace(cleanup_timeout, self._inner.run_sync),
+            self._inner.events,
+            self._failures.respond,
+            drain_timeout=drain_timeout,
+        )
+
+
+def inner_of(app: App) -> Inner:
+    """What an app's users don't see, for who serves it in a test or watches it."""
+    return app._inner
+
+
+def lifetime_of(app: App) -> AppLifetime:
+    """The one that counts now: of the running lifespan, else of the last one."""
+    return app._lifetime
+
+
+class _Host:
+    """The app, as its lifespan sees it."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.inner = app._inner
+
+    def enter(self) -> AbstractAsyncContextManager[Yielded]:
+        return self._app._lifespan(self._app)
 
     @contextmanager
-    def _next_lifetime(self, drain_timeout: float | None) -> Iterator[AppLifetime]:
-        """`drain_timeout`: what the server was told, if it was told any."""
-        if self._has_lifespan:
+    def next_lifetime(self, told: ServerSettings | None) -> Iterator[AppLifetime]:
+        app = self._app
+        if app._has_lifespan:
             raise RuntimeError("this app is being served already; one App has one lifespan")
-        self._has_lifespan = True
-        self._lifetime = lifetime = self._new_lifetime(drain_timeout)
+        app._has_lifespan = True
         try:
-            yield lifetime
+            self.inner.obey(told)
+            self.inner.events.join(None if told is None else told.listen)
+            app._lifetime = app._new_lifetime(told)
+            yield app._lifetime
         finally:
-            self._has_lifespan = False
+            self.inner.obey(None)
+            self.inner.events.join(None)
+            app._has_lifespan = False
 
-    def _new_lifetime(self, drain_timeout: float | None = None) -> AppLifetime:
-        runner = TaskRunner(
-            max_threads=self.limits.max_task_threads,
-            max_running=self.limits.max_running_tasks,
-            error_handlers=self._task_error_handlers,
-            error_listeners=self._task_error_listeners,
-        )
-        grace = Grace(self._cleanup_timeout, self._run_sync)
-        if drain_timeout is None:
-            drain_timeout = self._drain_timeout
-        return AppLifetime(runner, grace, drain_timeout=drain_timeout)
+    def keep(self, yielded: Mapping[str, Any]) -> None:
+        self._app._yielded = yielded
 
 
 class _Target(msgspec.Struct, frozen=True):
@@ -354,32 +311,9 @@ class _Refusal(msgspec.Struct, frozen=True):
     cancel_on_disconnect = False
     timeout = None
 
-    async def __call__(self, request: Request, steps: Steps) -> Response:
+    async def __call__(self, exchange: Exchange, exits: RequestExits) -> Response:
         # Not the one that the matcher raised: with a traceback it would keep itself alive.
         raise HTTPException(self.status_code, self.detail, self.headers)
-
-
-async def _http_exception(request: Request, exc: HTTPException) -> Response:
-    if exc.status_code in (204, 304):
-        return Response(None, exc.status_code, exc.headers)
-    return JSONResponse({"detail": exc.detail}, exc.status_code, exc.headers)
-
-
-async def _validation_error(request: Request, exc: RequestValidationError) -> Response:
-    return JSONResponse({"detail": exc.errors()}, 422)
-
-
-async def _client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
-    """For the record only: nobody is there to read it."""
-    return Response(None, 400)
-
-
-def _log_failure(request: Request, failure: BaseException) -> None:
-    logger.error("%s failed", describe(request.scope), exc_info=failure)
-
-
-def _log_lifespan_failure(phase: str, failure: BaseException) -> None:
-    logger.error("the lifespan failed at %s", phase, exc_info=failure)
 
 
 def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
@@ -390,17 +324,6 @@ def _path_below_root(scope: Scope) -> tuple[str, bytes | None]:
     if not root and path[:1] == "/":
         return path, raw_path  # as nearly all are
     return below_root((root or "").rstrip("/"), *origin_form(path, raw_path))
-
-
-def _drain_timeout_given(scope: Scope) -> float | None:
-    """To the server, where it is ours, in place of the app's own."""
-    settings: ServerSettings | None = scope.get(SERVER_SETTINGS)
-    return None if settings is None else settings.drain_timeout
-
-
-@asynccontextmanager
-async def _no_lifespan(app: App) -> AsyncIterator[None]:
-    yield
 
 
 def _checked_limits(limits: Any) -> Limits:
@@ -421,16 +344,6 @@ def _checked_seconds(name: str, seconds: Any) -> float:
             right=f"App({name}=20.0)",
         )
     return float(seconds)
-
-
-def _checked_lifespan(lifespan: Lifespan) -> Lifespan:
-    if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
-        raise RegistrationError(
-            "lifespan needs an async context manager",
-            wrong=f"async def {lifespan.__name__}(app): ...",
-            right=f"@asynccontextmanager above async def {lifespan.__name__}(app): ... yield",
-        )
-    return lifespan
 
 
 async def _refuse_asyncio(scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,7 +15,7 @@ import sys
 import traceback
 
 from .._errors import leaves
-from .._http.request import Request, describe
+from .._http.exchange import Exchange
 from .._http.response import HTMLResponse, JSONResponse, Response
 
 _PAGE = """<!doctype html>
@@ -47,11 +47,11 @@ _PAGE = """<!doctype html>
 """  # noqa: E501
 
 
-def debug_response(request: Request, exc: BaseException) -> Response:
+def debug_response(exchange: Exchange, exc: BaseException) -> Response:
     """A page where the client takes HTML, JSON with the same elsewhere."""
     errors = [_in_one_line(leaf) for leaf in leaves(exc)]
     text = _whole_traceback(exc)
-    if "text/html" not in request.headers.get("accept", "").lower():
+    if "text/html" not in exchange.headers.get("accept", "").lower():
         detail = {
             "detail": "Internal Server Error",
             "errors": errors,
@@ -60,7 +60,7 @@ def debug_response(request: Request, exc: BaseException) -> Response:
         return JSONResponse(detail, 500)
     page = _PAGE.format(
         title=html.escape(_in_one_line(exc)),
-        request=html.escape(describe(request.scope)),
+        request=html.escape(str(exchange.label)),
         errors=_list(errors) if len(errors) > 1 else "",
         traceback=html.escape(text),
     )

@@ -2,10 +2,9 @@
 
 Rules of this module:
 
-* The folder that the command was typed in comes first among those that modules are
-  looked for in, as for `python -m`.
-* What can't be found is answered with what is there.
-* What goes wrong inside the author's module is shown with its traceback, from the author's line on.
+* The folder in which the command was typed comes first on `sys.path`, as for `python -m`.
+* Where a name can't be found, the message shows the names that are there.
+* An exception inside the author's module is shown with its traceback, from the author's line on.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ from .. import _callables
 from .._app.app import App
 from .._asgi import ASGIApp
 from .._errors import CommandError
+from .frames import is_the_authors
 
-# Where the app is looked for when nobody says where, in this order.
+# The modules in which the app is looked for when none is named, in this order.
 MODULES = ("main", "app")
 
 _IMPORT_STRING = re.compile(r"(?P<module>\w+(\.\w+)*)(:(?P<name>\w+(\.\w+)*)(?P<call>\(\))?)?")
@@ -66,7 +66,7 @@ def _discovered() -> str:
 
 
 def _refusal(wrong: str) -> CommandError:
-    """What to write in place of what is no import string; a path is taken for one most often."""
+    """What to write instead of something that isn't an import string; most often it is a path."""
     path, _, name = wrong.partition(":")
     parts = Path(path.removesuffix(".py")).parts
     module = ".".join(part for part in parts if part.isidentifier()) or "main"
@@ -86,7 +86,7 @@ def _module(name: str) -> ModuleType:
         raise _not_found(name, exc.name) from None
     except KeyboardInterrupt:
         raise
-    except BaseException as exc:  # SystemExit, too: the module's author didn't expect a server
+    except BaseException as exc:  # SystemExit too: the module's author didn't expect a server
         raise _failure(name, exc) from None
 
 
@@ -107,12 +107,8 @@ def _failure(what: str, exc: BaseException) -> CommandError:
 
 
 def _from_the_author_on(tb: TracebackType | None) -> TracebackType | None:
-    """Without the frames of this module and of importlib, in front."""
-    ours = (__file__, importlib.__file__)
-    while tb is not None:
-        file = tb.tb_frame.f_code.co_filename
-        if file not in ours and not file.startswith("<frozen importlib"):
-            break
+    """Without the frames in front of the author's first one: trioweb's, and importlib's."""
+    while tb is not None and not is_the_authors(tb.tb_frame):
         tb = tb.tb_next
     return tb
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from .._errors import CommandError
 
-# Several processes may share the output, so each line says whose it is.
+# Several processes may share the output, so each line has the number of its process.
 FORMAT = "%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s"
 
 _READERS: dict[str, Callable[[str], Any]] = {".json": json.loads, ".toml": tomllib.loads}
@@ -30,7 +30,7 @@ def configure_logging(file: str | None) -> None:
     """Raises CommandError."""
     if file is None:
         logging.basicConfig(level=logging.INFO, format=FORMAT)
-        # It counts what it has seen, which `dev` says better.
+        # watchfiles logs how many changes it has seen; `trioweb dev` says which files changed.
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
         return
     try:

@@ -21,7 +21,7 @@ from .options import APP, Option
 from .reloader import reload
 from .routes import show_routes
 from .run import run, run_worker
-from .signals import EXIT_INTERRUPTED, EXIT_USAGE
+from .statuses import EXIT_INTERRUPTED, EXIT_USAGE
 from .supervisor import supervise
 
 _DESCRIPTION = """\
@@ -82,8 +82,8 @@ def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = vars(parser().parse_args(arguments))
     command = given["command"]
     if command == "routes":
-        values = _options.read([APP], given, environ)
-        return _print(show_routes(values.get("app"), as_json=given["json"]))
+        import_string = APP.read(given, environ) if APP.is_given(given, environ) else None
+        return _print(show_routes(import_string, as_json=given["json"]))
     settings = _options.settings(command, given, environ)
     if given["worker"] is not None:
         return run_worker(settings, given["worker"])
@@ -160,5 +160,5 @@ def _add_option(group: Any, option: Option) -> None:
 
 
 def _help(option: Option) -> str:
-    default = f" (default: {option.shown})" if option.shown else ""
+    default = f" (default: {option.default})" if option.default else ""
     return f"{option.help}{default} [{option.variable}]".replace("%", "%%")

@@ -2,8 +2,10 @@
 
 Rules of this module:
 
-* One table tells it all: the name, what text becomes, the default, the help.  The
-  parser, the environment and `--help` are made from it.
+* One table tells it all: the name, what text becomes, the help, and which field of which record
+  the option sets.  The parser, the environment and `--help` are made from it, and so are the
+  settings: an option of the server needs a field of `ServerConfig` and a row here.
+* A default stands where the field does; the table only says what `--help` calls it.
 * An option goes before its variable, and that before the default.
 * Whatever is wrong is said with the name under which it was given.
 * A limit is an option because it is a field of `Limits`; the app's own stands where none is given.
@@ -11,16 +13,26 @@ Rules of this module:
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .._app.limits import Limits
 from .._errors import CommandError
-from ..server._parsers import ParserName
-from ..server._scope import TrustedPeers
+from ..server import ParserName, ServerConfig
+from .conversions import (
+    descriptor,
+    existing_file,
+    limit,
+    one_of,
+    peers,
+    prefix,
+    seconds,
+    switch,
+    text,
+    whole,
+)
+from .tls import CertificateFiles
 
 PREFIX = "TRIOWEB_"
 
@@ -30,35 +42,23 @@ DEV_DRAIN_TIMEOUT = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a server is to be: the options of `run` and `dev`, read.
-
-    `limits` are only those that were given; the timeouts are None where the app's own
-    are to stand.
-    """
+    """The options of `run` and `dev`, read: those of the server, and what is the command's own."""
 
     app: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    uds: str | None = None
-    fd: int | None = None
     workers: int = 1
     reload: bool = False
-    debug: bool = False
-    http: ParserName = "auto"
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    drain_timeout: float | None = None
-    cleanup_timeout: float | None = None
-    access_log: bool = True
     log_config: str | None = None
-    root_path: str = ""
-    forwarded_allow_ips: tuple[str, ...] = ("127.0.0.1", "::1")
-    limits: Mapping[str, int | float | None]
+    server: ServerConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option.  `convert` raises ValueError with what would be right; `shown` is the default."""
+    """One option.
+
+    `convert` raises ValueError with what would be right.  `record` is the class whose field the
+    option sets: the field has the option's name, or the one that `sets` gives.  `shown`: what
+    `--help` says of the default, where that isn't the field's own.
+    """
 
     name: str
     convert: Callable[[str], Any]
@@ -66,6 +66,8 @@ class Option:
     help: str
     shown: str = ""
     group: str = "listening"
+    record: type = ServerConfig
+    sets: str = ""
 
     @property
     def flag(self) -> str:
@@ -73,8 +75,18 @@ class Option:
 
     @property
     def key(self) -> str:
-        """The name that the parser and `Settings` have for it."""
+        """The name that the parser has for it."""
         return self.name.replace("-", "_")
+
+    @property
+    def field(self) -> str:
+        """The field of `record` that it sets."""
+        return self.sets or self.key
+
+    @property
+    def default(self) -> str:
+        """As `--help` says it; empty where nothing is set by default."""
+        return self.shown or _shown_default(self.record, self.field)
 
     @property
     def variable(self) -> str:
@@ -84,13 +96,18 @@ class Option:
     def is_switch(self) -> bool:
         return self.convert is switch
 
-    def read(self, given: str | bool | None, environ: Mapping[str, str]) -> Any:
-        """The value; None if neither the command line nor the environment gives one."""
-        if given is None and self.variable in environ:
+    def is_given(self, given: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+        """Whether the command line has it, as the parser says in `given`, or the environment."""
+        return given.get(self.key) is not None or self.variable in environ
+
+    def read(self, given: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+        """The value of an option that is given.  Raises CommandError."""
+        typed = given.get(self.key)
+        if typed is None:
             return self._converted(self.variable, "=", environ[self.variable])
-        if given is None or isinstance(given, bool):
-            return given
-        return self._converted(self.flag, " ", given)
+        if isinstance(typed, bool):
+            return typed
+        return self._converted(self.flag, " ", typed)
 
     def _converted(self, name: str, separator: str, text: str) -> Any:
         if not text:
@@ -101,6 +118,13 @@ class Option:
             raise CommandError(f"{name}{separator}{text}: {exc}{_hint(text)}") from None
 
 
+def _shown_default(record: type, name: str) -> str:
+    [default] = [field.default for field in fields(record) if field.name == name]
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return "" if default is None or default is False else str(default)
+
+
 def _hint(text: str) -> str:
     """Kubernetes sets TRIOWEB_PORT=tcp://... wherever a Service has the name trioweb."""
     if not text.startswith("tcp://"):
@@ -108,27 +132,27 @@ def _hint(text: str) -> str:
     return " (set for a Service named trioweb? enableServiceLinks: false in the pod ends that)"
 
 
-def read(
-    options: Sequence[Option], given: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """The values that the command line or the environment gives.  Raises CommandError."""
-    values = {option.key: option.read(given.get(option.key), environ) for option in options}
-    return {key: value for key, value in values.items() if value is not None}
-
-
 def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings for `run` or `dev`.  Raises CommandError."""
-    values = read(options(command), given, environ)
-    limits = {
-        option.key.removeprefix("limit_"): values.pop(option.key)
-        for option in LIMIT_OPTIONS
-        if option.key in values
+    records: dict[type, dict[str, Any]] = {
+        Settings: {},
+        ServerConfig: {"access_log": True},
+        CertificateFiles: {},
+        Limits: {},
     }
-    limits = {name: None if value is NONE else value for name, value in limits.items()}
     if command == "dev":
-        values = {"reload": True, "debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT} | values
-    _check_combination(values)
-    return Settings(limits=limits, **values)
+        records[Settings] |= {"reload": True}
+        records[ServerConfig] |= {"debug": True, "drain_timeout": DEV_DRAIN_TIMEOUT}
+    for option in options(command):
+        if option.is_given(given, environ):
+            records[option.record][option.field] = option.read(given, environ)
+    _check_combination(records[Settings])
+    server = ServerConfig(
+        ssl_context=CertificateFiles(**records[CertificateFiles]).context(),
+        limit_overrides=records[Limits],
+        **records[ServerConfig],
+    )
+    return Settings(server=server, **records[Settings])
 
 
 def _check_combination(values: Mapping[str, Any]) -> None:
@@ -138,108 +162,6 @@ def _check_combination(values: Mapping[str, Any]) -> None:
             wrong=f"--reload --workers {values['workers']}",
             right="one of the two; SIGHUP replaces workers without refusing a connection",
         )
-    if "ssl_keyfile" in values and "ssl_certfile" not in values:
-        raise CommandError(
-            "a key is of no use without its certificate",
-            wrong=f"--ssl-keyfile {values['ssl_keyfile']}",
-            right=f"--ssl-certfile cert.pem --ssl-keyfile {values['ssl_keyfile']}",
-        )
-
-
-# What text becomes.  Each raises ValueError with what would be right.
-
-
-def text(value: str) -> str:
-    return value
-
-
-def switch(value: str) -> bool:
-    """Only variables have a text: on the command line it is `--x` or `--no-x`."""
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"0": False, "false": False, "no": False, "off": False}
-    if value.lower() not in words:
-        raise ValueError("needs true or false")
-    return words[value.lower()]
-
-
-def whole(lowest: int, highest: int | float = math.inf) -> Callable[[str], int]:
-    needs = f"of at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
-
-    def convert(value: str) -> int:
-        # int() would also take 1_000, and digits of other scripts.
-        if not (value.isascii() and value.isdigit() and lowest <= int(value) <= highest):
-            raise ValueError(f"needs a whole number {needs}")
-        return int(value)
-
-    return convert
-
-
-def seconds(value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not number >= 0:
-        raise ValueError("needs a number of seconds, such as 20 or 0.5")
-    return number
-
-
-def one_of(*words: str) -> Callable[[str], str]:
-    def convert(value: str) -> str:
-        if value not in words:
-            raise ValueError(f"needs one of {', '.join(words)}")
-        return value
-
-    return convert
-
-
-def peers(value: str) -> tuple[str, ...]:
-    """Addresses and networks, with commas between them."""
-    found = tuple(peer.strip() for peer in value.split(","))
-    try:
-        TrustedPeers(found)
-    except ValueError:
-        raise ValueError("needs addresses or networks, such as 10.0.0.0/8,::1, or *") from None
-    return found
-
-
-def prefix(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("needs to begin with a slash")
-    return value
-
-
-def existing_file(value: str) -> str:
-    if not Path(value).is_file():
-        raise ValueError("there is no such file")
-    return value
-
-
-class NONE:
-    """`none` for a limit that may be one: the parser's None is what wasn't given."""
-
-
-def _limit(name: str) -> Callable[[str], Any]:
-    def convert(value: str) -> Any:
-        is_none = value.lower() == "none"
-        number: Any = None if is_none else _number(value)
-        try:
-            Limits(**{name: number})
-        except ValueError as exc:
-            raise ValueError(str(exc).rpartition(": ")[2]) from None
-        return NONE if is_none else number
-
-    return convert
-
-
-def _number(value: str) -> float | str:
-    """As whole as it is written; what is none stays text, for `Limits` to refuse."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
 
 
 # The table.
@@ -251,29 +173,46 @@ APP = Option(
     "the app: its module, a colon, its name there, or a call that makes it, such as"
     " main:make_app(); a MODULE with one app needs no more",
     "of main.py or app.py in this folder",
+    record=Settings,
 )
 WORKERS = Option(
     "workers",
     whole(1),
     "N",
     "so many processes serve; one that crashes is replaced, SIGHUP replaces all one by one",
-    "1",
-    "processes",
+    group="processes",
+    record=Settings,
 )
+_FD = "listen on this inherited socket, not on host and port"
 _DRAIN = "wait so many seconds for requests and tasks, then cancel them"
 _OPTIONS = (
-    Option("host", text, "HOST", "listen on this address or name; 0.0.0.0 for all", "127.0.0.1"),
-    Option("port", whole(0, 65535), "PORT", "listen on this port; 0 for any that is free", "8000"),
+    Option("host", text, "HOST", "listen on this address or name; 0.0.0.0 for all"),
+    Option("port", whole(0, 65535), "PORT", "listen on this port; 0 for any that is free"),
     Option("uds", text, "PATH", "listen on this Unix socket, not on host and port"),
-    Option("fd", whole(0), "FD", "listen on this inherited socket, not on host and port"),
-    Option("ssl-certfile", existing_file, "FILE", "the certificates, for TLS", "no TLS"),
-    Option("ssl-keyfile", existing_file, "FILE", "their key", "in the file of the certificates"),
+    Option("fd", descriptor, "FD", _FD, sets="sockets"),
+    Option(
+        "ssl-certfile",
+        existing_file,
+        "FILE",
+        "the certificates, for TLS",
+        "no TLS",
+        record=CertificateFiles,
+        sets="certfile",
+    ),
+    Option(
+        "ssl-keyfile",
+        existing_file,
+        "FILE",
+        "their key",
+        "in the file of the certificates",
+        record=CertificateFiles,
+        sets="keyfile",
+    ),
     Option(
         "http",
-        one_of("auto", "h11", "httptools"),
+        one_of(*get_args(ParserName)),
         "PARSER",
         "auto, h11 or httptools; auto is httptools where it is installed",
-        "auto",
     ),
     Option("root-path", prefix, "PATH", "the prefix under which a proxy shows the app", "none"),
     Option(
@@ -282,7 +221,6 @@ _OPTIONS = (
         "IPS",
         "trust X-Forwarded-For and -Proto from these peers: addresses and networks, with commas;"
         " * for all",
-        "127.0.0.1,::1",
     ),
     Option(
         "reload",
@@ -290,6 +228,7 @@ _OPTIONS = (
         "true or false",
         "start anew when a Python file in this folder changes",
         group="processes",
+        record=Settings,
     ),
     Option("drain-timeout", seconds, "SECONDS", _DRAIN, "the app's, 20", "shutting down"),
     Option(
@@ -300,16 +239,15 @@ _OPTIONS = (
         "the app's, 5",
         "shutting down",
     ),
-    Option(
-        "access-log", switch, "true or false", "log a line for each answer", "true", group="logs"
-    ),
+    Option("access-log", switch, "true or false", "log a line for each answer", "true", "logs"),
     Option(
         "log-config",
         existing_file,
         "FILE",
         "configure logging with this .json or .toml file (logging.config.dictConfig)",
         "INFO and above, to standard error",
-        group="logs",
+        "logs",
+        record=Settings,
     ),
 )
 
@@ -335,7 +273,16 @@ _LIMIT_HELP = {
 def _limit_option(name: str, default: object) -> Option:
     metavar, help = _LIMIT_HELP[name]
     shown = f"the app's, {str(default).lower()}"
-    return Option(f"limit-{name.replace('_', '-')}", _limit(name), metavar, help, shown, "limits")
+    return Option(
+        f"limit-{name.replace('_', '-')}",
+        limit(name),
+        metavar,
+        help,
+        shown,
+        "limits",
+        record=Limits,
+        sets=name,
+    )
 
 
 LIMIT_OPTIONS = tuple(_limit_option(field.name, field.default) for field in fields(Limits))

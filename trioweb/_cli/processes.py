@@ -1,13 +1,12 @@
-"""Worker processes, as whoever supervises them sees them.
+"""Worker processes, as the supervisor or the reloader that started them sees them.
 
 Rules of this module:
 
 * A worker is started from the command line that was typed, never forked.  It inherits the
-  listening sockets, and a socket to its supervisor: there it says that it is ready
-  and how long its end may take, the supervisor says cancel, and each learns that the other
-  is gone.
-* It ends by itself, in its own time; it is killed only past its own hard limit.
-* A supervisor is told what to do by signals, and knows Ctrl-C by its count.
+  listening sockets, and one end of a socket pair: over that it says that it is ready and how long
+  its end may take, its supervisor says cancel, and each of the two learns that the other is gone.
+* A worker ends by itself, in its own time; it is killed only past its own hard limit.
+* The sockets that the workers share are opened and closed by the process that starts them.
 """
 
 from __future__ import annotations
@@ -24,10 +23,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
-from ..server import ServerConfig
-from ..server._listeners import Listener, open_listeners
-from .options import Settings
-from .run import ssl_context
+from ..server._listeners import Listener
 from .signals import CANCEL_BYTE, Order, Times
 
 logger = logging.getLogger("trioweb.run")
@@ -35,23 +31,28 @@ logger = logging.getLogger("trioweb.run")
 # What a worker may take beyond its own hard limit before it is killed.
 MARGIN = 2.0  # seconds
 
-# Not to be missed, nor to kill, between a worker's begin and its first line.
+# Signals that wait while a worker starts: it mustn't miss them, nor end by them, before it has
+# handlers for them.
 _HELD_BACK = (signal.SIGINT, signal.SIGHUP)
 
 
 class Worker(abc.ABC):
-    """One worker: `settled` when it is ready or over, `over` when its process has ended."""
+    """One worker: `settled` when it is ready or over, `over` when its process has ended.
+
+    `times`: how long its end may take; `status`: its exit status, as a shell would say it;
+    `lifetime`: for how many seconds it ran.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.ready = False
-        self.status: int | None = None  # as a shell would say it
-        self.lifetime = 0.0  # seconds
+        self.times = Times(drain_timeout=0.0)
+        self.status: int | None = None
+        self.lifetime = 0.0
         self.settled = trio.Event()
         self.over = trio.Event()
-        self._times = Times(drain_timeout=0.0)
         self._order: Order | None = None
-        self._patience = trio.CancelScope()
+        self._in_time = trio.CancelScope()
 
     async def run(self) -> None:
         """Returns when its process has ended.
@@ -60,12 +61,12 @@ class Worker(abc.ABC):
         """
         begin = trio.current_time()
         try:
-            with self._patience:
-                self.status = await self._wait()
+            with self._in_time:
+                self.status = await self.wait_ended()
             if self.status is None:
                 logger.critical("worker %d didn't end in time: killing it", self.pid)
-                self._kill()
-                self.status = await self._wait()
+                self.kill()
+                self.status = await self.wait_ended()
         finally:
             self.lifetime = trio.current_time() - begin
             self.over.set()
@@ -85,37 +86,41 @@ class Worker(abc.ABC):
                 return f"was ended by {signal.Signals(self.status - 128).name}"
         return f"ended with status {self.status}"
 
+    def settle(self, times: Times) -> None:
+        """It has said that it is ready, and how long its end may take."""
+        self.times = times
+        self.ready = True
+        self.settled.set()
+        if self._order is not None:  # it may have heard the order only now
+            self._set_limit(self._order)
+
     def _tell(self, order: Order) -> None:
         if self._order is None or (order is Order.CANCEL and self._order is Order.DRAIN):
             self._order = order
             self._told_at = trio.current_time()
             self._set_limit(order)
-            self._send(order)
+            self.send(order)
 
     def _set_limit(self, order: Order) -> None:
-        self._patience.deadline = self._told_at + self._times.after(order) + MARGIN
+        self._in_time.deadline = self._told_at + self.times.after(order) + MARGIN
 
-    def _settle(self, times: Times) -> None:
-        """It has said that it is ready."""
-        self._times = times
-        self.ready = True
-        self.settled.set()
-        if self._order is not None:  # which it may have heard only now
-            self._set_limit(self._order)
+    # The process itself.
 
     @abc.abstractmethod
-    async def _wait(self) -> int:
+    async def wait_ended(self) -> int:
         """Wait for the process; returns its status."""
 
     @abc.abstractmethod
-    def _send(self, order: Order) -> None: ...
+    def send(self, order: Order) -> None:
+        """Pass an order on to the process."""
 
     @abc.abstractmethod
-    def _kill(self) -> None: ...
+    def kill(self) -> None:
+        """End the process, whatever it does."""
 
 
 class WorkerProcess(Worker):
-    """A worker that is a process."""
+    """A worker that is a process of the system."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         super().__init__(process.pid)
@@ -127,7 +132,7 @@ class WorkerProcess(Worker):
         with self._control:
             await super().run()
 
-    async def _wait(self) -> int:
+    async def wait_ended(self) -> int:
         async with trio.open_nursery() as nursery:
             if not self.settled.is_set():
                 nursery.start_soon(self._hear_when_ready)
@@ -143,24 +148,24 @@ class WorkerProcess(Worker):
         await trio.lowlevel.wait_readable(self._control)
         with contextlib.suppress(ConnectionError):
             told = self._control.recv(1024)
-            if told:  # else it is about to end
-                self._settle(Times.from_bytes(told))
+            if told:  # else the process is about to end
+                self.settle(Times.from_bytes(told))
 
-    def _send(self, order: Order) -> None:
+    def send(self, order: Order) -> None:
         if order is Order.DRAIN:
-            # Before it serves this ends it at once.
+            # A worker that doesn't serve yet ends at once by this.
             self._process.terminate()
         else:
             with contextlib.suppress(OSError):
                 self._control.send(CANCEL_BYTE)
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
 
 
 def worker_command(arguments: Sequence[str]) -> list[str]:
-    """The command line that was typed, in this interpreter, with its options."""
-    # Private, but what `multiprocessing` starts its processes with since 3.2.
+    """The command line that was typed, for this interpreter with the options it was given."""
+    # Private, but `multiprocessing` starts its processes with it since 3.2.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return [sys.executable, *flags, "-m", "trioweb", *arguments]
 
@@ -184,7 +189,7 @@ def _popen(command: Sequence[str], descriptors: Sequence[int]) -> subprocess.Pop
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
-    """A process started in here has these signals blocked, until it wants to hear them."""
+    """A process that is started in this block has these signals blocked, until it lets them in."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
     try:
         yield
@@ -192,14 +197,6 @@ def _held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def listen(settings: Settings) -> list[Listener]:
-    """The sockets that all workers share.  Raises OSError and CommandError."""
-    return await open_listeners(
-        ServerConfig(
-            host=settings.host,
-            port=settings.port,
-            uds=settings.uds,
-            sockets=() if settings.fd is None else (settings.fd,),
-            ssl_context=ssl_context(settings),
-        )
-    )
+def close_all(listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        listener.close()

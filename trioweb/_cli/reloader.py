@@ -2,11 +2,11 @@
 
 Rules of this module:
 
-* It listens, one worker serves.  When a file changes the worker drains, and a new
-  one is started on the same socket: a client that comes in between waits.
-* An app that can't start is shown, and the next change is waited for.
-* Only Python files count: an app that writes its log beside its code must not
-  start anew with each line.
+* It listens, one worker serves.  When a file changes the worker drains, and then a new one is
+  started on the same socket: a client that connects in between waits.
+* When an app can't start its error is shown, and the reloader waits for the next change.
+* Only Python files count: an app that writes its log beside its code mustn't start anew with
+  each line.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from pathlib import Path
 import trio
 
 from .._errors import CommandError
+from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .options import Settings
-from .processes import Worker, listen, start_worker, worker_command
-from .run import status_of
-from .signals import stop_signals
+from .processes import Worker, close_all, start_worker, worker_command
+from .signals import Order, StopSignals, stop_signals
+from .statuses import run_for_status
 
 logger = logging.getLogger("trioweb.run")
 
@@ -36,25 +37,27 @@ def reload(settings: Settings, arguments: Sequence[str]) -> int:
     """Serve, and start anew at each change; returns the exit status.  Raises CommandError."""
     configure_logging(settings.log_config)
     watch = watcher()
-    return status_of(_reload, settings, worker_command(arguments), watch)
+    return run_for_status(_reload, settings, worker_command(arguments), watch)
 
 
 async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
-    listeners = await listen(settings)
+    listeners = await open_listeners(settings.server)
     reloader = Reloader(functools.partial(start_worker, command, listeners))
     with trio.open_signal_receiver(*stop_signals()) as signals:
         logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())
         try:
             await reloader.run(signals, watch(Path.cwd(), reloader.ending))
         finally:
-            for listener in listeners:
-                listener.close()
+            close_all(listeners)
     logger.info("stopped")
     return 0
 
 
 class Reloader:
-    """One worker after the other, each made by `start`.  `ending`: it has been told to stop."""
+    """Runs one worker after the other, each made by `start`.
+
+    `ending` is set when the reloader has been told to stop.
+    """
 
     def __init__(self, start: Callable[[], Awaitable[Worker]]) -> None:
         self.ending = trio.Event()
@@ -63,7 +66,7 @@ class Reloader:
         self._changed = trio.Event()
 
     async def run(self, signals: AsyncIterable[int], changes: Changes) -> None:
-        """Returns when it was told to stop, and the worker has."""
+        """Returns when the reloader was told to stop, and its worker has ended."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey, signals)
             nursery.start_soon(self._heed, changes)
@@ -82,8 +85,10 @@ class Reloader:
             logger.error("the app %s; waiting for a change", worker.describe_end())
 
     async def _obey(self, signals: AsyncIterable[int]) -> None:
+        stops = StopSignals()
         async for _ in signals:
-            if self.ending.is_set() and self._worker is not None:
+            order = stops.order(trio.current_time())
+            if order is Order.CANCEL and self._worker is not None:
                 self._worker.cancel()
             self.ending.set()
             self._begin_anew()
@@ -100,7 +105,7 @@ class Reloader:
 
 
 def watcher() -> Watcher:
-    """What sees changes.  Raises CommandError if it isn't installed."""
+    """What sees changes of files.  Raises CommandError if it isn't installed."""
     try:
         import watchfiles
     except ModuleNotFoundError:

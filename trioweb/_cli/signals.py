@@ -2,14 +2,16 @@
 
 Rules of this module:
 
-* A thread of its own hears signals, and a supervisor's word, so that they count while
-  the event loop is blocked: the interpreter writes each signal's number to a socket at
-  once (`signal.set_wakeup_fd`), before it finds the time to run a handler.
-* The first signal says drain, the second cancel.  One stop may come as several signals, by
-  whoever tells a process and then its group; and a terminal that is closed hangs up: that
-  is a stop, too, unless `nohup` said otherwise.  A worker's signals all say drain: in a
-  terminal Ctrl-C goes to every process, and what it means is for the supervisor to say.
-* A supervisor says cancel with a byte; that it is gone says drain.
+* A thread hears signals, and a supervisor's word, so that they count while the event loop is
+  blocked: the interpreter writes each signal's number to a socket at once
+  (`signal.set_wakeup_fd`), before it finds the time to run a handler.
+* What a signal means is decided in one place, for a process, a supervisor and a reloader: the
+  first one says drain, the next one cancel, unless it is an echo of the first.  A program that
+  stops another one often signals the process, and then its whole group.
+* A terminal that is closed sends SIGHUP: that is a stop too, unless `nohup` has silenced it.
+* To a worker every signal says drain: in a terminal Ctrl-C goes to every process, and what a
+  second one means is for the supervisor to say.  The supervisor says cancel with a byte; when
+  the supervisor is gone, that says drain.
 * What has not ended in time is named in the log, and ends with the process.
 """
 
@@ -30,18 +32,13 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from .. import _limits
+from .statuses import EXIT_HARD
 
 logger = logging.getLogger("trioweb.run")
 
-# Exit statuses; that of a wrong command line is argparse's.
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_HARD = 3  # something didn't end in time
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# What follows a stop so soon is its echo, no second one: nobody is as quick on purpose.
+# A signal that comes so soon after the first one is its echo: nobody is as quick on purpose.
 ECHO_TIME = 0.25  # seconds
 
 # What an end may take beyond the times that were set.
@@ -52,7 +49,7 @@ LAST_WORDS_TIME = 0.5  # seconds
 
 CANCEL_BYTE = b"c"
 
-# The system's calls take no longer ones.
+# `select` refuses waits that are much longer.
 _LONGEST_WAIT = 3600.0  # seconds
 
 
@@ -82,13 +79,31 @@ class Times:
         return cls(*map(float, told.split()))
 
 
-class Watch:
-    """A thread that hears orders, passes each on to `tell`, and calls `give_up` past the limit.
+class StopSignals:
+    """What each signal to stop means, in the order in which they come."""
 
-    `rouse` is called after any signal: whoever has a handler for another one must not
-    miss it.  `supervisor`: the socket to it, in a worker.  Entered in the main thread, while Trio
-    runs there.  The limit is kept beyond the end of the block: a thread of the app's may
-    hold up the end of the process as well.
+    def __init__(self) -> None:
+        self._first_at: float | None = None
+
+    def order(self, now: float) -> Order:
+        """What a signal says that comes now; `now` is in seconds, always of the same clock."""
+        if self._first_at is None:
+            self._first_at = now
+            return Order.DRAIN
+        is_echo = now - self._first_at < ECHO_TIME
+        return Order.DRAIN if is_echo else Order.CANCEL
+
+
+class SignalThread(threading.Thread):
+    """A thread that hears orders, passes each on to `tell`, and calls `give_up` when time is up.
+
+    It is a context manager, to be entered in the main thread while Trio runs there; the block is
+    what is to end.  `times` say how long that may take, and count from the signal on.  They go on
+    counting after the block: a thread of the app may hold up the end of the process as well.
+
+    `wake_trio` is called after any signal, because the signal's number no longer goes to Trio: a
+    program that has a handler for another signal mustn't miss it.  `supervisor`: the socket to
+    the supervisor, in a worker.
     """
 
     def __init__(
@@ -96,26 +111,26 @@ class Watch:
         tell: Callable[[Order], object],
         give_up: Callable[[], object],
         *,
-        rouse: Callable[[], object],
+        wake_trio: Callable[[], object],
         supervisor: socket.socket | None = None,
     ) -> None:
+        super().__init__(name="trioweb signals", daemon=True)
         self.times = Times()
         self._tell = tell
         self._give_up = give_up
-        self._rouse = rouse
+        self._wake_trio = wake_trio
         self._supervisor = supervisor
         self._order: Order | None = None
         self._deadline = math.inf
-        self._first_at: float | None = None  # when the first signal came
+        self._stops = StopSignals()
         self._hearing, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
-        self._thread = threading.Thread(target=self._watch, name="trioweb watch", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SignalThread:
         self._signals = stop_signals()
-        self._thread.start()
+        self.start()
         self._trios_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _heard) for number in self._signals}
+        self._handlers = {number: signal.signal(number, _ignore) for number in self._signals}
         return self
 
     def __exit__(
@@ -131,7 +146,15 @@ class Watch:
         signal.set_wakeup_fd(self._trios_wakeup, warn_on_full_buffer=False)
         self._wakeup.close()
 
-    def _watch(self) -> None:
+    def run(self) -> None:
+        """What the thread does: hear orders until the block ends, then wait for the deadline."""
+        self._hear()
+        if self._deadline < math.inf:
+            time.sleep(max(0.0, self._deadline - time.monotonic()))
+            self._give_up()
+
+    def _hear(self) -> None:
+        """Returns at the end of the block, or at the deadline."""
         with self._hearing, selectors.DefaultSelector() as selector:
             selector.register(self._hearing, selectors.EVENT_READ, self._hear_signals)
             if self._supervisor is not None:
@@ -142,38 +165,24 @@ class Watch:
                         selector.unregister(key.fileobj)
                 if self._hearing not in selector.get_map():
                     break
-        self._keep_the_limit()
-
-    def _keep_the_limit(self) -> None:
-        if self._deadline < math.inf:
-            time.sleep(max(0.0, self._deadline - time.monotonic()))
-            self._give_up()
 
     def _hear_signals(self) -> bool:
         """Returns False at the end of the block."""
         numbers = self._hearing.recv(4096)
         for number in numbers:
             if number in self._signals:
-                self._obey(self._meaning())
+                order = self._stops.order(time.monotonic())
+                self._obey(order if self._supervisor is None else Order.DRAIN)
         if numbers:
-            self._rouse()
+            self._wake_trio()
         return bool(numbers)
 
-    def _meaning(self) -> Order:
-        """Of a signal to stop that has come just now."""
-        now = time.monotonic()
-        if self._first_at is None:
-            self._first_at = now
-            return Order.DRAIN
-        is_echo = now - self._first_at < ECHO_TIME
-        return Order.DRAIN if is_echo or self._supervisor is not None else Order.CANCEL
-
     def _hear_supervisor(self) -> bool:
-        """Returns False when it is gone."""
+        """Returns False when the supervisor is gone."""
         assert self._supervisor is not None
         try:
             said = self._supervisor.recv(4096)
-        except ConnectionError:  # it died before it had read that we are ready
+        except ConnectionError:  # it died before it had read that this worker is ready
             said = b""
         self._obey(Order.CANCEL if said else Order.DRAIN)
         return bool(said)
@@ -186,17 +195,17 @@ class Watch:
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Those that a process without workers is to heed; called before there is a handler."""
+    """The signals that stop a process without workers; to be asked before they have handlers."""
     hangs_up = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
     return (*STOP_SIGNALS, signal.SIGHUP) if hangs_up else STOP_SIGNALS
 
 
-def _heard(number: int, frame: FrameType | None) -> None:
-    """The signal's handler: the thread has heard it already."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The handler of the signals that stop: the thread has heard them already."""
 
 
 def hard_exit(survivors: Callable[[], list[str]]) -> None:
-    """End the process now, after a log record that names who is left."""
+    """End the process now, after a log record with the names of what still runs."""
     last_words = threading.Thread(target=_last_words, args=(survivors,), daemon=True)
     last_words.start()
     last_words.join(LAST_WORDS_TIME)

@@ -2,11 +2,11 @@
 
 Rules of this module:
 
-* It listens, the workers serve: a worker that goes, or is replaced, takes no connection
-  with it that nobody has accepted yet.
-* The first worker shows whether the app starts.  If it doesn't, all is over, with the
-  worker's status; so it is later, when nobody is left who serves.
-* Every place has a worker.  Who crashes is replaced, after a pause that grows with each
+* It listens, the workers serve: a worker that ends, or is replaced, takes no connection with it
+  that hasn't been accepted yet.
+* The first worker shows whether the app starts.  If it doesn't, all is over, with the worker's
+  status; later too, when no worker is left that serves.
+* Every place has a worker.  A worker that crashes is replaced, after a pause that grows with each
   crash in a row; SIGHUP replaces them one by one, the new one ready before the old one drains.
 * At the end all drain at once; each has its own time, and none is told more than once.
 """
@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
 import trio
 
-from ..server._listeners import Listener
+from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .options import Settings
-from .processes import Worker, listen, start_worker, worker_command
-from .run import status_of
-from .signals import ECHO_TIME, EXIT_FAILED, STOP_SIGNALS
+from .processes import Worker, close_all, start_worker, worker_command
+from .signals import STOP_SIGNALS, Order, StopSignals
+from .statuses import EXIT_FAILED, run_for_status
 
 logger = logging.getLogger("trioweb.run")
 
@@ -34,7 +33,7 @@ logger = logging.getLogger("trioweb.run")
 FIRST_PAUSE = 0.1  # seconds
 LONGEST_PAUSE = 30.0  # seconds
 
-# A worker that lived for so long crashed for a reason of its own.
+# A worker that has lived for so long crashed for a reason of its own.
 LONG_LIFE = 30.0  # seconds
 
 
@@ -44,11 +43,11 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
     Raises CommandError.
     """
     configure_logging(settings.log_config)
-    return status_of(_supervise, settings, worker_command(arguments))
+    return run_for_status(_supervise, settings, worker_command(arguments))
 
 
 async def _supervise(settings: Settings, command: Sequence[str]) -> int:
-    listeners = await listen(settings)
+    listeners = await open_listeners(settings.server)
     supervisor = Supervisor(
         functools.partial(start_worker, command, listeners),
         settings.workers,
@@ -65,21 +64,16 @@ async def _supervise(settings: Settings, command: Sequence[str]) -> int:
     return status
 
 
-def close_all(listeners: Sequence[Listener]) -> None:
-    for listener in listeners:
-        listener.close()
-
-
 class _Place:
-    """Where there has to be a worker."""
+    """A place that is to have a worker, always."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.lock = trio.Lock()  # held by who replaces it
+        self.lock = trio.Lock()  # held while the worker is replaced
         self.crashes = 0  # in a row
 
     def pause(self) -> float:
-        """Count a crash; how long to wait, in seconds, before there is a new worker."""
+        """Count a crash; returns how many seconds to wait before a new worker is started."""
         self.crashes = 0 if self.worker.lifetime >= LONG_LIFE else self.crashes
         self.crashes += 1
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self.crashes - 1))
@@ -98,7 +92,7 @@ class Supervisor:
         self._count = count
         self._stop_listening = stop_listening
         self._workers: set[Worker] = set()
-        self._launching = 0  # how many are being started
+        self._launching = 0  # how many workers are being started
         self._places: list[_Place] = []
         self._ending = trio.Event()
         self._renewal = trio.Event()
@@ -115,21 +109,20 @@ class Supervisor:
         return self._status
 
     async def _obey(self, signals: AsyncIterable[int]) -> None:
-        told_at = -math.inf
+        stops = StopSignals()
         async for number in signals:
             if number == signal.SIGHUP:
                 self._renewal.set()
-            elif not self._ending.is_set():
-                logger.info("draining all workers; a second signal cancels what they do")
-                told_at = trio.current_time()
-                self._end()
-            elif trio.current_time() - told_at >= ECHO_TIME:
+            elif stops.order(trio.current_time()) is Order.CANCEL:
                 logger.warning("cancelling what the workers still do")
                 for worker in self._workers:
                     worker.cancel()
+            elif not self._ending.is_set():
+                logger.info("draining all workers; a second signal cancels what they do")
+                self._end()
 
     def _end(self) -> None:
-        """Nobody else is left who listens when the last worker stops to."""
+        """Stop listen, so that nobody listens any more when the last worker has ended."""
         self._ending.set()
         self._renewing.cancel()
         if not self._launching:
@@ -152,7 +145,7 @@ class Supervisor:
         self._nursery.start_soon(self._renew_when_told)
 
     async def _launch(self) -> Worker:
-        # Until it has started it needs the sockets, which it is to inherit.
+        # The sockets stay open until the worker has started: it is to inherit them.
         self._launching += 1
         try:
             worker = await self._start()
@@ -170,11 +163,11 @@ class Supervisor:
         await worker.run()
         self._workers.discard(worker)
         if self._ending.is_set() and worker.ready:
-            # It was to end in good order, and says whether it did.
+            # It was told to end, and its status says whether that went well.
             self._status = self._status or worker.status or 0
 
     async def _keep(self, place: _Place) -> None:
-        """Replace the worker of this place as often as it crashes; returns when it's to end."""
+        """Replace the worker of this place whenever it crashes, until it is told to end."""
         while True:
             worker = place.worker
             await worker.over.wait()
@@ -219,7 +212,7 @@ class Supervisor:
                         break
 
     async def _renew(self, place: _Place) -> bool:
-        """Give this place a new worker; returns False if that can't serve."""
+        """Give this place a new worker; returns False if the new one can't serve."""
         async with place.lock:
             old = place.worker
             new = await self._launch()

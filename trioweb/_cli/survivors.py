@@ -1,9 +1,9 @@
-"""Who still runs when a process has to end: tasks and threads, each with its place in the code.
+"""What still runs when a process has to end: tasks and threads, each with its place in the code.
 
 Rules of this module:
 
-* It only looks, from another thread, at what may be stuck: nothing is awaited or locked.
-* A place is where the author's code is, not where Trio or trioweb wait for it.
+* It only looks, from another thread, at what may be stuck: it awaits nothing, and takes no lock.
+* A place is a line of the author's code, not the line of Trio or trioweb that waits for it.
 """
 
 from __future__ import annotations
@@ -11,25 +11,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 
-import outcome
 import trio
 
 from .._app.app import App
+from .frames import is_the_authors
 
-# So many are named.
+# How many of them are named.
 MAX_NAMED = 20
-
-# Where the code of others stands: ours, Trio's, the standard library's.
-_OTHERS = (
-    f"{Path(__file__).parents[1]}/",
-    *(
-        f"{Path(str(file)).parent}/"
-        for file in (trio.__file__, outcome.__file__, threading.__file__)
-    ),
-)
 
 
 def survivors(app: object, root: trio.lowlevel.Task | None) -> list[str]:
@@ -71,10 +61,8 @@ def _stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _place(frames: Iterable[FrameType]) -> str | None:
-    """The first of them that is the author's; None if there is none."""
+    """Where the first frame of the author's stands; None if there is none."""
     for frame in frames:
-        file = frame.f_code.co_filename
-        is_command = frame.f_globals.get("__name__") == "__main__"
-        if not (is_command or file.startswith(("<frozen ", *_OTHERS))):
-            return f"{frame.f_code.co_qualname} ({file}:{frame.f_lineno})"
+        if is_the_authors(frame):
+            return f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})"
     return None

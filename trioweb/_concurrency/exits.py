@@ -36,7 +36,7 @@ DependencyScope = Literal["function", "response", "request"]
 LASTS: dict[DependencyScope, int] = {"function": 0, "response": 1, "request": 2}
 
 
-class Steps:
+class RequestExits:
     """What a request has entered, to be left at one of three steps of its life."""
 
     def __init__(self, grace: Grace) -> None:
@@ -66,10 +66,10 @@ class Exits(AsyncExitStack):
     sheltered from cancellation, up to the end of the cleanup time.
     """
 
-    def __init__(self, steps: Steps, scope: DependencyScope) -> None:
+    def __init__(self, request: RequestExits, scope: DependencyScope) -> None:
         super().__init__()
-        self._steps = steps
-        steps.exits[scope] = self
+        self._request = request
+        request.exits[scope] = self
 
     @enable_ki_protection
     async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
@@ -97,9 +97,9 @@ class Exits(AsyncExitStack):
 
         was_cancelled = exc is not None and not _errors.is_failure(exc)
         if was_cancelled:
-            self._steps.grace.begin()
-        if not await self._steps.grace.clean_up(
-            shelter, close, at_least=self._steps.overtime_now()
+            self._request.grace.begin()
+        if not await self._request.grace.clean_up(
+            shelter, close, at_least=self._request.overtime_now()
         ):
             logger.error("%s didn't close within the cleanup timeout", name)
         elif was_cancelled and swallowed:
@@ -115,18 +115,18 @@ async def sheltered(
     manager: AbstractAsyncContextManager[T], name: str, seconds: float
 ) -> AsyncIterator[T]:
     """`async with manager`; once it is cancelled, its exit has so many `seconds`."""
-    steps = Steps(Grace(seconds))
+    grace = Grace(seconds)
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
-                async with Exits(steps, "request") as exits:
+                async with Exits(RequestExits(grace), "request") as exits:
                     value = await exits.enter(manager, name)
                     try:
                         yield value
                     finally:
                         # The exit itself hears of no cancellation: it is sheltered.
-                        nursery.start_soon(_begin_when_cancelled, steps.grace)
+                        nursery.start_soon(_begin_when_cancelled, grace)
             except BaseException as exc:
                 failure = exc
             nursery.cancel_scope.cancel()

@@ -28,12 +28,13 @@ class Scopes:
         return self.task._cancel_status is self._status
 
     def are_cancelled(self) -> bool:
-        """Whether by one of these the task is."""
+        """Whether the task is cancelled by one of these."""
         self._keep_up()
         return self._status.effectively_cancelled
 
     def keep_to(self) -> bool:
-        """Leave those that were left open, if they are cancelled; whether the task is by these.
+        """Leave those that were left open, if they are cancelled; whether the task is cancelled by
+        the others.
 
         To ask Trio's public functions would take a tenth of a small task.
         """

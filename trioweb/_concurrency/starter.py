@@ -24,7 +24,8 @@ from trio.lowlevel import enable_ki_protection
 from .context import in_context
 from .scopes import Scopes
 
-# Does what never waits, and returns what is left to await, if anything is.
+# Does what never waits, and returns what is left to await, if anything is.  It is given the scopes
+# that it begins in, and its own arguments.
 Begin = Callable[..., Coroutine[Any, Any, None] | None]
 Calls = deque[tuple[contextvars.Context, Begin, tuple[Any, ...]]]
 
@@ -40,7 +41,7 @@ class Starter:
 
     @enable_ki_protection
     def start_soon(self, begin: Begin, *args: Any) -> None:
-        """`begin(*args)` in the nursery, soon.  What it raises cancels the nursery."""
+        """`begin(scopes, *args)` in the nursery, soon.  What it raises cancels the nursery."""
         if self._next is None:
             calls: Calls = deque()
             self._context.run(self._nursery.start_soon, self._make, calls)
@@ -61,17 +62,18 @@ class Starter:
         try:
             while calls:
                 context, begin, args = calls.popleft()
-                rest = context.run(begin, *args)
+                rest = context.run(begin, scopes, *args)
                 if rest is not None:
                     await in_context(context, rest, leave)
                 if not scopes.are_all():
                     leave()
         finally:
-            leave()
+            if calls:
+                leave()
 
 
 @enable_ki_protection
 async def _alone(begin: Begin, args: tuple[Any, ...]) -> None:
-    rest = begin(*args)
+    rest = begin(Scopes(), *args)
     if rest is not None:
         await rest

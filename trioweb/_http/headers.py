@@ -13,18 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.cookies import SimpleCookie
-from typing import Literal
 
-RawHeaders = list[tuple[bytes, bytes]]
+from .._asgi import RawFields
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_COOKIE_SEPARATOR = re.compile(r"[;\x00-\x1f\x7f]")
-_COOKIES = SimpleCookie()
-_ESCAPED = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
 class Headers(Mapping[str, str]):
@@ -63,9 +56,9 @@ class Headers(Mapping[str, str]):
 class ResponseHeaders(Headers, MutableMapping[str, str]):
     """A response's header fields.  Setting one replaces all of that name; `append` adds.
 
-    Raises ValueError for a name that is no token, for CR, LF, NUL and other
+    Raises ValueError for a name that isn't a token, for CR, LF, NUL and other
     control characters, for what latin-1 can't hold, and for a `content-length`
-    that is no number or a second one.
+    that isn't a number or is a second one.
     """
 
     __slots__ = ()
@@ -77,7 +70,7 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
             self.update(items or {})
 
     @property
-    def raw(self) -> RawHeaders:
+    def raw(self) -> RawFields:
         """A copy: what is set goes through the checks."""
         return list(self._raw)
 
@@ -121,91 +114,16 @@ def refuse_control_characters(slot: str, text: str) -> None:
         raise ValueError(f"{slot}: control characters (CR, LF, NUL, …) in {text!r}")
 
 
-def parse_cookies(fields: Iterable[str]) -> dict[str, str]:
-    """The cookies of `Cookie` fields, read as browsers write them; the last of a name counts."""
-    pairs = (pair.partition("=") for field in fields for pair in field.split(";"))
-    return {
-        name.strip(): _unquoted(value.strip())
-        for name, equals, value in pairs
-        if equals and name.strip()
-    }
-
-
-def _unquoted(value: str) -> str:
-    """A quoted value without its quotes and escapes.
-
-    In one pass: `SimpleCookie.value_decode` takes time by the square of its length
-    before Python 3.12.6 (CVE-2024-7592).
-    """
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
-        return value
-    return _ESCAPED.sub(lambda m: chr(int(m[1], 8)) if m[1] else m[2], value[1:-1])
-
-
-def format_cookie(
-    name: str,
-    value: str,
-    *,
-    max_age: int | None,
-    expires: datetime | str | int | None,
-    path: str | None,
-    domain: str | None,
-    secure: bool,
-    httponly: bool,
-    samesite: Literal["lax", "strict", "none"] | None,
-    partitioned: bool,
-) -> str:
-    """One `Set-Cookie` value (RFC 6265, 4.1.1).  ValueError for what would break out of it."""
-    _checked_cookie_name(name)
-    if not isinstance(value, str):
-        raise TypeError(f"cookie {name!r}: its value must be a str, not {value!r}")
-    refuse_control_characters(f"cookie {name!r}", value)
-    if samesite is not None and samesite.lower() not in ("lax", "strict", "none"):
-        raise ValueError(f"cookie {name!r}: samesite is 'lax', 'strict', 'none' or None")
-    attributes = {
-        "Max-Age": None if max_age is None else str(int(max_age)),
-        "Expires": expires if expires is None or isinstance(expires, str) else _http_date(expires),
-        "Path": path,
-        "Domain": domain,
-        "SameSite": samesite,
-    }
-    flags = {"Secure": secure, "HttpOnly": httponly, "Partitioned": partitioned}
-    parts = [f"{name}={_COOKIES.value_encode(value)[1]}"]
-    parts += [f"{key}={_cookie_attribute(key, text)}" for key, text in attributes.items() if text]
-    parts += [key for key, is_set in flags.items() if is_set]
-    return "; ".join(parts)
-
-
-def _checked_cookie_name(name: str) -> None:
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no name for a cookie: letters, digits and !#$%&'*+-.^_`|~")
-
-
-def _cookie_attribute(key: str, text: str) -> str:
-    if _COOKIE_SEPARATOR.search(text):
-        raise ValueError(f"cookie attribute {key}: ';' or control characters in {text!r}")
-    return text
-
-
-def _http_date(moment: datetime | int) -> str:
-    """RFC 9110, 5.6.7; a datetime without a zone is taken as UTC, a number as seconds from now."""
-    if not isinstance(moment, datetime):
-        moment = datetime.now(UTC) + timedelta(seconds=moment)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
-
-
 def _checked_field(name: str, value: str) -> tuple[bytes, bytes]:
     field = (_checked_name(name), checked_value(name, value))
     if field[0] == b"content-length" and not field[1].isdigit():
-        raise ValueError(f"header {name!r}: {value!r} is no number of bytes")
+        raise ValueError(f"header {name!r}: {value!r} isn't a number of bytes")
     return field
 
 
 def _checked_name(name: str) -> bytes:
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no header name: letters, digits and !#$%&'*+-.^_`|~")
+        raise ValueError(f"{name!r} isn't a header name: letters, digits and !#$%&'*+-.^_`|~")
     key = name.lower().encode("ascii")
     if key == b"transfer-encoding":
         raise ValueError("transfer-encoding belongs to the server; leave it out")
@@ -213,5 +131,5 @@ def _checked_name(name: str) -> bytes:
 
 
 def _key(name: str) -> bytes:
-    # "replace" can't make a foreign name match: '?' is no token character.
+    # "replace" can't make a foreign name match: tokens have no '?'.
     return name.lower().encode("latin-1", "replace")

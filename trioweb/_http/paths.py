@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+# What RFC 3986 allows in a path besides letters, digits and "-._~".
+PATH_SAFE: Final = "/:@!$&'()*+,;=~"
 
 _AUTHORITY: Final = re.compile(rb"https?://[^/]+(?=/|\Z)", re.IGNORECASE)
 _BAD_BYTES: Final = re.compile(rb"%(?![0-9a-fA-F]{2})|[\x80-\xff]")
@@ -57,6 +60,15 @@ def below_root(root: str, path: str, raw_path: bytes | None) -> tuple[str, bytes
         return path, raw_path
     # Some servers leave the root out of it; of any other the decoded path counts.
     return below, raw_path if whole == below else None
+
+
+def as_sent(path: str, raw_path: bytes | None) -> str:
+    """The path as it was sent; where the server doesn't say, as it could have been."""
+    path, raw_path = origin_form(path, raw_path)
+    if raw_path:
+        # "%" is safe here: what is encoded already stays as it is.
+        return quote(raw_path, safe=PATH_SAFE + "%")
+    return quote(path, safe=PATH_SAFE, errors="replace")
 
 
 def decoded_segments(raw_path: bytes) -> list[str]:

@@ -24,18 +24,18 @@ from typing import Any
 import trio
 
 from .. import _callables
-from .._concurrency.exits import DependencyScope, Steps
+from .._concurrency.exits import DependencyScope, RequestExits
 from .._concurrency.grace import Grace
 from .._errors import Invalid
-from .._shapes.explain import checks_itself, model_problems
+from .._shapes.models import checks_itself, model_problems
 
-Run = Callable[[dict[str, Any], Steps], Awaitable[Any]]
+Run = Callable[[dict[str, Any], RequestExits], Awaitable[Any]]
 
 
 def run_plain(func: Callable[..., Any]) -> Run:
     if _callables.is_async(func):
-        return lambda arguments, steps: func(**arguments)
-    return lambda arguments, steps: in_thread(functools.partial(func, **arguments), steps.grace)
+        return lambda arguments, exits: func(**arguments)
+    return lambda arguments, exits: in_thread(functools.partial(func, **arguments), exits.grace)
 
 
 def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
@@ -46,12 +46,12 @@ def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
     name = _callables.name(func)
     if _callables.is_async_generator(func):
         manage = asynccontextmanager(func)
-        return lambda arguments, steps: steps.enter(
+        return lambda arguments, exits: exits.enter(
             scope, _YieldsOnce(manage(**arguments), name), name
         )
     manage_sync = contextmanager(func)
-    return lambda arguments, steps: steps.enter(
-        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), steps), name), name
+    return lambda arguments, exits: exits.enter(
+        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), exits), name), name
     )
 
 
@@ -60,9 +60,9 @@ def _run_checking(
 ) -> Run:
     """For a pydantic class: what it finds wrong with its arguments is the client's mistake."""
 
-    async def run_checking(arguments: dict[str, Any], steps: Steps) -> Any:
+    async def run_checking(arguments: dict[str, Any], exits: RequestExits) -> Any:
         try:
-            return await run(arguments, steps)
+            return await run(arguments, exits)
         except ValueError as exc:
             if not hasattr(exc, "errors"):
                 raise
@@ -117,12 +117,12 @@ class _Threaded(AbstractAsyncContextManager[Any]):
     Both sides see the same contextvars, so that a token can be given back.
     """
 
-    def __init__(self, manager: AbstractContextManager[Any], steps: Steps) -> None:
+    def __init__(self, manager: AbstractContextManager[Any], exits: RequestExits) -> None:
         self._manager = manager
-        self._steps = steps
+        self._exits = exits
 
     async def __aenter__(self) -> Any:
-        return await in_thread(self._enter, self._steps.grace)
+        return await in_thread(self._enter, self._exits.grace)
 
     def _enter(self) -> Any:
         self._context = contextvars.copy_context()
@@ -135,4 +135,4 @@ class _Threaded(AbstractAsyncContextManager[Any]):
         traceback: TracebackType | None,
     ) -> None:
         leave = functools.partial(self._context.run, self._manager.__exit__, kind, exc, traceback)
-        await self._steps.grace.close_in_thread(leave)
+        await self._exits.grace.close_in_thread(leave)

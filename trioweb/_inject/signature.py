@@ -17,28 +17,13 @@ from collections.abc import Callable
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import trio
-
 from .. import _callables
 from .._errors import RegistrationError
-from .._http.request import Request
 from .._http.response import Response
-from .._shapes import annotations as _shapes
-from .._tasks.runner import BackgroundTask, BackgroundTasks
-from .markers import (
-    REQUIRED,
-    Body,
-    Cookie,
-    Dependency,
-    Depends,
-    Header,
-    Path,
-    Query,
-    Source,
-)
-
-# What is taken by its type alone.
-SPECIAL: tuple[type, ...] = (Request, BackgroundTasks, trio.Nursery)
+from .._shapes.annotations import parts, shape_of
+from .._tasks.task import BackgroundTask
+from .markers import Dependency, Depends
+from .sources import MARKERS, REQUIRED, SPECIAL, Source
 
 
 def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -102,7 +87,7 @@ def marker_of(
         raise RegistrationError(
             f"{_callables.name(func)}: {parameter.name!r} says twice where its value comes from",
             wrong=f"{parameter}",
-            right="one of Path, Query, Header, Cookie, Body and Depends",
+            right=f"one of {', '.join(marker.__name__ for marker in MARKERS)} and Depends",
         )
     for marker in markers:
         if parameter.default is not parameter.empty and parameter.default is not marker:
@@ -135,7 +120,7 @@ def _refuse_hidden_marker(
     func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any
 ) -> None:
     """Refuse `Annotated[str, Depends(user)] | None`: the client would say who the user is."""
-    for part in _shapes.parts(annotation):
+    for part in parts(annotation):
         for marker in getattr(part, "__metadata__", ()):
             if isinstance(marker, (Dependency, Source)):
                 raise RegistrationError(
@@ -146,9 +131,7 @@ def _refuse_hidden_marker(
                 )
 
 
-_MARKERS: dict[Any, str] = {
-    marker: marker.__name__ for marker in (Path, Query, Header, Cookie, Body, Depends)
-}
+_MARKERS: dict[Any, str] = {marker: marker.__name__ for marker in (*MARKERS, Depends)}
 
 
 def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, part: Any) -> None:
@@ -163,7 +146,7 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
     package, name = kind.__module__.partition(".")[0], kind.__name__
     if part is parameter.default and name == "FieldInfo":
         raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} is no field of a pydantic model",
+            f"{_callables.name(func)}: {parameter.name!r} isn't a field of a pydantic model",
             wrong=f"{parameter}",
             right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
         )
@@ -243,14 +226,14 @@ def refuse_class_as_text(
     func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
 ) -> None:
     """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
-    if _shapes.kind(annotation) != "body":
+    if shape_of(annotation) != "body":
         return
     name = parameter.name
     is_type = isinstance(annotation, type)
     kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
     is_class = is_type and not issubclass(annotation, (dict, bytes))
     raise RegistrationError(
-        f"{_callables.name(func)}: {name!r} is no text, nor a list of texts,"
+        f"{_callables.name(func)}: {name!r} is neither a text nor a list of texts,"
         f" as a {source.kind} gives them",
         wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
         right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"

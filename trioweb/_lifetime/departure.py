@@ -16,12 +16,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
 from .. import _errors, _limits
-from .._http.request import Request
+from .._http.exchange import Exchange
+from .endpoint import Endpoint
 
 logger = logging.getLogger("trioweb")
 
@@ -29,11 +30,11 @@ logger = logging.getLogger("trioweb")
 class _Watched:
     """One handler that runs, for as long as this is entered."""
 
-    def __init__(self, request: Request, leave: Callable[[], None]) -> None:
+    def __init__(self, exchange: Exchange, leave: Callable[[], None]) -> None:
         self.since = trio.current_time()
         # Both until the handler has ended: this stays in the queue for a while, and
         # mustn't keep its request that long.
-        self.request: Request | None = request
+        self.exchange: Exchange | None = exchange
         self.leave: Callable[[], None] | None = leave
         self.listening: trio.CancelScope | None = None
 
@@ -41,17 +42,17 @@ class _Watched:
         pass
 
     def __exit__(self, *exc_info: object) -> None:
-        self.request = self.leave = None
+        self.exchange = self.leave = None
         if self.listening is not None:
             self.listening.cancel()
 
     async def listen(self) -> None:
         """Call `leave` if the client leaves before the handler has ended."""
-        if self.request is None:
+        if self.exchange is None:
             return
         try:
             with trio.CancelScope() as self.listening:
-                await self.request.wait_disconnected()
+                await self.exchange.wait_disconnected()
             # Both may happen at once; a handler that has returned stays as it is.
             if self.leave is not None:
                 self.leave()
@@ -61,26 +62,26 @@ class _Watched:
 
 
 class DepartureWatch:
-    """Cancels the handlers of clients that have left."""
+    """Cancels the handlers of clients that have left.  It listens for that in `nursery`."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
         self._young: deque[_Watched] = deque()
         self._changed: trio.Event | None = None  # made while the queue is empty
         self._is_running = False
         self._running = trio.CancelScope()
 
-    def over(
-        self, request: Request, nursery: trio.Nursery, leave: Callable[[], None]
+    def watch(
+        self, exchange: Exchange, endpoint: Endpoint, leave: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        """Call `leave` when the request's client leaves within this block.
-
-        The listening happens in `nursery`.
-        """
-        watched = _Watched(request, leave)
+        """Call `leave` when the client leaves within this block, if the endpoint asks for that."""
+        if not endpoint.cancel_on_disconnect:
+            return nullcontext()
+        watched = _Watched(exchange, leave)
         self._young.append(watched)
         if not self._is_running:
             self._is_running = True
-            nursery.start_soon(self._run, nursery)
+            self._nursery.start_soon(self._run)
         elif self._changed is not None:
             self._changed.set()
         return watched
@@ -88,14 +89,14 @@ class DepartureWatch:
     def stop(self) -> None:
         self._running.cancel()
 
-    async def _run(self, nursery: trio.Nursery) -> None:
+    async def _run(self) -> None:
         with self._running:
             while True:
                 await self._wait_for_one()
                 watched = self._young.popleft()
                 await trio.sleep_until(watched.since + _limits.DEPARTURE_GRACE)
                 if watched.leave is not None:
-                    nursery.start_soon(watched.listen)
+                    self._nursery.start_soon(watched.listen)
 
     async def _wait_for_one(self) -> None:
         if not self._young:

@@ -15,51 +15,60 @@ import logging
 import trio
 
 from .. import _limits
-from .._tasks.ledger import Ledger, TaskState
-from .._tasks.runner import BackgroundTask
+from .._tasks.ledger import END_STATES, Ledger
+from .._tasks.task import BackgroundTask
+from .events import Event, Events, ShutdownReported, TaskEnded
 
 logger = logging.getLogger("trioweb")
 
 
-class Closing:
-    """What became of the tasks between the begin of a shutdown and its end."""
+class ShutdownReport:
+    """What becomes of the tasks between the begin of a shutdown and its end."""
 
-    def __init__(self, ledger: Ledger[BackgroundTask]) -> None:
+    def __init__(self, ledger: Ledger[BackgroundTask], events: Events) -> None:
         self._ledger = ledger
+        self._events = events
         self._begin = trio.current_time()
         self._before = ledger.statistics()
-        self._casualties: list[tuple[BackgroundTask, TaskState]] = []
-        ledger.keep_casualties(self._casualties)
+        self._casualties: list[TaskEnded] = []
+        ledger.is_closing = True
+        events.add(self._note)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, TaskEnded) and event.state not in ("done", "skipped"):
+            self._casualties.append(event)
 
     def report(self) -> None:
-        self._ledger.keep_casualties(None)
+        self._ledger.is_closing = False
+        self._events.remove(self._note)
         level = logging.WARNING if self._casualties else logging.INFO
-        logger.log(level, "stopped after %s", self._summary())
+        text = self._summary()
+        logger.log(level, "stopped after %s", text)
+        if self._events.hear is not None:
+            self._events.hear(ShutdownReported(text))
 
     def _summary(self) -> str:
         """`3.2 s: 5 tasks finished, 1 failed, …, 1 cancelled (send_mail of POST /, 12.3 s)`."""
         now = self._ledger.statistics()
-        counts = {
-            "finished": now.done - self._before.done,
-            "failed": now.failed - self._before.failed,
-            "timed out": now.timed_out - self._before.timed_out,
-            "cancelled": now.cancelled - self._before.cancelled,
-            "abandoned": now.abandoned - self._before.abandoned,
-        }
+        counts = [
+            f"{getattr(now, state) - getattr(self._before, state)} {how}"
+            for state, how in END_STATES.items()
+            if state != "skipped"  # it was never to run
+        ]
         seconds = trio.current_time() - self._begin
-        text = ", ".join(f"{count} {how}" for how, count in counts.items())
-        return f"{seconds:.1f} s; tasks: {text}{self._names()}"
+        return f"{seconds:.1f} s; tasks: {', '.join(counts)}{self._names()}"
 
     def _names(self) -> str:
         if not self._casualties:
             return ""
-        named = "; ".join(map(self._describe, self._casualties[: _limits.MAX_NAMED_TASKS]))
+        named = "; ".join(map(_described, self._casualties[: _limits.MAX_NAMED_TASKS]))
         more = len(self._casualties) - _limits.MAX_NAMED_TASKS
         return f" ({named}; and {more} more)" if more > 0 else f" ({named})"
 
-    def _describe(self, casualty: tuple[BackgroundTask, TaskState]) -> str:
-        task, state = casualty
-        age = "never began"
-        if task.started_at is not None and task.ended_at is not None:
-            age = f"ran {task.ended_at - task.started_at:.1f} s"
-        return f"{task.name} of {task.request}: {state}, {age}"
+
+def _described(casualty: TaskEnded) -> str:
+    task = casualty.task
+    age = "never began"
+    if task.started_at is not None and task.ended_at is not None:
+        age = f"ran {task.ended_at - task.started_at:.1f} s"
+    return f"{task.name} of {task.request}: {casualty.state}, {age}"

@@ -16,9 +16,10 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from .. import _callables
 from .._errors import RegistrationError
 from .._http.headers import is_token
+from .._inject.compiler import compile_plan
 from .._inject.markers import checked_dependencies
-from .._inject.plan import Plan, compile_plan
-from .matcher import Template
+from .._inject.plan import Plan
+from .templates import Template
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -69,7 +70,7 @@ class Route:
         template = Template.parse(self.path)
         plan = compile_plan(
             self.handler,
-            template.parameters,
+            template.types,
             dependencies=self.dependencies,
             status_code=self.status_code,
             timeout=self.timeout,

@@ -3,35 +3,47 @@
 Rules of this module:
 
 * A task is entered once and is in one state at any time; every move between
-  states goes through here.
+  states is made here, and nowhere else.
 * Tasks are added from worker threads too, under the lock of whoever adds them; all
   else happens on Trio's thread.  So each count has one who writes it, and no lock of
   its own: four locks cost a tenth of a small task.
 * What is pending isn't counted but worked out: the counts add up whenever they are read.
+* Who listens hears of each move when it is made.  Where nobody does, a move costs one look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import trio
-
-T = TypeVar("T")
 
 TaskState = Literal[
     "pending", "running", "done", "failed", "timed_out", "cancelled", "abandoned", "skipped"
 ]
-END_STATES: tuple[TaskState, ...] = (
-    "done",
-    "failed",
-    "timed_out",
-    "cancelled",
-    "abandoned",
-    "skipped",
-)
+# How a task can end, and what a report says of it.
+END_STATES: dict[TaskState, str] = {
+    "done": "finished",
+    "failed": "failed",
+    "timed_out": "timed out",
+    "cancelled": "cancelled",
+    "abandoned": "abandoned",
+    "skipped": "skipped",
+}
+
+
+class Task(Protocol):
+    """What the ledger needs to know of a task."""
+
+    state: TaskState
+    started_at: float | None
+    ended_at: float | None
+    waiter: trio.Event | None
+
+
+T = TypeVar("T", bound=Task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,25 +68,23 @@ class TaskStatistics:
 class Ledger(Generic[T]):
     """The tasks of one app, counted by state, and those that run."""
 
+    # Told of each task whose state has changed; None while nobody listens.
+    hear: Callable[[T], object] | None = None
+    # Whether a shutdown is reported on: its report names the tasks that are cancelled.
+    is_closing: bool = False
+
     def __init__(self) -> None:
-        self._added = 0
-        self._left = 0  # of those that were added, how many are pending no more
+        self.added: int = 0
+        self.left: int = 0  # of those that were added, how many are pending no more
         self._ended: dict[TaskState, int] = dict.fromkeys(END_STATES, 0)
         self._running: dict[T, None] = {}
         # Those that failed, while somebody is told of it.
         self._reported: dict[T, None] = {}
-        # While a shutdown is reported on: who ends otherwise than done.
-        self._casualties: list[tuple[T, TaskState]] | None = None
         self._idle: trio.Event | None = None  # made when somebody waits
 
     @property
     def pending(self) -> int:
-        return self._added - self._left
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether casualties are noted, to be reported together."""
-        return self._casualties is not None
+        return self.added - self.left
 
     @property
     def is_idle(self) -> bool:
@@ -102,30 +112,36 @@ class Ledger(Generic[T]):
             self._idle.set()
             self._idle = None
 
-    def enter(self) -> None:
+    def enter(self, task: T) -> None:
         """A task was added.  Whoever adds holds a lock, the same for all."""
-        self._added += 1
+        self.added += 1
+        if self.hear is not None:
+            self.hear(task)
 
-    def begin(self, task: T) -> None:
+    def begin(self, task: T, now: float) -> None:
         """A pending task runs."""
+        task.started_at = now
+        task.state = "running"
         self._running[task] = None
-        self._left += 1
+        self.left += 1
+        if self.hear is not None:
+            self.hear(task)
 
-    def end(self, task: T, state: TaskState) -> None:
+    def end(self, task: T, state: TaskState, now: float | None = None) -> None:
         """A task, pending or running, is in an end state."""
+        task.ended_at = trio.current_time() if now is None else now
+        task.state = state
         if task in self._running:
             del self._running[task]
         else:
-            self._left += 1
+            self.left += 1
         self._ended[state] += 1
-        if self._casualties is not None and state not in ("done", "skipped"):
-            self._casualties.append((task, state))
+        if task.waiter is not None:
+            task.waiter.set()
+        if self.hear is not None:
+            self.hear(task)
         if self._idle is not None:
             self._notice_idle()
-
-    def keep_casualties(self, casualties: list[tuple[T, TaskState]] | None) -> None:
-        """From now on, note there who ends otherwise than done, and how; None: nowhere."""
-        self._casualties = casualties
 
     def reported(self) -> list[T]:
         """The tasks that have failed and whose failure is being told of."""
@@ -137,6 +153,6 @@ class Ledger(Generic[T]):
 
     def statistics(self) -> TaskStatistics:
         # In this order: to another thread a task on its way may seem to wait, never to be two.
-        ended, running, added = self._ended.copy(), len(self._running), self._added
+        ended, running, added = self._ended.copy(), len(self._running), self.added
         pending = added - running - sum(ended.values())
         return TaskStatistics(added=added, pending=pending, running=running, **ended)

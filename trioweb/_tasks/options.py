@@ -63,7 +63,7 @@ class Retry:
     fraction `jitter` of it is added, so that what failed together isn't tried
     together again.  Only exceptions of the class, or the classes, in `on` are tried again.
     `random` gives numbers from 0 to 1.  Raises ValueError for numbers that make no
-    sense, RegistrationError for what is no class.
+    sense, RegistrationError for what isn't a class.
     """
 
     attempts: int
@@ -167,7 +167,7 @@ def _check(func: Callable[..., Any], options: TaskOptions) -> None:
     _refuse_what_keeps_no_options(func, name)
     if options.when not in WHENS:
         raise RegistrationError(
-            f"{name}: {options.when!r} is no outcome",
+            f"{name}: {options.when!r} isn't an outcome",
             wrong=f"@task(when={options.when!r})",
             right=f"@task(when=...) with one of {', '.join(map(repr, WHENS))}",
         )
@@ -211,7 +211,7 @@ def _checked_classes(on: Any) -> tuple[type[Exception], ...]:
     for kind in classes:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise RegistrationError(
-                f"Retry: {kind!r} is no class of exceptions that a task can fail with",
+                f"Retry: {kind!r} isn't a class of exceptions that a task can fail with",
                 wrong=f"Retry(on={on!r})",
                 right="Retry(attempts=3, on=(OSError,))",
             )

@@ -136,8 +136,7 @@ class Server:
             self._service.limits = overridden(self._config.limits or limits_of(app), overrides)
         elif unkept := limits_of_others(overrides):
             raise StartupFailed(
-                f"nobody keeps {', '.join(unkept)}: the server has no such limit, and the app "
-                "doesn't say that it has"
+                f"only a trioweb.App keeps {', '.join(unkept)}, and this is another kind of app"
             )
 
     async def _run_connections(self, task_status: trio.TaskStatus[Server]) -> None:

@@ -18,7 +18,7 @@ from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
 from ._access import AccessLog
 from ._config import ServerConfig
 from ._heads import HeadReader
-from ._limits import limits_of, overridden
+from ._limits import ServerLimits, limits_of, overridden
 from ._parsers import parser
 from ._scope import TrustedPeers
 
@@ -29,16 +29,17 @@ class Service:
     """The app that is served, within which limits, and how much of that is going on."""
 
     def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
-        self.app = app
-        self.limits = overridden(config.limits or limits_of(app), config.limit_overrides)
-        self.root_path = config.root_path.rstrip("/")
-        self.trusted = TrustedPeers(config.forwarded_allow_ips)
-        self.access_log = AccessLog() if config.access_log else None
+        self.app: ASGIApp = app
+        own = config.limits or limits_of(app)
+        self.limits: ServerLimits = overridden(own, config.limit_overrides)
+        self.root_path: str = config.root_path.rstrip("/")
+        self.trusted: TrustedPeers = TrustedPeers(config.forwarded_allow_ips)
+        self.access_log: AccessLog | None = AccessLog() if config.access_log else None
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
-        self.requests_in_flight = 0
-        self.refusals = 0  # answers of the server's own
-        self.stopping = False  # no connection is accepted any more
-        self.draining = False  # nor is one used for another request
+        self.requests_in_flight: int = 0
+        self.refusals: int = 0  # answers of the server's own
+        self.stopping: bool = False  # no connection is accepted any more
+        self.draining: bool = False  # nor is one used for another request
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
         self._parse = parser(config.http)

@@ -34,7 +34,7 @@ PLAIN_START = re.compile(rb"(?!CONNECT )(%s) (/[!-~]*+)" % _METHOD)
 
 _HEAD = re.compile(rb"%s%s*+\r\n" % (_START_LINE, FIELD))
 _START = re.compile(_START_LINE)
-_NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
+NO_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
 
 _RAW_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding):([^\r]*+)", re.I)
 
@@ -99,7 +99,7 @@ def check_beginning(buffer: bytearray, scanned: int, limits: ServerLimits) -> No
 
 
 def _check_text(head: bytes | bytearray, start: int) -> None:
-    if _NO_TEXT.search(head, start):
+    if NO_TEXT.search(head, start):
         raise BadRequest(400, "a control character or a bare line feed in the head")
 
 

@@ -2,13 +2,13 @@
 
 from ._client import (
     Client as Client,
-    ClientResponse as ClientResponse,
     ConnectedClient as ConnectedClient,
-    IncompleteResponse as IncompleteResponse,
-    RequestOptions as RequestOptions,
     client as client,
     connect as connect,
 )
+from ._conversation import IncompleteResponse as IncompleteResponse
+from ._requests import RequestOptions as RequestOptions
+from ._responses import ClientResponse as ClientResponse
 
 __all__ = [
     "Client",

@@ -1,23 +1,21 @@
-"""An app behind the real server, in memory: an ASGI app that speaks HTTP to it.
+"""The wire to an app behind the embedded server: an ASGI app that speaks HTTP to that server.
 
 Rules of this module:
 
-* Each call is an HTTP request over a memory stream to a `Server` without listeners, and
-  its answer made ASGI's messages again: whoever tests an app by ASGI can test it so.
-* The client's side is h11's: it takes nothing for HTTP that isn't.
-* A connection is used again when its last response has ended; a client that leaves
-  closes its own.
+* Each call is an HTTP request over a memory stream to a `Server` without listeners; the response
+  is made ASGI's messages again.  So a client that calls an app can call this in its place.
+* h11 is the client's side of the connection: it accepts nothing that isn't HTTP.
+* A connection is used again when its last response has ended; a client that leaves closes the
+  connection of its request.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import h11
 import trio
 import trio.testing
 
-from .._asgi import ASGIApp, Message
+from .._asgi import APP_SETTINGS, AppSettings, ASGIApp, Message, Receive, Scope, Send
 from ..server import LifespanFailed, Server, ServerConfig, StartupFailed
 from ..server._limits import READ_SIZE, ServerLimits
 from ..server._parsers import ParserName
@@ -31,16 +29,16 @@ class Wire:
         self._app = app
         self._config = ServerConfig(limits=limits, http=http, forwarded_allow_ips=())
         self._idle: list[_ClientConnection] = []
-        self._failure: str | None = None  # how the lifespan ended
+        self._failure: str | None = None  # of the lifespan, while or after it served
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._run_server(receive, send)
         else:
             await self._request(scope, receive, send)
 
-    async def _run_server(self, receive: Any, send: Any) -> None:
-        """The server lives as long as the lifespan that whoever tests asks for."""
+    async def _run_server(self, receive: Receive, send: Send) -> None:
+        """The server lives from this lifespan's startup to its shutdown."""
         await receive()
         async with trio.open_nursery() as nursery:
             try:
@@ -48,7 +46,7 @@ class Wire:
             except StartupFailed as exc:
                 await send({"type": "lifespan.startup.failed", "message": str(exc)})
                 return
-            await send({"type": "lifespan.startup.complete"})
+            await send(_startup_complete(self._server))
             await receive()
             await self._server.shutdown()
         for connection in self._idle:
@@ -70,17 +68,17 @@ class Wire:
         self._server.serve_stream(theirs)
         return ours
 
-    async def _request(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = self._idle.pop() if self._idle else _ClientConnection(self.open_stream())
-        is_over = False
+        has_ended = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.upload, scope, receive)
                 await connection.download(send)
                 nursery.cancel_scope.cancel()
-            is_over = True
+            has_ended = True
         finally:
-            if not is_over:
+            if not has_ended:
                 await trio.aclose_forcefully(connection.stream)
         if connection.can_be_used_again():
             self._idle.append(connection)
@@ -89,7 +87,7 @@ class Wire:
 
 
 class _ClientConnection:
-    """One connection, from the client's side."""
+    """The client's end of one connection."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
@@ -101,7 +99,7 @@ class _ClientConnection:
             return True
         return False
 
-    async def upload(self, scope: Any, receive: Any) -> None:
+    async def upload(self, scope: Scope, receive: Receive) -> None:
         """Send the request; then wait for the client to leave."""
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
@@ -121,16 +119,16 @@ class _ClientConnection:
         if data:
             await self.stream.send_all(data)
 
-    async def download(self, send: Any) -> None:
-        """Receive the response, and pass it on message by message."""
+    async def download(self, send: Send) -> None:
+        """Receive the response, and send it on message by message."""
         while True:
             event = await self._next_event()
             if isinstance(event, h11.Response):
-                await send(_start(event))
+                await send(_head_message(event))
             elif isinstance(event, h11.Data):
-                await send(_body(bytes(event.data), more_body=True))
+                await send(_body_message(bytes(event.data), more_body=True))
             elif isinstance(event, h11.EndOfMessage):
-                await send(_body(b"", more_body=False))
+                await send(_body_message(b"", more_body=False))
                 return
             elif isinstance(event, h11.ConnectionClosed):
                 return
@@ -140,15 +138,25 @@ class _ClientConnection:
             while (event := self._h11.next_event()) is h11.NEED_DATA:
                 self._h11.receive_data(bytes(await self.stream.receive_some(READ_SIZE)))
         except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-            return h11.ConnectionClosed()  # by the server, or by the client itself
-        assert not isinstance(event, type)  # PAUSED comes only after the end of a response
+            return h11.ConnectionClosed()  # the server closed it, or the client did
+        assert not isinstance(event, type)  # h11 pauses only past the end of a response
         return event
 
 
-def _start(response: h11.Response) -> Message:
+def _startup_complete(server: Server) -> Message:
+    """Whoever calls the wire waits for requests in flight for as long as the server does."""
+    settings = AppSettings(
+        drain_timeout=server.drain_timeout,
+        cleanup_timeout=server.cleanup_timeout or 0,
+        limits=None,
+    )
+    return {"type": "lifespan.startup.complete", APP_SETTINGS: settings}
+
+
+def _head_message(response: h11.Response) -> Message:
     fields = list(response.headers)
     return {"type": "http.response.start", "status": response.status_code, "headers": fields}
 
 
-def _body(body: bytes, *, more_body: bool) -> Message:
+def _body_message(body: bytes, *, more_body: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more_body}

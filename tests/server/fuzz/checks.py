@@ -13,9 +13,8 @@ import httptools
 
 from trioweb.server import ServerLimits
 from trioweb.server._parsers import parser
-from trioweb.server._strict import RequestHead
 
-from ...support.server_driver import PARSERS, ParserName
+from ...support.server_driver import PARSERS, ParserName, as_h11_gives
 from .reader import Reading, Request, read
 
 Target = Literal["h11", "httptools", "differential"]
@@ -70,15 +69,9 @@ def _read(pieces: list[bytes], name: ParserName, limits: ServerLimits) -> Readin
 
 
 def _alike(reading: Reading) -> Reading:
-    """h11 writes the name of a coding, which has no case, in lower case."""
     return reading._replace(
-        requests=tuple(r._replace(head=_without_case(r.head)) for r in reading.requests)
+        requests=tuple(r._replace(head=as_h11_gives(r.head)) for r in reading.requests)
     )
-
-
-def _without_case(head: RequestHead) -> RequestHead:
-    fields = [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in head.fields]
-    return head._replace(fields=fields)
 
 
 def _same(found: Reading, expected: Reading, limits: ServerLimits) -> bool:

@@ -36,7 +36,7 @@ def fuzz(
     corpus.mkdir(parents=True, exist_ok=True)
     for n, data in enumerate(cases()):
         (corpus / f"case-{n}").write_bytes(data)
-    words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS), "ascii")
+    words.write_text("".join(f'"{escaped(word)}"\n' for word in WORDS), "ascii")
     options = {"runs": runs, "max_total_time": seconds, "seed": seed, "max_len": LONGEST}
     flags = [f"-{name}={value}" for name, value in options.items()]
     paths = [f"-dict={words}", f"-artifact_prefix={folder}/", str(corpus)]
@@ -44,5 +44,5 @@ def fuzz(
     atheris.Fuzz()
 
 
-def _escaped(word: bytes) -> str:
+def escaped(word: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in word)

@@ -20,8 +20,19 @@ from collections import Counter
 
 import trio
 
-from trioweb import _limits
+from trioweb import BackgroundTask, _limits
+from trioweb._app.app import lifetime_of
 from trioweb._errors import leaves
+from trioweb._lifetime.events import (
+    DrainBegan,
+    RequestAnswered,
+    RequestBegan,
+    RequestEnded,
+    ShutdownReported,
+    TaskAdded,
+    TaskBegan,
+    TaskEnded,
+)
 
 from ..common.world import LogLine
 from .fates import Fate, fate, may_be_cancelled_at
@@ -56,9 +67,41 @@ def check(world: World) -> None:
         _check_outcome(world, request)
         _check_starts(world, request)
         _check_left_open(world, request)
+    if world.listens:
+        _check_events(world)
     _check_failures(world)
     _check_closing_report(world)
     _check_offenders(world)
+
+
+def _check_events(world: World) -> None:
+    """Who listens hears of everything once, in its order, and nothing of a request past its end."""
+    kinds = [type(event) for event in world.events]
+    for once in (DrainBegan, ShutdownReported):
+        count = kinds.count(once)
+        # As the report itself: the app may have been cancelled before the server knew of its start.
+        world.expect(world.has_started <= count <= 1, f"{count} events {once.__name__}")
+    of_tasks: dict[BackgroundTask, list[str]] = {}
+    of_requests: dict[object, list[str]] = {}
+    for event in world.events:
+        name = type(event).__name__
+        if isinstance(event, (TaskAdded, TaskBegan, TaskEnded)):
+            state = f" {event.state}" if isinstance(event, TaskEnded) else ""
+            of_tasks.setdefault(event.task, []).append(name + state)
+            of_requests.setdefault(event.task.label, []).append(name)
+        elif isinstance(event, (RequestBegan, RequestAnswered, RequestEnded)):
+            of_requests.setdefault(event.request, []).append(name)
+    for task, heard in of_tasks.items():
+        began = ["TaskBegan"] if task.started_at is not None else []
+        expected = ["TaskAdded", *began, f"TaskEnded {task.state}"]
+        world.expect(heard == expected, f"of {task!r} one heard {heard}")
+    for heard in of_requests.values():
+        world.expect(heard[0] == "RequestBegan", f"a request began with {heard[0]}")
+        world.expect(heard[-1] == "RequestEnded", f"a request ended with {heard[-1]}")
+        world.expect(heard.count("RequestEnded") == heard.count("RequestBegan") == 1, f"{heard}")
+        world.expect(heard.count("RequestAnswered") <= 1, f"a request was answered twice: {heard}")
+    handles = {task.handle for task in world.tasks()}
+    world.expect(handles == of_tasks.keys(), "not all tasks were heard of, or others")
 
 
 def check_nothing_is_left(world: World, tasks: int) -> None:
@@ -66,12 +109,12 @@ def check_nothing_is_left(world: World, tasks: int) -> None:
     statistics = trio.lowlevel.current_statistics()
     world.expect(statistics.tasks_living == tasks, "a Trio task is left")
     world.expect(statistics.seconds_to_next_deadline == math.inf, "a deadline is left")
-    runner = world.app._lifetime.runner
+    runner = lifetime_of(world.app).runner
     default = trio.to_thread.current_default_thread_limiter()
-    tokens = runner._threads.borrowed_tokens + default.borrowed_tokens
+    tokens = runner.threads.borrowed_tokens + default.borrowed_tokens
     world.expect(tokens == 0, f"{tokens} places of threads are left")
-    if runner._places is not None:
-        world.expect(runner._places.borrowed_tokens == 0, "a place of max_running_tasks is left")
+    if runner.places is not None:
+        world.expect(runner.places.borrowed_tokens == 0, "a place of max_running_tasks is left")
 
 
 def _check_counts(world: World) -> None:

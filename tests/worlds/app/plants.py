@@ -19,11 +19,12 @@ import pytest
 import trio
 
 from trioweb import _errors
-from trioweb._app import app as _app
-from trioweb._concurrency import exits as _exits, grace as _grace
-from trioweb._http import request as _request, response as _response
-from trioweb._lifetime import app as _lifetime, departure as _departure, report as _report
-from trioweb._tasks import runner as _background
+from trioweb._app import failures
+from trioweb._app.app import lifetime_of
+from trioweb._concurrency import exits, grace
+from trioweb._http import exchange, streaming
+from trioweb._lifetime import app as lifetime, departure, inline, life, report, tasks
+from trioweb._tasks import list as task_list, run as task_run, runner, task
 
 from .runner import run_world
 from .world import UNPLANNED
@@ -64,86 +65,93 @@ def is_seen(plant: Plant, problems: Iterable[str]) -> bool:
 def run_no_task(patch: pytest.MonkeyPatch) -> None:
     """All are counted as cancelled, which adds up."""
 
-    async def cancel_all(self: Any, tasks: Any, where: str, *args: Any) -> None:
-        tasks._queue.cancel(where)
+    async def cancel_all(self: Any, *args: Any) -> None:
+        self._queue.cancel()
 
-    def cancel_at_once(self: Any, tasks: Any, where: str, outcomes: Any) -> None:
-        tasks._queue.cancel(where)
+    def cancel_at_once(self: Any) -> bool:
+        self._queue.cancel()
+        return False
 
-    patch.setattr(_background.TaskRunner, "run", cancel_all)
-    patch.setattr(_background.TaskRunner, "begin", cancel_at_once)
+    patch.setattr(task_run.TaskRun, "finish", cancel_all)
+    patch.setattr(task_run.TaskRun, "begin", cancel_at_once)
 
 
 @_said("was skipped after a success")
 def skip_all_tasks(patch: pytest.MonkeyPatch) -> None:
-    async def skip(self: Any, tasks: Any, *args: Any) -> None:
-        tasks._queue.keep(set())
+    async def skip(self: Any, *args: Any) -> None:
+        self._queue.keep(set())
 
-    def skip_at_once(self: Any, tasks: Any, where: Any, outcomes: Any) -> None:
-        tasks._queue.keep(set())
+    def skip_at_once(self: Any) -> bool:
+        self._queue.keep(set())
+        return False
 
-    patch.setattr(_background.TaskRunner, "run", skip)
-    patch.setattr(_background.TaskRunner, "begin", skip_at_once)
+    patch.setattr(task_run.TaskRun, "finish", skip)
+    patch.setattr(task_run.TaskRun, "begin", skip_at_once)
 
 
 @_said("ended as pending")
 def drop_a_task(patch: pytest.MonkeyPatch) -> None:
     """The second task of a list is never added."""
-    enter = _background._Queue._enter
+    enter = task_list.TaskQueue._enter
 
     def forgetful(self: Any, task: Any) -> None:
         if len(self.waiting) != 1:
             enter(self, task)
 
-    patch.setattr(_background._Queue, "_enter", forgetful)
+    patch.setattr(task_list.TaskQueue, "_enter", forgetful)
 
 
 @_said("attempts")
 def run_twice(patch: pytest.MonkeyPatch) -> None:
-    attempt = _background.TaskRunner._attempt
+    attempt = runner.TaskRunner._attempt
 
     async def twice(self: Any, task: Any, grace: Any) -> None:
         await attempt(self, task, grace)
         await attempt(self, task, grace)
 
-    patch.setattr(_background.TaskRunner, "_attempt", twice)
-    patch.setattr(_background.TaskRunner, "begins_at_once", lambda self, task: False)
+    patch.setattr(runner.TaskRunner, "_attempt", twice)
+    make = task.BackgroundTask.__init__
+
+    def not_plain(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        self.is_plain = False
+
+    patch.setattr(task.BackgroundTask, "__init__", not_plain)
 
 
 @_said("began before the last byte")
 def start_early(patch: pytest.MonkeyPatch) -> None:
     """Tasks start beside the response's last byte."""
-    send_last = _response._send_last
+    send_last = exchange.Exchange.send_last
 
-    async def early(request: Any, send: Any, body: bytes) -> None:
-        if not request._end_if_idle():
-            lifetime = request.app._lifetime
-            lifetime._start_tasks(request)
-        await send_last(request, send, body)
+    async def early(self: Any, body: bytes) -> None:
+        if not self.end_if_idle():
+            lifetime_of(self.app)._tasks.start(self)
+        await send_last(self, body)
 
-    patch.setattr(_response, "_send_last", early)
+    patch.setattr(exchange.Exchange, "send_last", early)
 
 
 @_said("began while")
 def last_in_first_out(patch: pytest.MonkeyPatch) -> None:
-    enter = _background._Queue._enter
+    enter = task_list.TaskQueue._enter
 
     def add(self: Any, task: Any) -> None:
         enter(self, task)
-        self.waiting.rotate(0 if task._beside else 1)
+        self.waiting.rotate(0 if task.is_concurrent else 1)
 
-    patch.setattr(_background._Queue, "_enter", add)
+    patch.setattr(task_list.TaskQueue, "_enter", add)
 
 
 @_said("s after it could")
 def start_in_order_what_is_beside(patch: pytest.MonkeyPatch) -> None:
     """`start_soon` is `add_task`."""
-    patch.setattr(_background.BackgroundTasks, "start_soon", _background.BackgroundTasks.add_task)
+    patch.setattr(task_list.BackgroundTasks, "start_soon", task_list.BackgroundTasks.add_task)
 
 
 @_said("ran after a failure")
 def ignore_outcomes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_background._Queue, "keep", lambda self, outcomes: None)
+    patch.setattr(task_list.TaskQueue, "keep", lambda self, outcomes: None)
 
 
 @_said("nothing was sent")
@@ -153,7 +161,7 @@ def see_no_departure_when_sending(patch: pytest.MonkeyPatch) -> None:
     async def no(self: Any) -> bool:
         return False
 
-    patch.setattr(_request.Request, "_has_left", no)
+    patch.setattr(exchange.Exchange, "_has_left", no)
 
 
 @_said("failed after")
@@ -161,7 +169,7 @@ def never_try_again(patch: pytest.MonkeyPatch) -> None:
     async def once(self: Any, task: Any, retry: Any, grace: Any) -> None:
         await self._attempt(task, grace)
 
-    patch.setattr(_background.TaskRunner, "_try", once)
+    patch.setattr(runner.TaskRunner, "_try", once)
 
 
 @_said("tried again after")
@@ -172,19 +180,19 @@ def try_again_at_once(patch: pytest.MonkeyPatch) -> None:
 @_said("of at most")
 def ignore_timeouts(patch: pytest.MonkeyPatch) -> None:
     async def for_ever(self: Any, task: Any, grace: Any) -> None:
-        await self._call(task._func, task._args, task._kwargs, grace)
+        await self._call(task.function, task.positional, task.keywords, grace)
 
-    patch.setattr(_background.TaskRunner, "_attempt", for_ever)
+    patch.setattr(runner.TaskRunner, "_attempt", for_ever)
 
 
 @_said("tasks run, with a limit of")
 def ignore_max_running_tasks(patch: pytest.MonkeyPatch) -> None:
-    init = _background.TaskRunner.__init__
+    init = runner.TaskRunner.__init__
 
     def unlimited(self: Any, *, max_running: int | None = None, **options: Any) -> None:
         init(self, **options)
 
-    patch.setattr(_background.TaskRunner, "__init__", unlimited)
+    patch.setattr(runner.TaskRunner, "__init__", unlimited)
 
 
 # Who cancels whom.
@@ -192,19 +200,19 @@ def ignore_max_running_tasks(patch: pytest.MonkeyPatch) -> None:
 
 @_said("was cancelled at")
 def cancel_tasks_after_a_while(patch: pytest.MonkeyPatch) -> None:
-    run = _background.TaskRunner.run
+    run = tasks.RequestTasks.run
 
     async def shortly(self: Any, *args: Any) -> None:
         with trio.move_on_after(0.4):
             await run(self, *args)
 
-    patch.setattr(_background.TaskRunner, "run", shortly)
+    patch.setattr(tasks.RequestTasks, "run", shortly)
 
 
 @_said("was cancelled at")
 def cancel_tasks_of_who_leaves(patch: pytest.MonkeyPatch) -> None:
     """The watch for departures goes on when the handler has ended."""
-    patch.setattr(_departure._Watched, "__exit__", lambda self, *exc_info: None)
+    patch.setattr(departure._Watched, "__exit__", lambda self, *exc_info: None)
 
 
 @_said("was cancelled at")
@@ -212,42 +220,37 @@ def cancel_tasks_with_their_call(patch: pytest.MonkeyPatch) -> None:
     def cancel(self: Any) -> None:
         self._call_is_cancelled = True
         self._answering.cancel()
-        self._steps.grace.begin()
+        self.exits.grace.begin()
 
-    patch.setattr(_lifetime.Life, "_cancel", cancel)
+    patch.setattr(life.Life, "_cancel", cancel)
 
 
 @_said("was cancelled at")
 def drain_nothing(patch: pytest.MonkeyPatch) -> None:
-    drain = _lifetime.AppLifetime._drain
+    drain = lifetime.AppLifetime._drain
 
     async def at_once(self: Any) -> None:
         self.drain_timeout = 0.0
         await drain(self)
 
-    patch.setattr(_lifetime.AppLifetime, "_drain", at_once)
+    patch.setattr(lifetime.AppLifetime, "_drain", at_once)
 
 
 @_said("s late")
 def ignore_departures(patch: pytest.MonkeyPatch) -> None:
     """`cancel_on_disconnect` does nothing."""
-    patch.setattr(_departure.DepartureWatch, "over", lambda self, *args: nullcontext())
+    patch.setattr(departure.DepartureWatch, "watch", lambda self, *args: nullcontext())
 
 
 @_said("s late")
 def cancel_no_inline_handler(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_lifetime.InlineCall, "cancel", lambda self, reason: None)
+    patch.setattr(inline.InlineCall, "cancel", lambda self, reason: None)
 
 
 @_said("swallowed its cancellation")
 def swallow_cancellation(patch: pytest.MonkeyPatch) -> None:
-    serve = _lifetime.AppLifetime.serve
-
-    async def swallowing(self: Any, *args: Any) -> None:
-        with suppress(trio.Cancelled):
-            await serve(self, *args)
-
-    patch.setattr(_lifetime.AppLifetime, "serve", swallowing)
+    for answers in (inline.InlineAnswers, life.Lives):
+        patch.setattr(answers, "serve", _swallowing(answers.serve))
 
 
 @_said("the world ended with")
@@ -262,17 +265,17 @@ def take_strays_for_real(patch: pytest.MonkeyPatch) -> None:
 @_said("uses a dependency that is closed")
 def close_before_the_tasks(patch: pytest.MonkeyPatch) -> None:
     async def early(self: Any) -> None:
-        async with _exits.Exits(self._steps, "request"):
+        async with exits.Exits(self._exits, "request"):
             await self._respond()
         await self._run_tasks()
 
-    patch.setattr(_lifetime.Life, "_within_dependencies", early)
+    patch.setattr(life.Life, "_within_dependencies", early)
 
 
 @_said("uses a dependency that is closed")
 def close_before_the_cleanup(patch: pytest.MonkeyPatch) -> None:
     """A cancelled list doesn't wait for those beside it."""
-    patch.setattr(_background.TaskRun, "_wait_for_cleanup", _checkpoint)
+    patch.setattr(task_run.TaskRun, "_wait_for_cleanup", _checkpoint)
 
 
 @_said("was left 0 times")
@@ -282,23 +285,23 @@ def forget_to_leave(patch: pytest.MonkeyPatch) -> None:
     async def forget(self: Any, *args: Any) -> bool:
         return False
 
-    patch.setattr(_exits.Exits, "_leave", forget)
+    patch.setattr(exits.Exits, "_leave", forget)
 
 
 @_said("was left 0 times")
 def leave_no_thread(patch: pytest.MonkeyPatch) -> None:
     """Those of `def` functions aren't closed where time is short."""
-    leave = _grace.Grace.close_in_thread
+    leave = grace.Grace.close_in_thread
 
     async def if_there_is_time(self: Any, call: Any) -> None:
         await (leave if self.end == math.inf else _checkpoint)(self, call)
 
-    patch.setattr(_grace.Grace, "close_in_thread", if_there_is_time)
+    patch.setattr(grace.Grace, "close_in_thread", if_there_is_time)
 
 
 @_said("wasn't closed")
 def leave_streams_open(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_response._Chunks, "_close", _checkpoint)
+    patch.setattr(streaming._Chunks, "_close", _checkpoint)
 
 
 @_said("a place of max_running_tasks is left")
@@ -314,19 +317,19 @@ def keep_a_running_place(patch: pytest.MonkeyPatch) -> None:
 
 @_said("places of threads are left")
 def keep_a_place(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_grace._Place, "release_on_behalf_of", lambda self, borrower: None)
+    patch.setattr(grace._Place, "release_on_behalf_of", lambda self, borrower: None)
 
 
 @_said("sees the contextvars of request")
 def share_contextvars(patch: pytest.MonkeyPatch) -> None:
     """Requests of one connection see what the one before them wrote."""
 
-    patch.setattr(_lifetime, "begin_in", lambda context, call: call)
+    patch.setattr(inline, "begin_in", lambda context, call: call)
 
 
 @_said("sees the contextvars of task")
 def share_contextvars_of_attempts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_background.TaskRunner, "_attempt_afresh", _background.TaskRunner._attempt)
+    patch.setattr(runner.TaskRunner, "_attempt_afresh", runner.TaskRunner._attempt)
 
 
 # How long the end may take.
@@ -335,7 +338,7 @@ def share_contextvars_of_attempts(patch: pytest.MonkeyPatch) -> None:
 @_said("s of")
 def clean_up_for_ever(patch: pytest.MonkeyPatch) -> None:
     """Nobody says when the time for cleanup ends."""
-    patch.setattr(_grace.Grace, "end_at", lambda self, end: None)
+    patch.setattr(grace.Grace, "end_at", lambda self, end: None)
 
 
 @_said("wasn't closed")
@@ -344,19 +347,19 @@ def clean_up_in_no_time(patch: pytest.MonkeyPatch) -> None:
     def unsheltered(self: Any, scope: Any, deadline: float) -> Iterator[None]:
         yield
 
-    patch.setattr(_grace.Grace, "shelter", unsheltered)
+    patch.setattr(grace.Grace, "shelter", unsheltered)
 
 
 @_said("was abandoned at")
 def abandon_at_once(patch: pytest.MonkeyPatch) -> None:
     """Threads have no time to end in."""
-    begin = _grace.Grace.begin
+    begin = grace.Grace.begin
 
     def at_once(self: Any) -> None:
         self.end_at(trio.current_time())
         begin(self)
 
-    patch.setattr(_grace.Grace, "begin", at_once)
+    patch.setattr(grace.Grace, "begin", at_once)
 
 
 # What is said of it.
@@ -364,50 +367,50 @@ def abandon_at_once(patch: pytest.MonkeyPatch) -> None:
 
 @_said("was heard of 0 times")
 def swallow_failures(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_background, "_log_failure", lambda task: None)
+    patch.setattr(runner, "_log_failure", lambda task: None)
 
 
 @_said("was heard of 2 times")
 def report_twice(patch: pytest.MonkeyPatch) -> None:
-    log = _background._log_failure
+    log = runner._log_failure
 
     def twice(task: Any) -> None:
         log(task)
         log(task)
 
-    patch.setattr(_background, "_log_failure", twice)
+    patch.setattr(runner, "_log_failure", twice)
 
 
 @_said("was heard of 0 times")
 def log_no_failure(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_app, "_log_failure", lambda *args: None)
+    patch.setattr(failures, "_log_failure", lambda *args: None)
 
 
 @_said("0 reports of the shutdown")
 def report_no_shutdown(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_report.Closing, "report", lambda self: None)
+    patch.setattr(report.ShutdownReport, "report", lambda self: None)
 
 
 @_said("isn't in the report")
 def report_no_names(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_report.Closing, "_names", lambda self: "")
+    patch.setattr(report.ShutdownReport, "_names", lambda self: "")
 
 
 @_said("reported of")
 def report_too_much(patch: pytest.MonkeyPatch) -> None:
     """It counts what was cancelled before, too."""
-    init = _report.Closing.__init__
+    init = report.ShutdownReport.__init__
 
-    def from_the_beginning(self: Any, ledger: Any) -> None:
-        init(self, ledger)
+    def from_the_beginning(self: Any, ledger: Any, events: Any) -> None:
+        init(self, ledger, events)
         self._before = type(ledger)().statistics()
 
-    patch.setattr(_report.Closing, "__init__", from_the_beginning)
+    patch.setattr(report.ShutdownReport, "__init__", from_the_beginning)
 
 
 @_said("isn't named")
 def name_nobody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_lifetime.AppLifetime, "_offenders", lambda self: [])
+    patch.setattr(lifetime.AppLifetime, "_offenders", lambda self: [])
 
 
 @_said("waits for ever")
@@ -415,7 +418,15 @@ def let_waiters_wait(patch: pytest.MonkeyPatch) -> None:
     async def wait(self: Any) -> None:
         await trio.sleep_forever()
 
-    patch.setattr(_background.BackgroundTask, "wait", wait)
+    patch.setattr(task.BackgroundTask, "wait", wait)
+
+
+def _swallowing(serve: Any) -> Any:
+    async def swallowing(self: Any, *args: Any) -> None:
+        with suppress(trio.Cancelled):
+            await serve(self, *args)
+
+    return swallowing
 
 
 async def _checkpoint(self: Any, *args: Any) -> None:

@@ -19,6 +19,8 @@ import outcome
 import trio
 import trio.testing
 
+from trioweb._app.app import inner_of
+
 from ..common.runner import Report, run_seeded
 from ..common.steps import CancelTarget
 from . import invariants
@@ -55,7 +57,9 @@ async def _run(world: World, on_call: CancelTarget | None, on_run: CancelTarget 
     async with trio.open_nursery() as threads_nursery:
         threads = Threads(world, threads_nursery)
         app = build_app(world, threads.block)
-        app._run_sync = threads.run_sync
+        inner_of(app).run_sync = threads.run_sync
+        if world.listens:
+            inner_of(app).events.add(world.events.append)
         with threads.simulated():
             async with trio.open_nursery() as world.watchers:
                 world.watchers.start_soon(_audit, world)

@@ -21,6 +21,7 @@ import trio
 from trioweb import BackgroundTask, HTTPException
 from trioweb._concurrency.exits import DependencyScope
 from trioweb._errors import leaves
+from trioweb._lifetime.events import Event
 
 from ..common.world import BaseWorld, LogLine
 from .plans import Failure, RequestPlan, TaskPlan, WorldPlan
@@ -159,8 +160,13 @@ class World(BaseWorld[WorldPlan]):
         self.failures: list[BaseException] = []  # outside tasks, each to be heard of
         self.heard: Counter[int] = Counter()
         self.chained: set[int] = set()
+        self.events: list[Event] = []  # in every other world; in the rest nobody listens
         self._heard_of: list[BaseException] = []  # keeps the ids above their own
         self.watchers: trio.Nursery
+
+    @property
+    def listens(self) -> bool:
+        return self.seed % 2 == 0
 
     @property
     def cleaned_up_at(self) -> float:

@@ -1,0 +1,145 @@
+"""The options: what each becomes, from the command line and from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from trioweb import Limits
+from trioweb._cli import main, options
+from trioweb._cli.options import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS, Settings
+from trioweb._errors import CommandError
+from trioweb.server import ServerConfig
+
+
+def settings(*arguments: str, command: str = "run", **environ: str) -> Settings:
+    given = vars(main.parser().parse_args([command, *arguments]))
+    return options.settings(command, given, environ)
+
+
+def test_defaults() -> None:
+    assert settings() == Settings(server=ServerConfig(access_log=True))
+    assert settings(command="dev") == Settings(
+        reload=True,
+        server=ServerConfig(access_log=True, debug=True, drain_timeout=DEV_DRAIN_TIMEOUT),
+    )
+
+
+GIVEN: list[tuple[str, str, str, object]] = [
+    ("--host", "0.0.0.0", "server.host", "0.0.0.0"),
+    ("--port", "0", "server.port", 0),
+    ("--uds", "/run/app.sock", "server.uds", "/run/app.sock"),
+    ("--fd", "3", "server.sockets", (3,)),
+    ("--workers", "4", "workers", 4),
+    ("--http", "h11", "server.http", "h11"),
+    ("--drain-timeout", "0.5", "server.drain_timeout", 0.5),
+    ("--cleanup-timeout", "inf", "server.cleanup_timeout", float("inf")),
+    ("--root-path", "/api", "server.root_path", "/api"),
+    (
+        "--forwarded-allow-ips",
+        "10.0.0.0/8, ::1",
+        "server.forwarded_allow_ips",
+        ("10.0.0.0/8", "::1"),
+    ),
+    ("--forwarded-allow-ips", "*", "server.forwarded_allow_ips", ("*",)),
+    ("--limit-max-body-size", "10", "server.limit_overrides", {"max_body_size": 10}),
+    ("--limit-max-running-tasks", "none", "server.limit_overrides", {"max_running_tasks": None}),
+    ("--limit-head-timeout", "0.5", "server.limit_overrides", {"head_timeout": 0.5}),
+    ("--limit-idle-timeout", "7", "server.limit_overrides", {"idle_timeout": 7}),
+]
+
+
+@pytest.mark.parametrize(("flag", "text", "field", "value"), GIVEN)
+def test_an_option_and_its_variable_say_the_same(
+    flag: str, text: str, field: str, value: object
+) -> None:
+    variable = "TRIOWEB_" + flag[2:].upper().replace("-", "_")
+    assert attrgetter(field)(settings(flag, text)) == value
+    assert attrgetter(field)(settings(**{variable: text})) == value
+
+
+def test_an_option_goes_before_its_variable_and_any_before_the_default() -> None:
+    assert settings("--port", "1", TRIOWEB_PORT="2").server.port == 1
+    assert settings("mine:app", TRIOWEB_APP="theirs:app").app == "mine:app"
+    assert settings(TRIOWEB_APP="theirs:app").app == "theirs:app"
+    assert settings("--drain-timeout", "9", command="dev").server.drain_timeout == 9
+    assert settings("--no-reload", command="dev").reload is False
+
+
+@pytest.mark.parametrize("word", ["0", "false", "No", "OFF"])
+def test_a_switch_can_be_turned_off(word: str) -> None:
+    assert settings("--no-access-log").server.access_log is False
+    assert settings(TRIOWEB_ACCESS_LOG=word).server.access_log is False
+    assert settings("--access-log", TRIOWEB_ACCESS_LOG=word).server.access_log is True
+    assert settings(TRIOWEB_RELOAD="yes").reload is True
+
+
+REFUSED = [
+    ("--port", "99999", "a whole number from 0 to 65535"),
+    ("--port", "-1", "a whole number from 0 to 65535"),
+    ("--port", "1_000", "a whole number from 0 to 65535"),
+    ("--port", "tcp://10.0.0.1:80", "enableServiceLinks: false"),
+    ("--workers", "0", "a whole number of at least 1"),
+    ("--http", "http2", "one of auto, h11, httptools"),
+    ("--drain-timeout", "soon", "a number of seconds"),
+    ("--drain-timeout", "-1", "a number of seconds"),
+    ("--drain-timeout", "nan", "a number of seconds"),
+    ("--forwarded-allow-ips", "proxy", "addresses or networks"),
+    ("--root-path", "api", "a slash"),
+    ("--log-config", "no-such-file", "there is no such file"),
+    ("--ssl-certfile", "no-such-file", "there is no such file"),
+    ("--limit-max-body-size", "0", "a whole number of at least 1"),
+    ("--limit-max-body-size", "1.5", "a whole number of at least 1"),
+    ("--limit-max-body-size", "much", "a whole number of at least 1"),
+    ("--limit-max-body-size", "none", "a whole number of at least 1"),
+    ("--limit-idle-timeout", "0", "at least 0.1 seconds"),
+]
+
+
+@pytest.mark.parametrize(("flag", "text", "what"), REFUSED)
+def test_a_wrong_value_is_refused_under_the_name_that_it_was_given(
+    flag: str, text: str, what: str
+) -> None:
+    with pytest.raises(CommandError) as by_flag:
+        settings(f"{flag}={text}")
+    assert str(by_flag.value).startswith(f"{flag} {text}: ")
+    assert what in str(by_flag.value)
+    variable = "TRIOWEB_" + flag[2:].upper().replace("-", "_")
+    with pytest.raises(CommandError) as by_variable:
+        settings(**{variable: text})
+    assert str(by_variable.value).startswith(f"{variable}={text}: ")
+    assert what in str(by_variable.value)
+
+
+def test_a_switch_takes_no_other_word() -> None:
+    with pytest.raises(CommandError, match=r"^TRIOWEB_ACCESS_LOG=maybe: needs true or false$"):
+        settings(TRIOWEB_ACCESS_LOG="maybe")
+
+
+def test_an_empty_value_is_no_default() -> None:
+    with pytest.raises(CommandError, match=r"^TRIOWEB_PORT is empty: give it a value, or leave"):
+        settings(TRIOWEB_PORT="")
+    with pytest.raises(CommandError, match=r"^--host is empty"):
+        settings("--host", "")
+
+
+def test_what_does_not_go_together(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"wrong:  --reload --workers 2\n    right:  one of"):
+        settings("--reload", "--workers", "2")
+    key = tmp_path / "key.pem"
+    key.touch()
+    with pytest.raises(CommandError, match=r"right:  --ssl-certfile cert\.pem --ssl-keyfile"):
+        settings("--ssl-keyfile", str(key))
+
+
+def test_each_limit_is_an_option() -> None:
+    assert [option.key for option in LIMIT_OPTIONS] == [f"limit_{f.name}" for f in fields(Limits)]
+
+
+@pytest.mark.parametrize("command", ["run", "dev", "routes"])
+def test_each_option_sets_a_field_that_there_is(command: str) -> None:
+    for option in options.options(command):
+        assert option.field in {field.name for field in fields(option.record)}

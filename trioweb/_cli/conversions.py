@@ -1,0 +1,113 @@
+"""What the text of an option or a variable becomes.
+
+Rules of this module:
+
+* A conversion takes text and returns the value, or raises ValueError; the error says what would
+  be right, and `options` says under which name the text was given.
+* What the server or the app checks anyway is left to them: each rule stands in one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .._app.limits import Limits
+from ..server._scope import TrustedPeers
+
+
+def text(value: str) -> str:
+    return value
+
+
+def switch(value: str) -> bool:
+    """Only variables have text: on the command line a switch is `--x` or `--no-x`."""
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in words:
+        raise ValueError("needs true or false")
+    return words[value.lower()]
+
+
+def whole(lowest: int, highest: int | float = math.inf) -> Callable[[str], int]:
+    needs = f"of at least {lowest}" if highest == math.inf else f"from {lowest} to {highest}"
+
+    def convert(value: str) -> int:
+        # int() would also take 1_000, and digits of other scripts.
+        if not (value.isascii() and value.isdigit() and lowest <= int(value) <= highest):
+            raise ValueError(f"needs a whole number {needs}")
+        return int(value)
+
+    return convert
+
+
+def seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not number >= 0:
+        raise ValueError("needs a number of seconds, such as 20 or 0.5")
+    return number
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def convert(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"needs one of {', '.join(words)}")
+        return value
+
+    return convert
+
+
+def peers(value: str) -> tuple[str, ...]:
+    """Addresses and networks, with commas between them."""
+    found = tuple(peer.strip() for peer in value.split(","))
+    try:
+        TrustedPeers(found)
+    except ValueError:
+        raise ValueError("needs addresses or networks, such as 10.0.0.0/8,::1, or *") from None
+    return found
+
+
+def prefix(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError("needs to begin with a slash")
+    return value
+
+
+def descriptor(value: str) -> tuple[int]:
+    """The sockets to listen on: one that the process has inherited."""
+    return (whole(0)(value),)
+
+
+def existing_file(value: str) -> str:
+    if not Path(value).is_file():
+        raise ValueError("there is no such file")
+    return value
+
+
+def limit(name: str) -> Callable[[str], Any]:
+    """For the field of `Limits` that has this name."""
+
+    def convert(value: str) -> Any:
+        number: Any = None if value.lower() == "none" else _number(value)
+        try:
+            Limits(**{name: number})
+        except ValueError as exc:
+            raise ValueError(str(exc).rpartition(": ")[2]) from None
+        return number
+
+    return convert
+
+
+def _number(value: str) -> float | str:
+    """As whole as it is written; text that isn't a number stays text, for `Limits` to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

@@ -1,0 +1,326 @@
+"""Sources: where values of parameters come from, what an author writes for it, how it is read.
+
+Rules of this module:
+
+* A source is a function that an author writes (`Query()`) and a row of the table `SOURCES`; nobody
+  else knows one source from another.
+* The functions return Any for the type checker's sake, so that
+  `limit: int = Query(10)` is as good as `Annotated[int, Query()]`.
+* What is wrong with one is said where it is written.
+* No default is `...` in their signatures, as in FastAPI, so that `help()` shows that
+  it may be left out; inside it is `REQUIRED`.
+* A row makes a closure at registration that takes the value out of an exchange; nothing asks for
+  each request what kind of parameter it is.
+* No request changes what the next one gets: a mutable default is copied.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack, cast
+
+import msgspec
+import trio
+
+from .. import _callables
+from .._asgi import RawFields
+from .._errors import HTTPException, Invalid, RegistrationError
+from .._http.exchange import Exchange
+from .._http.request import Request, request_of
+from .._shapes.annotations import shape_of
+from .._shapes.json import body_decoder
+from .._shapes.text import text_decoder, texts_decoder
+from .._tasks.list import BackgroundTasks
+
+REQUIRED: Any = inspect.Parameter.empty
+
+Values = dict[object, Any]  # of the dependencies by their key, of the body by BODY
+Extract = Callable[[Exchange, Values], Any]
+Read = Callable[[Exchange], list[str]]
+
+BODY = "body"
+
+
+# What an author writes
+
+
+class Constraints(TypedDict, total=False):
+    """What a value has to keep to, as in `msgspec.Meta`; the last three are for readers."""
+
+    gt: float
+    ge: float
+    lt: float
+    le: float
+    multiple_of: float
+    pattern: str
+    min_length: int
+    max_length: int
+    title: str
+    description: str
+    examples: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a parameter's value comes from, as its author wrote it."""
+
+    kind: str
+    default: Any = REQUIRED
+    alias: str | None = None
+    meta: msgspec.Meta | None = None
+    convert_underscores: bool = True
+    embed: bool = False
+
+    def __repr__(self) -> str:
+        """As much of what its author wrote as tells it from others."""
+        default = "" if self.default is REQUIRED else repr(self.default)
+        alias = "" if self.alias is None else f"alias={self.alias!r}"
+        return f"{self.kind.title()}({', '.join(filter(None, (default, alias)))})"
+
+
+def Path(
+    default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
+) -> Any:
+    """The value of a name in the path template.  Constraints as for `Query`.
+
+    It has no default: `...` says so, as in FastAPI, and may be left out.
+    """
+    if _given(default) is not REQUIRED:
+        raise RegistrationError(
+            "a path parameter is always there, so it has no default",
+            wrong=f"Path({default!r})",
+            right="Path()",
+        )
+    return Source("path", alias=alias, meta=_meta("Path", constraints))
+
+
+def Query(
+    default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
+) -> Any:
+    """A field of the query string.
+
+    Constraints are those of `msgspec.Meta`: `gt`, `ge`, `lt`, `le`,
+    `multiple_of`, `pattern`, `min_length`, `max_length`; `title`, `description`
+    and `examples` are for readers, and change nothing.  Without `default` the field
+    is required.
+    """
+    return Source("query", _given(default), alias, _meta("Query", constraints))
+
+
+def Header(
+    default: Any = ...,
+    *,
+    alias: str | None = None,
+    convert_underscores: bool = True,
+    **constraints: Unpack[Constraints],
+) -> Any:
+    """A header field; `user_agent` is `user-agent`.  Constraints as for `Query`."""
+    return Source(
+        "header", _given(default), alias, _meta("Header", constraints), convert_underscores
+    )
+
+
+def Cookie(
+    default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
+) -> Any:
+    """A cookie.  Constraints as for `Query`."""
+    return Source("cookie", _given(default), alias, _meta("Cookie", constraints))
+
+
+def Body(
+    default: Any = ...,
+    *,
+    alias: str | None = None,
+    embed: bool = False,
+    **constraints: Unpack[Constraints],
+) -> Any:
+    """The JSON body, or with `embed`, or beside other body parameters, one member of it."""
+    return Source("body", _given(default), alias, _meta("Body", constraints), embed=embed)
+
+
+# What signatures and messages call them.
+MARKERS = (Path, Query, Header, Cookie, Body)
+
+
+def _given(default: Any) -> Any:
+    return REQUIRED if default is ... else default
+
+
+def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
+    try:
+        # Its overloads can't say what the TypedDict does; it checks by itself.
+        return msgspec.Meta(**cast(Any, constraints)) if constraints else None
+    except (TypeError, ValueError) as exc:
+        given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
+        raise RegistrationError(
+            f"{marker}: {exc}",
+            wrong=f"{marker}({given})",
+            right=f"{marker}(...) with some of {', '.join(Constraints.__annotations__)}",
+        ) from None
+
+
+# How each is read
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A value that a parameter of `func` takes from a source, where its name is `alias`.
+
+    `path_types` are those that the path template's converters give, by the names of its parameters.
+    """
+
+    func: Callable[..., Any]
+    parameter: inspect.Parameter
+    annotation: Any
+    source: Source
+    alias: str
+    path_types: Mapping[str, type[Any]]
+
+
+class SourceKind(msgspec.Struct, frozen=True):
+    """A row of the table.
+
+    `extract` makes what takes the value out of an exchange; of a source that `is_body`, whether its
+    members are shared out is known only when all parameters are.  `is_text`: what is there is one
+    text, or several, so that nothing but these can be made of it.
+    """
+
+    extract: Callable[[Wanted, bool], Extract]
+    is_text: bool = False
+    is_body: bool = False
+    name_of: Callable[[Source, str], str] = lambda source, name: name
+
+
+def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
+    alias, parameter = wanted.alias, wanted.parameter
+    if alias not in wanted.path_types:
+        raise RegistrationError(
+            f"{_callables.name(wanted.func)} takes {alias!r} from the path,"
+            " whose template lacks it",
+            wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
+            right=f"a template with {{{alias}}} in it",
+        )
+    if shape_of(wanted.annotation) != "text":
+        raise RegistrationError(
+            f"{_callables.name(wanted.func)}: a path parameter is one value",
+            wrong=f"{parameter}",
+            right=f"{alias}: str",
+        )
+    if is_as_converted(wanted):
+        return lambda exchange, values: exchange.path_params[alias]
+    decode = text_decoder(wanted.annotation, wanted.source.meta)
+    return lambda exchange, values: decode(str(exchange.path_params[alias]))
+
+
+def is_as_converted(wanted: Wanted) -> bool:
+    """Whether the value is what the matcher has made of a path's segment, as it is."""
+    if wanted.source.kind != "path" or wanted.source.meta is not None:
+        return False
+    is_annotated = wanted.parameter.annotation is not wanted.parameter.empty
+    return not is_annotated or wanted.annotation is wanted.path_types[wanted.alias]
+
+
+def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Wanted, bool], Extract]:
+    """For a source of texts.  `which` counts of several where one is wanted: as in the mapping
+    that a `Request` has of them."""
+
+    def make(wanted: Wanted, is_shared: bool) -> Extract:
+        read = read_field(wanted.alias)
+        default = _default(wanted.source.default)
+        decode: Callable[[Any], Any]
+        if shape_of(wanted.annotation) == "texts":
+            decode = texts_decoder(wanted.annotation, wanted.source.meta)
+        else:
+            decode_one = text_decoder(wanted.annotation, wanted.source.meta)
+            decode = lambda texts: decode_one(texts[which])  # noqa: E731
+
+        def extract(exchange: Exchange, values: Values) -> Any:
+            texts = read(exchange)
+            return decode(texts) if texts else default()
+
+        return extract
+
+    return make
+
+
+def _query_field(alias: str) -> Read:
+    return lambda exchange: exchange.query_params.getlist(alias)
+
+
+def _header_field(alias: str) -> Read:
+    return lambda exchange: exchange.headers.getlist(alias)
+
+
+def _header_name(source: Source, name: str) -> str:
+    return name.replace("_", "-") if source.convert_underscores else name
+
+
+def _cookie(alias: str) -> Read:
+    def read(exchange: Exchange) -> list[str]:
+        value = exchange.cookies.get(alias)
+        return [] if value is None else [value]
+
+    return read
+
+
+def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
+    decode = body_decoder(wanted.annotation, wanted.source.meta)
+    default = _default(wanted.source.default)
+    alias = wanted.alias
+
+    def extract_whole(exchange: Exchange, values: Values) -> Any:
+        data = values[BODY]
+        return decode(data) if data else default()
+
+    def extract_member(exchange: Exchange, values: Values) -> Any:
+        members = values[BODY]
+        if members is None:
+            raise Invalid([])  # why there are none is among the problems already
+        raw = members.get(alias)
+        return default() if raw is None else decode(bytes(raw))
+
+    return extract_member if is_shared else extract_whole
+
+
+SOURCES: dict[str, SourceKind] = {
+    "path": SourceKind(_from_path),
+    "query": SourceKind(_from_texts(_query_field, -1), is_text=True),
+    "header": SourceKind(_from_texts(_header_field, 0), is_text=True, name_of=_header_name),
+    "cookie": SourceKind(_from_texts(_cookie, -1), is_text=True),
+    "body": SourceKind(_from_body, is_body=True),
+}
+
+# What is taken by its type alone.
+SPECIAL: dict[type, Extract] = {
+    Request: lambda exchange, values: request_of(exchange),
+    BackgroundTasks: lambda exchange, values: exchange.tasks,
+    trio.Nursery: lambda exchange, values: exchange.nursery,
+}
+
+
+def _default(default: Any) -> Callable[[], Any]:
+    """What stands in for a value that isn't there; the same each time, whoever changed it."""
+    if default is REQUIRED:
+        return _missing
+    if copy.deepcopy(default) is default:  # as it is for what can't be changed
+        return lambda: default
+    return lambda: copy.deepcopy(default)
+
+
+def _missing() -> Any:
+    raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
+
+
+def check_is_json(fields: RawFields) -> None:
+    """Nobody can mean JSON and say something else; saying nothing is taken for JSON."""
+    for name, value in fields:
+        if name == b"content-type":
+            media_type = value.partition(b";")[0].strip().lower()
+            if media_type in (b"application/json", b"") or media_type.endswith(b"+json"):
+                return
+            said = media_type.decode("latin-1")
+            raise HTTPException(
+                415, f"The body must be JSON: send Content-Type: application/json, not {said}"
+            )

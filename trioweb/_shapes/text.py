@@ -1,0 +1,206 @@
+"""Text: decoders of what paths, queries, header fields and cookies give.
+
+Rules of this module:
+
+* Text is read as strictly as JSON is, in ASCII and without NaN or infinities, but for three
+  freedoms that URLs have by custom: an integer may have leading zeros, a boolean has many
+  spellings, and a datetime or timedelta may be a number of seconds.
+* No text is ever None: `int | None` means that the parameter may be absent, and `?limit=null` is
+  refused.
+* A union tries its members in the order written, `str` last.
+* A decoder gives a value or raises `Invalid`, whatever the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import inspect as mi
+from msgspec.structs import replace
+
+from .._errors import Invalid, Problem
+from .._limits import MAX_PROBLEMS
+from .annotations import are_texts, node_of, undecodable
+from .constraints import broken_constraint, constraints_of, pattern_to_the_end
+from .nodes import COLLECTIONS, mismatch, python_type, union_members
+from .problems import make_problem, placed_within
+
+TextDecoder = Callable[[str], Any]
+
+
+def text_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> TextDecoder:
+    """The decoder of one string, for a `kind` of "text"."""
+    if meta is not None and _is_decimal(annotation):
+        return _constrained_decimal(meta)
+    return _decoder(node_of(annotation, meta), annotation)
+
+
+def texts_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable[[list[str]], Any]:
+    """The decoder of a list of strings, for a `kind` of "texts"; finds all the bad ones."""
+    (node,) = union_members(node_of(annotation, meta))
+    if not isinstance(node, mi.CollectionType):
+        raise undecodable(annotation, "it is not a list of scalars")
+    decode_text = _decoder(node.item_type, annotation)
+    build, constraints = COLLECTIONS[type(node)], constraints_of(node)
+
+    def decode_texts(texts: list[str]) -> Any:
+        values, problems = [], []
+        for index, text in enumerate(texts):
+            try:
+                values.append(decode_text(text))
+            except Invalid as exc:
+                problems += [placed_within([index], problem) for problem in exc.problems]
+                if len(problems) >= MAX_PROBLEMS:
+                    break
+        if problems:
+            raise Invalid(problems)
+        built = build(values)
+        if problem := broken_constraint(constraints, built):
+            raise Invalid([problem])
+        return built
+
+    return decode_texts
+
+
+# Types
+
+
+def _decoder(node: mi.Type, annotation: Any) -> TextDecoder:
+    members = union_members(node)
+    if not are_texts(members):
+        raise undecodable(annotation, "it has no reading from text")
+    if len(members) == 1:
+        return _scalar_decoder(members[0])
+    members.sort(key=lambda member: isinstance(member, mi.StrType))
+    return _union_decoder([_scalar_decoder(member) for member in members])
+
+
+def _union_decoder(decoders: list[TextDecoder]) -> TextDecoder:
+    def decode(text: str) -> Any:
+        problems: list[Problem] = []
+        for decode_member in decoders:
+            try:
+                return decode_member(text)
+            except Invalid as exc:
+                problems += exc.problems
+        message = "; or: ".join(problem["msg"] for problem in problems)
+        raise Invalid([make_problem([], message, "union")])
+
+    return decode
+
+
+def _scalar_decoder(node: mi.Type) -> TextDecoder:
+    parse = _parser(node)
+    constraints = [
+        replace(each, bound=pattern_to_the_end(each.bound)) if isinstance(each.bound, str) else each
+        for each in constraints_of(node)
+    ]
+
+    def decode(text: str) -> Any:
+        try:
+            return parse(text)
+        except (ValueError, ArithmeticError, KeyError):
+            raise Invalid([mismatch(node, text)]) from None
+
+    def decode_constrained(text: str) -> Any:
+        value = decode(text)
+        if problem := broken_constraint(constraints, value):
+            raise Invalid([problem])
+        return value
+
+    if constraints:
+        return decode_constrained
+    return parse if parse is _as_it_is else decode
+
+
+_DECIMAL = mi.DecimalType()
+
+
+def _is_decimal(annotation: Any) -> bool:
+    return all(type(member) is mi.DecimalType for member in union_members(node_of(annotation)))
+
+
+def _constrained_decimal(meta: msgspec.Meta) -> TextDecoder:
+    """msgspec has no constraints for a decimal; ours hold for the number as it is written."""
+    node_of(float, meta)  # refuses what doesn't constrain numbers, such as a pattern
+    decode_decimal = _scalar_decoder(_DECIMAL)
+    constraints = [replace(each, bound=Decimal(str(each.bound))) for each in constraints_of(meta)]
+
+    def decode(text: str) -> Any:
+        value = decode_decimal(text)
+        try:
+            problem = broken_constraint(constraints, value)
+        except ArithmeticError:  # a remainder that would have too many digits
+            problem = mismatch(_DECIMAL, text)
+        if problem:
+            raise Invalid([problem])
+        return value
+
+    return decode
+
+
+# Parsers.  They raise ValueError, ArithmeticError or KeyError for what they can't read.
+
+
+def _parser(node: mi.Type) -> TextDecoder:
+    if type(node) in _PARSERS:
+        return _PARSERS[type(node)]
+    if isinstance(node, mi.LiteralType):
+        return {_spelling(v): v for v in node.values if v is not None}.__getitem__
+    return partial(msgspec.convert, type=python_type(node), strict=False)
+
+
+def _spelling(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+# float(), int() and Decimal() would also take underscores, spaces and every script's digits.
+_is_integer = re.compile(r"[+-]?[0-9]+").fullmatch
+_is_number = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?").fullmatch
+
+
+def _parse_int(text: str) -> int:
+    if _is_integer(text) is None:
+        raise ValueError(text)
+    return int(text)
+
+
+def _parse_float(text: str) -> float:
+    if _is_number(text) is None or not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value
+
+
+def _parse_decimal(text: str) -> Decimal:
+    if _is_number(text) is None:
+        raise ValueError(text)
+    return Decimal(text)
+
+
+_BOOLEANS = dict.fromkeys(["true", "1", "on", "yes", "t", "y"], True) | dict.fromkeys(
+    ["false", "0", "off", "no", "f", "n"], False
+)
+
+
+def _parse_bool(text: str) -> bool:
+    return _BOOLEANS[text.lower()]
+
+
+_PARSERS: dict[type[mi.Type], TextDecoder] = {
+    mi.AnyType: _as_it_is,
+    mi.StrType: _as_it_is,
+    mi.IntType: _parse_int,
+    mi.FloatType: _parse_float,
+    mi.DecimalType: _parse_decimal,
+    mi.BoolType: _parse_bool,
+}
