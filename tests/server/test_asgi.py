@@ -325,7 +325,7 @@ async def test_a_receive_that_is_cancelled_loses_nothing(autojump_clock: MockClo
 async def test_other_messages_are_refused(kind: str, autojump_clock: MockClock) -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        with pytest.raises(ProtocolMisuse, match="no message of an HTTP response"):
+        with pytest.raises(ProtocolMisuse, match="an HTTP response has no message"):
             await send({"type": kind})
         await respond(send)
 

@@ -653,7 +653,7 @@ async def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
 async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(OSError, match="it is no socket"):
+    with pytest.raises(OSError, match="it isn't a socket"):
         await serve(echo, uds=path)
     assert path.read_text() == "data"
 
@@ -773,7 +773,7 @@ async def test_what_was_opened_is_closed_when_one_of_several_is_refused(tmp_path
     path = tmp_path / "precious"
     path.write_text("data")
     sock = bound_socket()
-    with pytest.raises(OSError, match="it is no socket"):
+    with pytest.raises(OSError, match="it isn't a socket"):
         await serve(echo, sockets=[sock], uds=path)
     assert sock.fileno() == -1
 

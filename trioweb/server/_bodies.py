@@ -64,8 +64,8 @@ class ChunkedBody:
         self._left = 0  # bytes of the current chunk
         self._step = self._take_size
         self._scanned = 0  # bytes of a line that isn't whole yet
-        self._extensions = 0  # bytes of them so far
-        self._trailers = 0  # bytes of them so far
+        self._extensions = 0  # bytes of all so far
+        self._trailers = 0  # bytes of all so far
         self._trailer_fields = 0
 
     def take(self, buffer: bytearray) -> bytes:

@@ -10,6 +10,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import ssl
@@ -95,7 +96,9 @@ def config_of(options: ServerOptions) -> ServerConfig:
 
 
 def with_options(docstring: str | None) -> str | None:
-    """A docstring with what the options are in the place of `{options}`."""
+    """With what each option is, below the line that says where that stands."""
     if docstring is None or ServerConfig.__doc__ is None:
         return docstring  # as with -OO
-    return docstring.replace("{options}", ServerConfig.__doc__.partition("\n\n")[2].strip())
+    line = "The options are the fields of `ServerConfig`"
+    told = inspect.cleandoc(ServerConfig.__doc__).partition("\n\n")[2]
+    return inspect.cleandoc(docstring).replace(f"{line}.", f"{line}:\n\n{told}")

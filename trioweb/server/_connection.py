@@ -51,13 +51,13 @@ class Connection:
         server: Address | None = None,
         on_close: Callable[[Connection], object],
     ) -> None:
-        self.deadline = math.inf  # until when it may wait
-        self.exchange: Exchange | None = None  # while one is in flight
-        self.requests = 0  # whose heads were read
+        self.client = "-" if client is None else f"{client[0]}:{client[1]}"
+        self.deadline = math.inf  # until when it may wait for the client
+        self.exchange: Exchange | None = None  # while a request is in flight
+        self.requests = 0  # how many heads were read
         self._service = service
         self._transport = transport
         self._on_close = on_close
-        self.peer = "-" if client is None else f"{client[0]}:{client[1]}"
         self._scopes = ScopeMaker(
             scheme=scheme,
             client=client,
@@ -70,8 +70,8 @@ class Connection:
         self._buffer = bytearray()
         self._now = trio.lowlevel.current_clock().current_time
         self._opened_at = self._now()
-        self._late: RequestHead | None = None  # what came as the waiting ended
-        self._seen: Exchange | None = None  # what was in flight when the sweep came by
+        self._late: RequestHead | None = None  # a head that came as the waiting ended
+        self._seen: Exchange | None = None  # the one in flight when the sweep last came by
         self._waiting = trio.CancelScope()
         self._context = contextvars.copy_context()
 
@@ -89,12 +89,12 @@ class Connection:
         return (self.requests == 0 and age < _limits.HEADWAY) or not self.is_idle
 
     def expire(self) -> None:
-        """It has waited for too long."""
-        self._expired = True  # asking the scope would cost a look at the clock, for each request
+        """Let it wait for its client no longer."""
+        self._expired = True  # to ask the scope would cost each request a look at the clock
         self._waiting.cancel()
 
     def leave(self) -> None:
-        """It is idle when the server ends: an end to find costs less than a cancellation."""
+        """The server ends, and it is idle: an end to find costs less than a cancellation."""
         if not self._transport.end_receiving():
             self.expire()
 
@@ -119,7 +119,7 @@ class Connection:
         except ClientGone:
             pass
         finally:
-            if self._waiting is mine:  # not handed over
+            if self._waiting is mine:  # else another task serves the connection on
                 await self._close()
 
     async def _close(self) -> None:
@@ -128,7 +128,7 @@ class Connection:
         await self._transport.close(abort=exchange is not None and exchange.broken)
 
     async def _converse(self, scope: trio.CancelScope, exchange: Exchange | None) -> None:
-        """Serve until `scope` ends the waiting; what is no request ends it, with an answer."""
+        """Serve until `scope` ends the waiting; a bad request ends it too, with an answer."""
         try:
             with scope:
                 await self._serve(exchange)
@@ -142,17 +142,17 @@ class Connection:
             return
         while (head := await self._next_head()) is not None:
             if self._expired:
-                # It came in the moment in which the waiting ended.
+                # The head came in the moment in which the waiting ended.
                 self._late = head
                 await trio.lowlevel.checkpoint()
             exchange = await self._answer(head)
             if self.exchange is not exchange:
-                return  # it was handed over meanwhile
+                return  # another task serves the connection on
             if not (_ended_well(exchange) or await self._finish(exchange)):
                 return
 
     async def _serve_late(self) -> None:
-        """What had come when the waiting ended, out of the scope that ended it."""
+        """Serve what had come when the waiting ended, outside of the scope that ended it."""
         head, self._late = self._late, None
         if head is not None:
             exchange = await self._answer(head, is_last=True)
@@ -162,7 +162,7 @@ class Connection:
             raise BadRequest(408, "the head of the request came too slowly")
 
     async def _next_head(self) -> RequestHead | None:
-        """What the next head asks for; None when the client is done."""
+        """None when the client is done, or was told so."""
         self.exchange = None
         self._task.context = self._context.copy()
         if self._buffer:
@@ -196,7 +196,7 @@ class Connection:
             buffer += data
 
     async def _answer(self, head: RequestHead, *, is_last: bool = False) -> Exchange:
-        """Have the app answer one request; `is_last`: of this connection, whatever is said."""
+        """Have the app answer; `is_last`: no other request follows, whatever the client says."""
         service = self._service
         self.requests += 1
         if service.stopping:
@@ -237,22 +237,20 @@ class Connection:
 
     def _end_work(self, exchange: Exchange) -> None:
         """The app has returned, or the connection goes on without its call."""
+        # As `is_at_work` says, without a call for each request.
         self._service.requests_in_flight -= exchange.works and not exchange.waits
         exchange.works = False
 
     async def _account_for(self, exchange: Exchange, failure: BaseException | None) -> None:
         """Say what became of the app's call, to the log and, if it can be, to the client."""
+        request = _describe(exchange.head)
         left = exchange.client_left if failure is None else is_departure(failure)
         if failure is not None and not left:
-            logger.error("%s failed", _describe(exchange.head), exc_info=failure)
+            logger.error("%s failed", request, exc_info=failure)
         elif left:
-            logger.debug(
-                "%s: the client left before the end of the response", _describe(exchange.head)
-            )
+            logger.debug("%s: the client left before the end of the response", request)
         else:
-            logger.error(
-                "%s: the app returned before the end of its response", _describe(exchange.head)
-            )
+            logger.error("%s: the app returned before the end of its response", request)
         if left:
             exchange.gone = True
             exchange.broken = exchange.broken or (exchange.sent > 0 and not exchange.refused)
@@ -260,7 +258,7 @@ class Connection:
             await exchange.refuse(500, "Internal Server Error")
 
     def sweep(self, now: float, nursery: trio.Nursery) -> float:
-        """Look what has run long; until when there is nothing to look at again."""
+        """Look whether something takes long; until when there is nothing to look at again."""
         if self.deadline <= now:
             self.deadline = math.inf
             self.expire()
@@ -295,13 +293,13 @@ class Connection:
         return False
 
     async def _refuse(self, status: int, reason: str) -> None:
-        """Answer what is no request, and be done."""
+        """Answer what can't be read as a request, and be done."""
         self._service.refusals += 1
         answer = error_response(status, reason)
         await send_all(self._transport, answer, Patience(self._service.limits.write_timeout))
         if self._service.access_log is not None:
             self._service.access_log.add(
-                Answer(self.peer, b"-", b"-", b"-", status, len(answer), 0.0)
+                Answer(self.client, b"-", b"-", b"-", status, len(answer), 0.0)
             )
         await self._linger()
 
@@ -316,11 +314,11 @@ class Connection:
     def _log(self, log: AccessLog, exchange: Exchange, since: float) -> None:
         seconds = self._now() - since
         head, status, size = exchange.head, exchange.status, exchange.sent
-        log.add(Answer(self.peer, head.method, head.target, head.version, status, size, seconds))
+        log.add(Answer(self.client, head.method, head.target, head.version, status, size, seconds))
 
 
 def _ended_well(exchange: Exchange) -> bool:
-    """Whether nothing of it is left to do, or in the way of the next request."""
+    """Whether nothing of the exchange is left to do, or in the way of the next request."""
     return (
         exchange.output.complete
         and exchange.keep_alive
@@ -331,7 +329,7 @@ def _ended_well(exchange: Exchange) -> bool:
 
 
 def _describe(head: RequestHead) -> str:
-    """The request for people; the strict layer leaves only visible ASCII in it."""
+    """The request, for people to read; the strict layer leaves only visible ASCII in it."""
     return f"{head.method.decode('ascii')} {head.target.decode('ascii')}"
 
 

@@ -41,7 +41,7 @@ class ServerStatistics:
 
 
 class Connections:
-    """Those that are open now; they are served in `nursery`."""
+    """The connections that are open now; they are served in `nursery`."""
 
     def __init__(self, service: Service, nursery: trio.Nursery) -> None:
         self.nursery = nursery
@@ -69,7 +69,7 @@ class Connections:
         self._open.add(connection)
         self._service.notify()
         if self._service.is_listened_to:
-            self._service.tell(ConnectionOpened(connection.peer))
+            self._service.tell(ConnectionOpened(connection.client))
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -77,7 +77,7 @@ class Connections:
         self._requests_of_closed += connection.requests
         self._service.notify()
         if self._service.is_listened_to:
-            self._service.tell(ConnectionClosed(connection.peer, connection.requests))
+            self._service.tell(ConnectionClosed(connection.client, connection.requests))
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(

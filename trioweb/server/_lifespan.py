@@ -92,7 +92,7 @@ class Lifespan:
                 raise
             self._heed_failure(failure)
         if not self._started and self.failure is None:
-            # It returned, or raised, without a word: it knows no lifespans.
+            # The app returned, or raised, without a word: it knows no lifespans.
             self._start()
             await self._stopping.wait()
         elif not self._stopping.is_set():
@@ -103,7 +103,7 @@ class Lifespan:
             logger.error("the app's lifespan failed", exc_info=failure)
             self.failure = self.failure or f"the app's lifespan failed: {failure!r}"
         elif self._asked and self.failure is None:
-            # ASGI lets it go on without; what it had meant to do at its start is missing.
+            # So ASGI wants it, although what the app had meant to do at its start is missing.
             logger.warning("the app has no lifespan, it is served without", exc_info=failure)
 
     def _start(self) -> None:

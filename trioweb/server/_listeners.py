@@ -123,7 +123,7 @@ def _remove_stale(path: str) -> None:
     """Take away a socket that nobody listens on any more, and nothing else."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OSError(errno.EADDRINUSE, f"can't listen on {path}: it is no socket")
+            raise OSError(errno.EADDRINUSE, f"can't listen on {path}: it isn't a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(path)

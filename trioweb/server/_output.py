@@ -56,15 +56,15 @@ class Output(msgspec.Struct, eq=False):
     Raises ProtocolMisuse for what can't be sent; then nothing of that message may be.
     """
 
-    has_body: bool  # that the client gets to see
-    version: bytes  # of HTTP, that the client speaks
+    has_body: bool  # the client gets to see a body
+    version: bytes  # the client's, of HTTP
     started: bool = False
     complete: bool = False
-    closes: bool = False  # the connection, by the app's own word
+    closes: bool = False  # the app says that the connection is to close
     body_end: BodyEnd | None = None
     _head: bytes = b""  # until it is sent
     _declared: int | None = None  # bytes of the body, by the app's own word
-    _left: int | None = None  # of them, where the client gets to see the body
+    _left: int | None = None  # how many of those are to come, where there is a body
     _may_tell_length: bool = True
     _body_is_over: bool = False
     _trailers: bool = False
@@ -195,7 +195,7 @@ def _fields(fields: Iterable[tuple[bytes, bytes]]) -> _Fields:
     fields = tuple(fields)
     try:
         return _rendered(fields)
-    except TypeError:  # each may be a list, which has no hash
+    except TypeError:  # a pair may be a list, which has no hash
         return _rendered(tuple((bytes(name), bytes(value)) for name, value in fields))
 
 
@@ -238,7 +238,7 @@ def _status_line(status: Any) -> bytes:
     if line is not None:
         return line
     if not isinstance(status, int) or not 200 <= status <= 999:
-        raise ProtocolMisuse(f"{status!r} is no status of a final response: 200 to 999")
+        raise ProtocolMisuse(f"a final response has a status from 200 to 999, not {status!r}")
     return b"HTTP/1.1 %d \r\n" % status
 
 

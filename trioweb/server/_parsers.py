@@ -88,5 +88,5 @@ class HttptoolsParser:
         self._fields.append((name.lower(), value.strip(b" \t")))
 
     def on_message_complete(self) -> None:
-        # Asked later it has forgotten.
+        # The parser has forgotten it when it is asked later.
         self._reusable = self._parser.should_keep_alive()

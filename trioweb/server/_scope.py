@@ -88,7 +88,7 @@ class ScopeMaker:
         self._root = root_path
         self._root_raw = quote(root_path).encode()
         self._state = state
-        # Only for those whose word counts.
+        # None for a peer whose word doesn't count.
         peer = client[0] if client else ""
         self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
 

@@ -28,9 +28,10 @@ from ._transport import Patience, Transport, send_rest
 
 
 class Sender(msgspec.Struct, eq=False):
-    """The half of an exchange that sends the response; `Exchange` is the whole.
+    """The half of an exchange that sends the response; `Exchange` has the other one.
 
-    `buffer` has what was received after the head; what isn't this request's stays in it.
+    `buffer` has what was received after the head, and keeps what isn't this request's.  `body` is
+    None for a request that has none.
     """
 
     service: Service
@@ -38,22 +39,22 @@ class Sender(msgspec.Struct, eq=False):
     buffer: bytearray
     head: RequestHead
     output: Output
-    body: Body | None  # of the request, where there is one
-    expects_continue: bool  # the client waits for 100 Continue, and it wasn't said yet
-    is_last: bool  # of its connection, whatever else is said
+    body: Body | None
+    expects_continue: bool  # the client waits for 100 Continue, which wasn't said yet
+    is_last: bool  # no other request follows, whatever the client says
 
     status: int = 0  # of the response, once there is one
     sent: int = 0  # bytes of the response
-    keep_alive: bool = False  # the connection goes on after it, as its head says
+    keep_alive: bool = False  # the head says that the connection goes on
     gone: bool = False  # nothing can be sent any more
     broken: bool = False  # a response has begun that can't be ended
-    refused: bool = False  # it was answered in the app's place
+    refused: bool = False  # the server has answered in the app's place
     disconnected: bool = False  # the client has left, or was sent away
-    works: bool = False  # the app does: it is one of the requests in flight
-    waits: int = 0  # how many of the app's tasks wait for the client
+    works: bool = False  # the app's call is under way, and the connection stands by it
+    waits: int = 0  # how many of the call's tasks wait for the client
     returned: bool = False  # the app's call is over
-    is_writing: bool = False  # a task is within `send`, and waits
-    # Who waits for the client to leave, until the response is complete.
+    is_writing: bool = False  # a task is within `send`, and waits for the client
+    # Of the task that waits for the client to leave, which it does until the response is complete.
     listening: trio.CancelScope | None = None
     _writing: Patience | None = None
     _continued: trio.Event | None = None  # while 100 Continue is on its way
@@ -77,7 +78,7 @@ class Sender(msgspec.Struct, eq=False):
 
     @property
     def is_at_work(self) -> bool:
-        """Whether it is counted as a request in flight."""
+        """Whether the request is counted as one in flight."""
         return self.works and not self.waits
 
     async def send(self, message: Message) -> None:
@@ -104,7 +105,7 @@ class Sender(msgspec.Struct, eq=False):
             more = message.get("more_trailers", False)
             await self._write(self.output.trailers(message["headers"], more=more), more=more)
         else:
-            raise ProtocolMisuse(f"{kind!r} is no message of an HTTP response")
+            raise ProtocolMisuse(f"an HTTP response has no message {kind!r}")
 
     def send_whole(
         self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes
@@ -135,10 +136,9 @@ class Sender(msgspec.Struct, eq=False):
         self.gone = self.disconnected = True
 
     async def say_continue(self) -> None:
-        """The app may send its response meanwhile, which has to wait for that.
+        """Say 100 Continue; a response that the app sends meanwhile waits until it is said.
 
-        Whoever asked for the body and is cancelled before it is said has broken the response,
-        too: nobody may hold up a shutdown by not reading.
+        Cancellation: breaks the response too, for nobody may hold up a shutdown by not reading.
         """
         self.expects_continue = False
         rest = memoryview(CONTINUE)[self.transport.send_nowait(CONTINUE) :]
@@ -155,7 +155,7 @@ class Sender(msgspec.Struct, eq=False):
             self._continued = None
 
     def join(self, head: bytes, content: bytes) -> bytes:
-        """Both, and between them what ends the head: whether the connection goes on."""
+        """Head and content, and between them what ends the head: whether the connection goes on."""
         self.keep_alive = self._keeps_alive()
         if not self.keep_alive:
             return b"%bconnection: close\r\n\r\n%b" % (head, content)

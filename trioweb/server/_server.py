@@ -105,7 +105,7 @@ class Server:
         failure: StartupFailed | None = None
         try:
             async with trio.open_nursery() as outer:
-                # Let through here it would come out in a group.
+                # Raised through the nursery it would come out in a group.
                 try:
                     await self._run_within_lifespan(outer, task_status)
                 except StartupFailed as exc:
@@ -222,9 +222,9 @@ async def serve(
 ) -> None:
     """Serve an ASGI 3 app that runs on Trio, until `Server.shutdown` or cancellation.
 
-    `await nursery.start(serve, app)` returns the `Server` once it listens.  The options:
+    `await nursery.start(serve, app)` returns the `Server` once it listens.
 
-    {options}
+    The options are the fields of `ServerConfig`.
 
     Error handling: raises OSError if it can't listen, LifespanFailed if the app's lifespan
     fails; what a request raises is logged by `trioweb.server`.

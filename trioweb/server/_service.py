@@ -37,9 +37,9 @@ class Service:
         self.access_log: AccessLog | None = AccessLog() if config.access_log else None
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
         self.requests_in_flight: int = 0
-        self.refusals: int = 0  # answers in the app's place
-        self.stopping: bool = False  # nothing is accepted any more
-        self.draining: bool = False  # nor is a connection used again
+        self.refusals: int = 0  # answers of the server's own
+        self.stopping: bool = False  # no connection is accepted any more
+        self.draining: bool = False  # nor is one used for another request
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
         self._parse = parser(config.http)

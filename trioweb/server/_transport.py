@@ -23,7 +23,7 @@ import trio
 from . import _limits
 from ._errors import ClientGone
 
-# Switched on, and no time to linger: closing resets.
+# For SO_LINGER, switched on with no time to linger: closing the socket resets the connection.
 _RESET = struct.pack("ii", 1, 0)
 
 
