@@ -5,7 +5,7 @@ To see it: `python -m tests.house.test_moves`.
 
 from __future__ import annotations
 
-import sys
+import inspect
 from types import FrameType, SimpleNamespace
 from typing import cast
 
@@ -114,7 +114,7 @@ def test_only_what_is_entered_elsewhere_is_a_move() -> None:
     follower = Follower()
 
     def look() -> None:
-        follower.enter(sys._getframe(), "call", None)
+        follower.enter(cast(FrameType, inspect.currentframe()), "call", None)
 
     def look_as(file: str, event: str = "call") -> None:
         frame = SimpleNamespace(f_code=SimpleNamespace(co_filename=file, co_name="f"))
