@@ -815,10 +815,14 @@ async def test_clients_that_connect_as_the_shutdown_begins_hold_nothing_up(round
 
 @pytest.mark.parametrize("round_", range(10))
 async def test_a_place_that_is_given_back_as_the_shutdown_begins_harms_nobody(round_: int) -> None:
+    """Somebody waits for it, and hasn't come too late."""
     limits = ServerLimits(max_connections=1)
     async with listening(echo, limits=limits) as server, connected(server.urls[0]) as client:
         await client.ask(GET)
+        waiting = connect_at_once(server.urls[0])
         await wait_all_tasks_blocked()
+    with waiting:
+        assert waiting.recv(1) == b""
 
 
 async def test_a_client_that_leaves_before_it_is_accepted_harms_nobody() -> None:

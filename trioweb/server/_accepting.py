@@ -79,7 +79,7 @@ class Acceptor:
             await trio.lowlevel.wait_readable(listener.socket)
             await self._wait_for_place()
             if self._scope.cancel_called:
-                return  # and the listener is closed
+                return  # the listener is about to be closed
             try:
                 self._accept_ready(listener)
             except OSError as exc:
@@ -89,7 +89,7 @@ class Acceptor:
     async def _wait_for_place(self) -> None:
         """For somebody who waits to be accepted."""
         if self._places_left <= 0:
-            self._service.reach("max_connections")
+            self._service.reach_limit("max_connections")
             while self._places_left <= 0:
                 await self._service.changed.wait()
 

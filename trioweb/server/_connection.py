@@ -218,7 +218,7 @@ class Connection:
         exchange = new_exchange(service, self._transport, self._buffer, head, is_last)
         self.exchange = exchange
         if service.requests_in_flight >= service.limits.max_requests:
-            service.reach("max_requests")
+            service.reach_limit("max_requests")
             await exchange.refuse(503, "The server is busy", (b"retry-after", b"1"))
             return exchange
         exchange.works = True

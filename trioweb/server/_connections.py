@@ -2,7 +2,7 @@
 
 Rules of this module:
 
-* A connection is one of them from the moment in which it is taken over until its transport has
+* A connection is one of them from the moment in which it is taken over until its transport is
   closed, whichever of its tasks serves it.
 * Time limits of connections are kept by one sweep over all of them.
 """
@@ -25,11 +25,11 @@ from ._transport import Transport
 class ServerStatistics:
     """How much a server has had to do since it began, and has to do now.
 
-    `connections_accepted` are those that are open and those that were closed, by either side; TLS
-    has its handshake first.  `requests` are those whose head was read.  `requests_in_flight`: those
-    that the app works on, without those that wait for their clients, as `max_requests` counts them.
-    `refusals`: answers of the server's own, to what was no request, came too slowly or past a
-    limit, or was left without an answer by the app.
+    `connections_accepted` are those that are open and those that were closed, by either side; with
+    TLS, once they have shaken hands.  `requests`: whose heads were read.  `requests_in_flight`:
+    those that the app works on, as `max_requests` counts them; not those that wait for a client.
+    `refusals`: answers of the server's own, to what can't be read as a request, comes too slowly or
+    past a limit, or is left without an answer by the app.
     """
 
     connections_accepted: int
@@ -124,6 +124,6 @@ class Connections:
         """Here and not as each request ends: one that is reached on and off is told of once."""
         service = self._service
         if service.requests_in_flight < service.limits.max_requests:
-            service.leave("max_requests")
+            service.leave_limit("max_requests")
         if len(self._open) < service.limits.max_connections:
-            service.leave("max_connections")
+            service.leave_limit("max_connections")

@@ -94,11 +94,14 @@ class Server:
         return self._lifespan.app_settings is not None
 
     def statistics(self) -> ServerStatistics:
-        """How much it has had to do since it began; the counts add up."""
+        """How much it has had to do since it began, and has now; the counts add up."""
         return self._connections.statistics()
 
     def listen(self, hear: ServerListener) -> None:
-        """Have `hear` called with each event (`trioweb._asgi.ServerEvent`) from now on."""
+        """Have `hear` called with each event from now on.
+
+        That is a `ConnectionOpened`, a `ConnectionClosed` or a `LimitReached`.
+        """
         self._service.listen(hear)
 
     async def _run(self, task_status: trio.TaskStatus[Server]) -> None:

@@ -3,8 +3,8 @@
 Rules of this module:
 
 * It is told, and asked; what follows from it is done by others.
-* Who listens hears of an event as it happens.  A listener that fails is logged, and heard no less;
-  where nobody listens no event is made.
+* Who listens hears of an event as it happens.  When one fails at it, that is logged, and the others
+  hear of it all the same; where nobody listens no event is made.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Service:
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
         self._parse = parser(config.http)
-        self._listeners: list[ServerListener] = []
+        self._hearers: list[ServerListener] = []
         self._reached: set[str] = set()  # limits that hold somebody back
 
     def new_reader(self) -> HeadReader:
@@ -55,25 +55,25 @@ class Service:
 
     def listen(self, hear: ServerListener) -> None:
         """Have `hear` called with each event from now on."""
-        self._listeners.append(hear)
+        self._hearers.append(hear)
 
     @property
     def is_listened_to(self) -> bool:
-        return bool(self._listeners)
+        return bool(self._hearers)
 
     def tell(self, event: ServerEvent) -> None:
-        for hear in self._listeners:
+        for hear in self._hearers:
             try:
                 hear(event)
             except Exception:
                 logger.exception("a listener failed at %r", event)
 
-    def reach(self, limit: str) -> None:
+    def reach_limit(self, limit: str) -> None:
         """This limit holds somebody back; that is told once, until it is left."""
         if limit not in self._reached:
             self._reached.add(limit)
             self.tell(LimitReached(limit))
 
-    def leave(self, limit: str) -> None:
+    def leave_limit(self, limit: str) -> None:
         """This limit holds nobody back any more."""
         self._reached.discard(limit)
