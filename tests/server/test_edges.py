@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from trioweb._asgi import ServerExchange
 from trioweb._cli.statuses import report
 from trioweb.server import (
     ClientGone,
@@ -411,6 +412,23 @@ async def test_what_fails_while_it_is_cancelled_is_logged(
         await wait_all_tasks_blocked()
         running.server.cancel()
     assert caplog.messages == ["failed while it was cancelled"]
+
+
+async def test_receive_and_send_are_of_what_a_framework_of_ours_may_call() -> None:
+    exchanges: list[ServerExchange] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        exchange: Exchange = receive.__self__
+        assert exchange is send.__self__
+        exchanges.append(exchange)  # which mypy holds against the protocol
+        assert exchange.take_body(0) == b""
+        await respond(send)
+        assert exchange.send_whole(200, (), b"") is None  # there is a response
+
+    async with serving(app) as running:
+        assert (await running.connect().ask(GET)).status == 200
+    assert exchanges[0].is_of_trioweb
 
 
 async def test_a_glance_reads_no_more_ahead_than_is_allowed() -> None:

@@ -37,7 +37,7 @@ _DISCONNECT = "http.disconnect"
 def new_exchange(
     service: Service, transport: Transport, buffer: bytearray, head: RequestHead, is_last: bool
 ) -> Exchange:
-    """For the request with this head; `is_last`: of its connection, whatever else is said."""
+    """For the request with this head; `is_last`: no other follows, whatever the client says."""
     framing = head.framing
     body: Body | None = None
     if framing.length is None:
@@ -53,7 +53,8 @@ def new_exchange(
 class Exchange(Sender, eq=False):
     """One request in flight: its `receive`, and by inheritance its `send`.
 
-    It is one object in two modules, since each request makes one.
+    It is one object in two modules, since each request makes one.  What our own framework may call
+    besides is `_asgi.ServerExchange`.
     """
 
     landed: trio.Event | None = None  # while a task is within `receive`, until it has left

@@ -59,7 +59,7 @@ class Sender(msgspec.Struct, eq=False):
     _writing: Patience | None = None
     _continued: trio.Event | None = None  # while 100 Continue is on its way
 
-    # For our own framework, which may call `send_whole` and `take_body` then.
+    # For our own framework, which may call what `_asgi.ServerExchange` has besides.
     is_of_trioweb = True
 
     @property
