@@ -62,7 +62,7 @@ def make_app() -> App:
 async def way_of(request: bytes) -> list[str]:
     """The moves of a request that isn't the first one of its connection.
 
-    The shortest of several: the server's sweep may come by, and of Trio's tasks either may be first.
+    The shortest of several: the sweep may come by, and of two Trio tasks either may be first.
     """
     async with trio.open_nursery() as nursery:
         server = await nursery.start(trioweb.serve, make_app())
