@@ -18,9 +18,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trioweb._cli import reloader
-from trioweb._cli.options import Settings
 from trioweb._cli.processes import Worker
 from trioweb._cli.reloader import Reloader, reload, watcher
+from trioweb._cli.settings import Settings
 from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._errors import CommandError
 from trioweb.server import ServerConfig

@@ -22,8 +22,8 @@ import trio
 from .._errors import CommandError
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .options import Settings
 from .processes import Worker, close_all, start_worker, worker_command
+from .settings import Settings
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
 
@@ -35,7 +35,7 @@ Watcher = Callable[[Path, trio.Event], Changes]
 
 def reload(settings: Settings, arguments: Sequence[str]) -> int:
     """Serve, and start anew at each change; returns the exit status.  Raises CommandError."""
-    configure_logging(settings.log_config)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
     watch = watcher()
     return run_for_status(_reload, settings, worker_command(arguments), watch)
 

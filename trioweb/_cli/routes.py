@@ -47,9 +47,9 @@ class Line:
     parameters: tuple[Parameter, ...]
 
 
-def show_routes(import_string: str | None, *, as_json: bool) -> str:
-    """The routes of the app; raises CommandError."""
-    app = load_app(import_string)
+def show_routes(import_string: str | None, folder: str | None = None, *, as_json: bool) -> str:
+    """The routes of the app, which `load_app` finds; raises CommandError."""
+    app = load_app(import_string, folder)
     if not isinstance(app, App):
         raise CommandError(
             f"only a trioweb.App can tell its routes, and this is another kind of app: {app!r}"

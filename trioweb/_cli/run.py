@@ -23,10 +23,11 @@ import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
+from .env_files import load_env_file
 from .importing import load_app
 from .logs import configure_logging
-from .options import Settings
 from .serving import open_order_channel, serve_until_told
+from .settings import Settings
 from .signals import SignalThread, Times, hard_exit
 from .statuses import run_for_status
 from .survivors import survivors
@@ -36,8 +37,7 @@ logger = logging.getLogger("trioweb.run")
 
 def run(settings: Settings) -> int:
     """`trioweb run`; returns the exit status.  Raises CommandError."""
-    configure_logging(settings.log_config)
-    return _run_process(settings.app, settings.server)
+    return _run_process(settings, settings.server)
 
 
 def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
@@ -48,10 +48,9 @@ def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # processes that the app starts mustn't hold them
     _leave_to_the_supervisor()
-    configure_logging(settings.log_config)
-    config = replace(settings.server, uds=None, sockets=descriptors[1:])
+    config = replace(settings.server, uds=None, bind=(), sockets=descriptors[1:])
     with socket.socket(fileno=descriptors[0]) as supervisor:
-        return _run_process(settings.app, config, supervisor)
+        return _run_process(settings, config, supervisor)
 
 
 def _leave_to_the_supervisor() -> None:
@@ -66,9 +65,11 @@ def _leave_to_the_supervisor() -> None:
 
 
 def _run_process(
-    import_string: str | None, config: ServerConfig, supervisor: socket.socket | None = None
+    settings: Settings, config: ServerConfig, supervisor: socket.socket | None = None
 ) -> int:
-    app = load_app(import_string)
+    load_env_file(settings.env_file)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
+    app = load_app(settings.app, settings.app_dir)
     return run_for_status(_serve, app, config, supervisor)
 
 

@@ -22,8 +22,8 @@ import trio
 
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .options import Settings
 from .processes import Worker, close_all, start_worker, worker_command
+from .settings import Settings
 from .signals import STOP_SIGNALS, Order, StopSignals
 from .statuses import EXIT_FAILED, run_for_status
 
@@ -42,7 +42,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
     Raises CommandError.
     """
-    configure_logging(settings.log_config)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
     return run_for_status(_supervise, settings, worker_command(arguments))
 
 
