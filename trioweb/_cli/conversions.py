@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .._app.limits import Limits
-from ..server._binds import read_bind
+from ..server._addresses import read_bind
 from ..server._scope import TrustedPeers
 
 

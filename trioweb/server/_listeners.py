@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import trio
 
-from ._binds import Bind, Descriptor, HostPort, UnixPath, read_bind
+from ._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
 from ._config import AnySocket, ServerConfig
 from ._scope import Address
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from trioweb.server import ServerConfig, ServerOptions, serve
-from trioweb.server._binds import Bind, Descriptor, HostPort, UnixPath, read_bind
+from trioweb.server._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
 from trioweb.server._listeners import Listener, open_listeners
 
 
