@@ -9,7 +9,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     8       doors/          __init__  __main__
     7       testing/        __init__ > _client > _attached  _responses  _server  _wire
                             > _conversation > _nursery  _requests > _cookies
-            _cli/           main > reloader  supervisor > processes  routes  run
+            _cli/           main > reloader  supervisor > processes  routes  run  watching
                             > importing  options  serving  survivors > others  table
                             > settings > conversions  env_files  frames  logs  signals  tls
                             > statuses
