@@ -11,8 +11,8 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > _conversation > _nursery  _requests > _cookies
             _cli/           main > reloader  supervisor > processes  routes  run  watching
                             > importing  options  serving  survivors > others  table
-                            > settings > conversions  env_files  frames  logs  signals  tls
-                            > statuses
+                            > settings > conversions  env_files  frames  logs  notify
+                            signals  tls > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources

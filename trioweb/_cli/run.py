@@ -26,9 +26,10 @@ from ..server import Server, ServerConfig
 from .env_files import load_env_file
 from .importing import load_app
 from .logs import configure_logging
+from .notify import notify_ready, notify_stopping
 from .serving import open_order_channel, serve_until_told
 from .settings import Settings
-from .signals import SignalThread, Times, hard_exit
+from .signals import Order, SignalThread, Times, hard_exit
 from .statuses import run_for_status
 from .survivors import survivors
 
@@ -77,15 +78,20 @@ async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket |
     channel = open_order_channel()
     root = trio.lowlevel.current_root_task()
     give_up = functools.partial(hard_exit, functools.partial(survivors, app, root))
-    with SignalThread(
-        channel.tell, give_up, wake_trio=channel.wake_trio, supervisor=supervisor
-    ) as signals:
+
+    def tell(order: Order) -> None:
+        if supervisor is None:
+            notify_stopping()
+        channel.tell(order)
+
+    with SignalThread(tell, give_up, wake_trio=channel.wake_trio, supervisor=supervisor) as signals:
         signals.times = times_to_start(config)
 
         def announce(server: Server) -> None:
             signals.times = times_to_end(server, config)
             if supervisor is None:
                 logger.info("press Ctrl-C to drain and stop")
+                notify_ready()
             else:
                 with contextlib.suppress(ConnectionError):  # the thread hears that it is gone
                     supervisor.send(signals.times.to_bytes())
