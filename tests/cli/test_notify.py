@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import socket
@@ -11,13 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trioweb._cli.notify import VARIABLE, notify_ready, notify_reloading, notify_stopping
+from trioweb._cli.processes import Worker
 from trioweb._cli.run import run
 from trioweb._cli.settings import Settings
+from trioweb._cli.supervisor import Supervisor
 from trioweb.server import ServerConfig
 
 from ..support.log_records import on_record
+from ..support.workers import FakeWorker
 
 
 class Manager:
@@ -80,6 +86,42 @@ def test_without_a_manager_nobody_is_told_and_a_deaf_one_is_no_failure(
     assert message.startswith("NOTIFY_SOCKET can't be told 'READY=1': ")
 
 
+async def test_a_supervisor_speaks_for_its_workers(
+    manager: Manager, autojump_clock: object
+) -> None:
+    workers: list[FakeWorker] = []
+
+    async def start() -> Worker:
+        await trio.lowlevel.checkpoint()
+        workers.append(FakeWorker(len(workers)))
+        return workers[-1]
+
+    send, signals = trio.open_memory_channel[int](math.inf)
+    supervisor = Supervisor(start, 2, lambda: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run, signals)
+        await wait_all_tasks_blocked()
+        assert manager.told() == ["READY=1"]
+        send.send_nowait(signal.SIGHUP)
+        await wait_all_tasks_blocked()
+        reloading, ready = manager.told()
+        assert (reloading.partition("\n")[0], ready) == ("RELOADING=1", "READY=1")
+        assert len(workers) == 4
+        send.send_nowait(signal.SIGTERM)
+    assert manager.told() == ["STOPPING=1"]
+
+
+async def test_a_supervisor_that_is_to_stop_is_never_ready(manager: Manager) -> None:
+    async def start() -> Worker:
+        send.send_nowait(signal.SIGTERM)
+        await wait_all_tasks_blocked()
+        return FakeWorker(0)
+
+    send, signals = trio.open_memory_channel[int](math.inf)
+    await Supervisor(start, 2, lambda: None).run(signals)
+    assert manager.told() == ["STOPPING=1"]
+
+
 @pytest.mark.usefixtures("in_process")
 def test_a_process_says_when_it_serves_and_when_it_stops(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,4 +130,4 @@ def test_a_process_says_when_it_serves_and_when_it_stops(
     (tmp_path / "notify_in_process.py").write_text("import trioweb\napp = trioweb.App()")
     with on_record("press Ctrl-C", functools.partial(os.kill, os.getpid(), signal.SIGTERM)):
         assert run(Settings(app="notify_in_process", server=ServerConfig(port=0))) == 0
-    assert sorted(manager.told()) == ["READY=1", "STOPPING=1"]
+    assert manager.told() == ["READY=1", "STOPPING=1"]

@@ -158,7 +158,7 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
 
 def test_an_option_can_be_given_several_times_and_its_variable_has_commas() -> None:
     places = (":80", "unix:/run/app.sock")
-    assert settings("--bind", places[0], "--bind", places[1]).server.bind == places
+    assert settings("--bind", places[0], "-b", places[1]).server.bind == places
     assert settings(TRIOWEB_BIND=":80, unix:/run/app.sock").server.bind == places
     assert settings("--bind", ":1", TRIOWEB_BIND=":2,:3").server.bind == (":1",)
     with pytest.raises(CommandError, match=r"^TRIOWEB_BIND is empty"):
@@ -169,7 +169,7 @@ def test_an_option_can_be_given_several_times_and_its_variable_has_commas() -> N
     ("arguments", "environ", "wrong"),
     [
         (["--bind", ":80", "--port", "81"], {}, "--bind :80 and --port 81"),
-        (["-b", ":80"], {"TRIOWEB_HOST": "::1"}, "-b :80 and TRIOWEB_HOST=::1"),
+        (["-b", ":80"], {"TRIOWEB_HOST": "::1"}, "--bind :80 and TRIOWEB_HOST=::1"),
         (["--port", "81"], {"TRIOWEB_BIND": ":80"}, "TRIOWEB_BIND=:80 and --port 81"),
     ],
 )

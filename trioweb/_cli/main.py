@@ -185,7 +185,9 @@ def _add_option(group: Any, option: Option) -> None:
         store = "append" if option.many else "store"
         group.add_argument(option.flag, action=store, metavar=option.metavar, help=_help(option))
         for alias in option.aliases:
-            group.add_argument(flag(alias), action=store, dest=key(alias), help=argparse.SUPPRESS)
+            # Each has a place of its own, so that an error can name it; those of a list have one.
+            dest = option.key if option.many else key(alias)
+            group.add_argument(flag(alias), action=store, dest=dest, help=argparse.SUPPRESS)
 
 
 def _help(option: Option) -> str:

@@ -90,8 +90,8 @@ async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket |
         def announce(server: Server) -> None:
             signals.times = times_to_end(server, config)
             if supervisor is None:
-                logger.info("press Ctrl-C to drain and stop")
                 notify_ready()
+                logger.info("press Ctrl-C to drain and stop")
             else:
                 with contextlib.suppress(ConnectionError):  # the thread hears that it is gone
                     supervisor.send(signals.times.to_bytes())
