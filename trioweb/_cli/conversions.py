@@ -57,9 +57,9 @@ def seconds(value: str) -> float:
 
 def one_of(*words: str) -> Callable[[str], str]:
     def convert(value: str) -> str:
-        if value not in words:
+        if value.lower() not in words:
             raise ValueError(f"needs one of {', '.join(words)}")
-        return value
+        return value.lower()
 
     return convert
 
@@ -95,9 +95,10 @@ def bind(value: str) -> str:
 
 def permissions(value: str) -> int:
     """Of a file, in octal digits, as `chmod` takes them."""
-    if not (value.isascii() and value.isdigit()) or set(value) & set("89") or int(value, 8) > 0o777:
+    digits = value.removeprefix("0o")
+    if not digits or set(digits) - set("01234567") or int(digits, 8) > 0o777:
         raise ValueError("needs permissions in octal digits, such as 660")
-    return int(value, 8)
+    return int(digits, 8)
 
 
 def existing_file(value: str) -> str:

@@ -26,7 +26,7 @@ from .._errors import CommandError
 
 logger = logging.getLogger("trioweb.run")
 
-INCLUDED = "*.py"
+SUFFIX = ".py"
 
 # Folders that nobody writes in by hand, beside all that are hidden.
 EXCLUDED_FOLDERS = frozenset({"__pycache__", "build", "dist", "node_modules", "site-packages"})
@@ -51,7 +51,7 @@ class WatchRules:
     excludes: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        return f"{', '.join((INCLUDED, *self.includes))} in {', '.join(self.folders)}"
+        return f"{', '.join((f'*{SUFFIX}', *self.includes))} in {', '.join(self.folders)}"
 
     def enters(self, folder: str) -> bool:
         """Whether a folder is watched, if the one that it is in is."""
@@ -62,8 +62,7 @@ class WatchRules:
 
     def counts(self, file: str) -> bool:
         """Whether a file counts, if the folder that it is in is watched."""
-        is_hidden = os.path.basename(file).startswith(".")
-        is_code = not is_hidden and _fits(file, (INCLUDED,))
+        is_code = file.endswith(SUFFIX) and not os.path.basename(file).startswith(".")
         return (is_code or _fits(file, self.includes)) and not _fits(file, self.excludes)
 
 
