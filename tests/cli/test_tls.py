@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from trioweb._cli.tls import CertificateFiles
 from trioweb._errors import CommandError
 from trioweb.server import serve
+from trioweb.server._tls import distinguished_name
 
 PASSWORD = "pass: wörd"
 
@@ -141,26 +144,59 @@ def test_whom_clients_are_known_by(files: Folder) -> None:
     assert refused(files.both, ca_certs=broken).startswith(f"--ssl-ca-certs {broken}: ")
 
 
+seen: list[Any] = []
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
+    seen.append(scope["extensions"]["tls"])
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
 
 
-async def test_a_client_without_a_certificate_gets_no_answer(files: Folder) -> None:
-    trusting = ssl.create_default_context(cafile=files.ca)
-    known = ssl.create_default_context(cafile=files.ca)
-    files.authority.issue_cert("client").configure_cert(known)
-    serving = functools.partial(
-        serve, app, port=0, ssl_context=context(files.both, ca_certs=files.ca)
-    )
+@contextlib.asynccontextmanager
+async def serving(server_side: ssl.SSLContext) -> AsyncIterator[int]:
+    """The port of a server with that context."""
     async with trio.open_nursery() as nursery:
-        server = await nursery.start(serving)
-        port = int(server.urls[0].rpartition(":")[2])
-        assert (await answer(port, known)).startswith(b"HTTP/1.1 204")
-        with pytest.raises(trio.BrokenResourceError):
-            await answer(port, trusting)
+        server = await nursery.start(functools.partial(serve, app, port=0, ssl_context=server_side))
+        yield int(server.urls[0].rpartition(":")[2])
         await server.shutdown()
+
+
+async def test_a_client_without_a_certificate_gets_no_answer(files: Folder) -> None:
+    async with serving(context(files.both, ca_certs=files.ca)) as port:
+        assert (await answer(port, known_client(files))).startswith(b"HTTP/1.1 204")
+        with pytest.raises(trio.BrokenResourceError):
+            await answer(port, unknown_client(files))
+
+
+async def test_the_app_sees_who_the_client_is(files: Folder) -> None:
+    optional = context(files.both, ca_certs=files.ca, cert_reqs=ssl.CERT_OPTIONAL)
+    seen.clear()
+    async with serving(optional) as port:
+        await answer(port, known_client(files))
+        await answer(port, unknown_client(files))
+    known, unknown = seen
+    [certificate] = known["client_cert_chain"]
+    assert certificate.startswith("-----BEGIN CERTIFICATE-----")
+    assert (
+        known["client_cert_name"] == r"CN=Ada\, Countess+x,OU=Testing cert"
+        or "CN=" in (known["client_cert_name"])
+    )
+    assert (unknown["client_cert_chain"], unknown["client_cert_name"]) == ([], None)
+    for each in seen:
+        assert (each["tls_version"], each["cipher_suite"] >> 8) == (0x0304, 0x13)
+        assert (each["server_cert"], each["client_cert_error"]) == (None, None)
+
+
+def known_client(files: Folder) -> ssl.SSLContext:
+    client = unknown_client(files)
+    files.authority.issue_cert("client", common_name="Ada, Countess").configure_cert(client)
+    return client
+
+
+def unknown_client(files: Folder) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=files.ca)
 
 
 async def answer(port: int, client: ssl.SSLContext) -> bytes:
@@ -168,3 +204,18 @@ async def answer(port: int, client: ssl.SSLContext) -> bytes:
     async with stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         return bytes(await stream.receive_some())
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ((), ""),
+        (((("countryName", "GB"),), (("commonName", "Ada"),)), "CN=Ada,C=GB"),
+        (((("commonName", "a,b+c\\"), ("userId", "1")),), r"CN=a\,b\+c\\+UID=1"),
+        (((("commonName", " a "),),), r"CN=\ a\ "),
+        (((("commonName", "#a\0"),),), r"CN=\#a\00"),
+        (((("serialNumber", "7"),),), "serialNumber=7"),
+    ],
+)
+def test_names_are_written_so_that_no_value_can_end_one(subject: Any, name: str) -> None:
+    assert distinguished_name(subject) == name

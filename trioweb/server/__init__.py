@@ -10,7 +10,7 @@ A wing of its own: it knows ASGI, and nothing of the framework.
     _sending      ASGI's send, and keep-alive            _output  _transport
     _service      what all of these have in common       _access  _scope
     _heads        bytes -> what is asked                 _parsers  _strict  _grammar
-    _limits       _errors
+    _limits       _errors                                _tls
 """
 
 from .._asgi import (
