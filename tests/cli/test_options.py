@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from trioweb import Limits
 from trioweb._cli import main, options
+from trioweb._cli.conversions import client_certificates
 from trioweb._cli.settings import Settings
 from trioweb._cli.table import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS
 from trioweb._errors import CommandError
@@ -157,6 +159,15 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
     key.touch()
     with pytest.raises(CommandError, match=r"right:  --ssl-certfile cert\.pem --ssl-keyfile"):
         settings("--ssl-keyfile", str(key))
+
+
+def test_a_client_certificate_is_asked_for_by_uvicorns_number_or_by_its_name() -> None:
+    for texts, mode in (
+        (("0", "none"), ssl.CERT_NONE),
+        (("1", "optional"), ssl.CERT_OPTIONAL),
+        (("2", "Required"), ssl.CERT_REQUIRED),
+    ):
+        assert [client_certificates(text) for text in texts] == [mode, mode]
 
 
 def test_an_option_can_be_given_several_times_and_its_variable_has_commas() -> None:

@@ -203,6 +203,7 @@ async def test_a_watch_that_fails_is_said_and_ends_only_the_watching(
     async def awatch(*folders: str, force_polling: bool | None, **_: Any) -> AsyncIterator[object]:
         polls.append(force_polling)
         if not force_polling:
+            yield "something has happened that doesn't matter"
             write(tmp_path, "main.py")
             yield "something has happened"
         raise OSError("no more watches")
@@ -228,7 +229,6 @@ async def test_a_folder_that_has_vanished_before_it_is_watched(
             raise FileNotFoundError
         write(tmp_path, "main.py")
         yield "something has happened"
-        await trio.sleep_forever()
 
     write(tmp_path, "package/x.py")
     async with contextlib.aclosing(watching_with(awatch, tmp_path, monkeypatch)) as changes:
