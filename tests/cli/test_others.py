@@ -76,10 +76,11 @@ def test_a_name_of_theirs_is_a_variable_too_and_an_option_goes_before_it() -> No
 def test_an_option_that_means_nothing_here_is_refused_with_the_right_line(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments in ([flag(name)], [flag(name), "1"], ["main:app", flag(name)]):
-        assert main.main(["run", *arguments], {}) == 2
+    for before, value in ([], []), ([], ["1"]), (["main:app"], []):
+        assert main.main(["run", *before, flag(name), *value], {}) == 2
         told = capsys.readouterr().err
-        assert f"wrong:  {flag(name)}\n    right:  {REFUSED[name][1]}\n" in told
+        given = " ".join([flag(name), *value])
+        assert f"wrong:  {given}\n    right:  {REFUSED[name][1]}\n" in told
     if len(name) > 1:
         assert main.main(["run"], {variable(name): "1"}) == 2
         assert f"wrong:  {variable(name)}\n" in capsys.readouterr().err
@@ -100,3 +101,10 @@ def test_recycling_is_not_mistaken_for_requests_at_once(
     told = capsys.readouterr().err
     assert "--limit-concurrency" in told
     assert "--max-requests" in told
+
+
+def test_an_option_of_run_alone_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, given in (("dev", "--workers 2"), ("dev", "-w 2"), ("routes", "--port 80")):
+        assert main.main([command, *given.split()], {}) == 2
+        right = f"trioweb run {given.split()[0]} …"
+        assert f"wrong:  {given}\n    right:  {right}\n" in capsys.readouterr().err

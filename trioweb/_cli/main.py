@@ -18,7 +18,7 @@ from typing import Any
 from .._errors import CommandError
 from . import options as _options
 from .env_files import load_env_file, read_env_file
-from .others import REFUSED, refuse
+from .others import Refusal, refuse
 from .reloader import reload
 from .routes import show_routes
 from .run import run, run_worker
@@ -157,13 +157,19 @@ def _add_command(commands: Any, name: str, help: str, description: str) -> argpa
         if option.group not in groups:
             groups[option.group] = command.add_argument_group(option.group)
         _add_option(groups[option.group], option)
-    for other in REFUSED:
-        command.add_argument(flag(other), nargs="?", action=_Refuse, help=argparse.SUPPRESS)
+    for other, refusal in _options.refused(name).items():
+        command.add_argument(
+            flag(other), nargs="?", action=_Refuse, refusal=refusal, help=argparse.SUPPRESS
+        )
     return command
 
 
 class _Refuse(argparse.Action):
-    """For an option of another server; its `dest` is that server's name for it."""
+    """For an option that there isn't, but that somebody may take for one."""
+
+    def __init__(self, *args: Any, refusal: Refusal, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._refusal = refusal
 
     def __call__(
         self,
@@ -172,8 +178,7 @@ class _Refuse(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        assert option_string is not None
-        raise refuse(option_string.lstrip("-"), option_string)
+        raise refuse(f"{option_string} {values or ''}".rstrip(), self._refusal)
 
 
 def _add_option(group: Any, option: Option) -> None:

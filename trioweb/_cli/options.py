@@ -16,8 +16,8 @@ from typing import Any
 from .._app.limits import Limits
 from .._errors import CommandError
 from ..server import ServerConfig
-from .others import ALIASES, refuse_variables
-from .settings import Option, Settings
+from .others import ALIASES, REFUSED, Refusal, refuse_variables
+from .settings import Option, Settings, flag
 from .table import DEV_DRAIN_TIMEOUT, rows
 from .tls import CertificateFiles
 
@@ -28,6 +28,17 @@ Environ = Mapping[str, str]
 def options(command: str) -> tuple[Option, ...]:
     """What `run`, `dev` or `routes` takes, by all its names."""
     return tuple(replace(option, aliases=ALIASES.get(option.name, ())) for option in rows(command))
+
+
+def refused(command: str) -> Mapping[str, Refusal]:
+    """What it doesn't take, by its names: other servers' options, and those of `run` alone."""
+    here = {option.name for option in rows(command)}
+    elsewhere = [option for option in options("run") if option.name not in here]
+    names = [name for option in elsewhere for name in (option.name, *option.aliases)]
+    return {
+        **REFUSED,
+        **{name: ("it is for trioweb run", f"trioweb run {flag(name)} …") for name in names},
+    }
 
 
 def settings(command: str, given: Given, environ: Environ) -> Settings:

@@ -33,7 +33,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 LEAVE_OUT = "leave it out"
 _TRIO = ("trioweb runs on Trio, and has no other event loop", LEAVE_OUT)
 _ASGI = ("the app is an ASGI 3 app, whose lifespan runs if it has one", LEAVE_OUT)
-_WEBSOCKETS = ("trioweb serves no WebSockets yet", "hypercorn -k trio main:app, which does")
+_WEBSOCKETS = ("trioweb serves no WebSockets yet", LEAVE_OUT)
 _HTTP2 = ("trioweb run serves HTTP/1.1", "hypercorn -k trio main:app, or a proxy that has HTTP/2")
 _TLS = (
     "what TLS allows is Python's default for servers",
@@ -63,11 +63,14 @@ _RELOADER = (
 )
 _APP_DIR = ("the app is looked for in one folder", "--app-dir FOLDER")
 
-# By their name: why there is none of the kind, and what to write instead.
-REFUSED: Mapping[str, tuple[str, str]] = {
+# Why there is no such option, and what to write instead.
+Refusal = tuple[str, str]
+
+# By their name.
+REFUSED: Mapping[str, Refusal] = {
     # Uvicorn
     "limit-max-requests": (
-        "it has two meanings",
+        "it could mean two things",
         "--limit-concurrency N, for requests at once; --max-requests N, for a worker's lifetime",
     ),
     "limit-max-requests-jitter": (
@@ -99,7 +102,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "ssl-version": _TLS,
     "ssl-ciphers": _TLS,
     "reload-delay": _RELOADER,
-    "version": ("it is trioweb's, not a command's", "trioweb --version"),
+    "version": ("it is one of trioweb itself", "trioweb --version"),
     # Gunicorn, Hypercorn
     "k": _TRIO,
     "worker-class": _TRIO,
@@ -130,7 +133,7 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "runtime-threads": _THREADS,
     "runtime-mode": _THREADS,
     "task-impl": _TRIO,
-    "no-ws": ("trioweb serves no WebSockets yet", LEAVE_OUT),
+    "no-ws": _WEBSOCKETS,
     "working-dir": _APP_DIR,
     "ssl-client-verify": ("it has three values", "--ssl-cert-reqs required"),
     "reload-paths": ("it has another name", "--reload-dir FOLDER"),
@@ -141,14 +144,14 @@ REFUSED: Mapping[str, tuple[str, str]] = {
 }
 
 
-def refuse(name: str, wrong: str) -> CommandError:
-    """What to say of an option that is refused; `wrong`: as it was given."""
-    why, right = REFUSED[name]
-    return CommandError(f"{wrong} is another server's option: {why}", wrong=wrong, right=right)
+def refuse(given: str, refusal: Refusal) -> CommandError:
+    """What to say of an option that is refused; `given`: as it was."""
+    why, right = refusal
+    return CommandError(f"{given} isn't an option here: {why}", wrong=given, right=right)
 
 
 def refuse_variables(environ: Mapping[str, str]) -> None:
     """Raises CommandError for a variable that would be ignored."""
-    for name in REFUSED:
+    for name, refusal in REFUSED.items():
         if len(name) > 1 and variable(name) in environ:
-            raise refuse(name, variable(name))
+            raise refuse(variable(name), refusal)
