@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import functools
 import json
 import logging
 import logging.config
@@ -48,9 +49,10 @@ def configure_logging(
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
         return
     try:
+        configure = _configuration(file)
         with _importable(folder or os.getcwd()):
-            _configure_by_file(file)
-    except (ValueError, TypeError, AttributeError, OSError, RuntimeError, ImportError) as exc:
+            configure()
+    except Exception as exc:  # whatever a class that the file names may raise
         cause = f" ({exc.__cause__})" if exc.__cause__ else ""
         raise CommandError(f"--log-config {file}: {exc}{cause}") from None
     if level is not None:
@@ -59,22 +61,27 @@ def configure_logging(
 
 @contextlib.contextmanager
 def _importable(folder: str) -> Iterator[None]:
-    before = sys.path[:]
-    sys.path.insert(0, os.path.abspath(folder))
+    """For so long, and no longer: a module of the project may have the name of a library's."""
+    sys.path.insert(0, here := os.path.abspath(folder))
     try:
         yield
     finally:
-        sys.path[:] = before
+        sys.path.remove(here)
 
 
-def _configure_by_file(file: str) -> None:
+def _configuration(file: str) -> Callable[[], None]:
+    """What configures logging as the file says.  Raises ValueError, or OSError."""
     suffix = Path(file).suffix
-    if suffix in _INI:
-        _configure_by_ini(Path(file).read_text("utf-8"))
-    elif suffix in _READERS:
-        logging.config.dictConfig(_checked(_READERS[suffix](Path(file).read_text("utf-8"))))
-    else:
+    if suffix not in (*_READERS, *_INI):
         raise ValueError(f"needs to be a file of {', '.join((*_READERS, *_INI))}")
+    text = Path(file).read_text("utf-8")
+    if suffix in _INI:
+        return functools.partial(_configure_by_ini, text)
+    config = _READERS[suffix](text)
+    if not isinstance(config, dict):
+        raise ValueError("needs an object, as logging.config.dictConfig takes")
+    whole = {"version": 1, "disable_existing_loggers": False, **config}
+    return functools.partial(logging.config.dictConfig, whole)
 
 
 def _configure_by_ini(text: str) -> None:
@@ -86,12 +93,6 @@ def _configure_by_ini(text: str) -> None:
         raise ValueError(f"has no {exc}, which logging.config.fileConfig needs") from None
     except configparser.Error as exc:
         raise ValueError(" ".join(str(exc).split())) from None
-
-
-def _checked(config: Any) -> dict[str, Any]:
-    if not isinstance(config, dict):
-        raise ValueError("needs an object, as logging.config.dictConfig takes")
-    return {"version": 1, "disable_existing_loggers": False, **config}
 
 
 def _yaml(text: str) -> Any:
