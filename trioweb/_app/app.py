@@ -21,7 +21,7 @@ from .._asgi import Receive, Scope, Send, ServerSettings
 from .._concurrency.exits import RequestExits
 from .._concurrency.grace import Grace
 from .._errors import HTTPException, RegistrationError
-from .._http.exchange import Exchange, State
+from .._http.exchange import Exchange, State, state_in
 from .._http.paths import below_root, origin_form
 from .._http.response import Response
 from .._inject.plan import Plan
@@ -40,6 +40,7 @@ from .limits import Limits
 E = TypeVar("E", bound=BaseException)
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Yielded]]
 
+_NO_STATE = object()
 _TRY_LATER = {"retry-after": "1"}
 _TRY_ELSEWHERE = {"connection": "close", "retry-after": "1"}
 _WRONG_LOOP = (
@@ -81,6 +82,7 @@ class App(Router):
         self._failures = Failures(self._inner)
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
+        self._server_state: object = _NO_STATE
         self._lifetime = self._new_lifetime(None)
         self._has_lifespan = False  # from before its startup until it has closed
 
@@ -207,8 +209,8 @@ class App(Router):
     def _answer(
         self, lifetime: AppLifetime, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
-        if self._yielded:
-            scope.setdefault("state", dict(self._yielded))
+        if self._yielded or scope.get("state") is self._server_state:
+            self._begin_state(scope)
         limits = self._inner.limits
         endpoint: Plan | _Refusal
         try:
@@ -228,6 +230,12 @@ class App(Router):
             exchange = Exchange(scope, receive, send, self, path_params, max_body_size)
         answers = lifetime.inline if endpoint.inline else lifetime.lives
         return answers.serve(exchange, endpoint)
+
+    def _begin_state(self, scope: Scope) -> None:
+        """What a dispatcher around us, or another app of its, keeps there stays, under ours."""
+        if scope.get("state") is self._server_state:
+            scope["state"] = dict(scope["state"])  # as the server should have done
+        state_in(scope).update(self._yielded)
 
     def _new_lifetime(self, told: ServerSettings | None) -> AppLifetime:
         limits = self._inner.limits
@@ -287,8 +295,9 @@ class _Host:
             self.inner.events.join(None)
             app._has_lifespan = False
 
-    def keep(self, yielded: Mapping[str, Any]) -> None:
+    def keep(self, yielded: Mapping[str, Any], scope: Scope) -> None:
         self._app._yielded = yielded
+        self._app._server_state = scope.get("state", _NO_STATE)
 
 
 class _Target(msgspec.Struct, frozen=True):

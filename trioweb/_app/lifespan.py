@@ -40,7 +40,9 @@ class Host(Protocol):
 
     def next_lifetime(self, told: ServerSettings | None) -> AbstractContextManager[AppLifetime]: ...
 
-    def keep(self, yielded: Mapping[str, Any]) -> None: ...
+    def keep(self, yielded: Mapping[str, Any], scope: Scope) -> None:
+        """What each request's state begins with, and the lifespan's scope."""
+        ...
 
 
 async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +54,7 @@ async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -
             manager, seconds = host.enter(), lifetime.grace.seconds
             async with sheltered(manager, "the lifespan", seconds) as yielded:
                 state = dict(yielded or {})
-                host.keep(state)
+                host.keep(state, scope)
                 scope.get("state", {}).update(state)
                 async with lifetime.open():
                     says = AppSettings(
