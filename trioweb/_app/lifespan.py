@@ -2,7 +2,8 @@
 
 Rules of this module:
 
-* The user's lifespan closes after the last task, whatever ended the serving.
+* The user's lifespan closes after the last task, whatever ended the serving, and in order: who
+  cancels the serving cancels requests and tasks, and the lifespan only if it takes too long.
 * A failure is told to the server in one line, and logged; cancellation and Ctrl-C go through.
 * Source for the messages: the ASGI specification, Lifespan 2.0.
 """
@@ -15,6 +16,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol
+
+import trio
 
 from .. import _errors
 from .._asgi import APP_SETTINGS, SERVER_SETTINGS, AppSettings, Receive, Scope, Send, ServerSettings
@@ -52,7 +55,8 @@ async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -
     try:
         with host.next_lifetime(scope.get(SERVER_SETTINGS)) as lifetime:
             manager, seconds = host.enter(), lifetime.grace.seconds
-            async with sheltered(manager, "the lifespan", seconds) as yielded:
+            outside = trio.CancelScope()
+            async with sheltered(manager, "the lifespan", seconds, outside) as yielded:
                 state = dict(yielded or {})
                 host.keep(state, scope)
                 scope.get("state", {}).update(state)
@@ -61,6 +65,7 @@ async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -
                         drain_timeout=lifetime.drain_timeout,
                         cleanup_timeout=seconds,
                         limits=host.inner.limits,
+                        cancel=outside.cancel,
                     )
                     await send({"type": "lifespan.startup.complete", APP_SETTINGS: says})
                     phase = "shutdown"
