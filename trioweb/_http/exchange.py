@@ -16,7 +16,7 @@ import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from types import MethodType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -44,6 +44,12 @@ _making = threading.Lock()
 
 class State:
     """Attributes of your own: `app.state.db = …`, `request.state.user = …`."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __delattr__(self, name: str) -> None: ...
 
     def __repr__(self) -> str:
         return f"State({vars(self)})"
