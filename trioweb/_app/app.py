@@ -25,7 +25,7 @@ from .._http.exchange import Exchange, State, state_in
 from .._http.paths import below_root, origin_form
 from .._http.response import Response
 from .._inject.plan import Plan
-from .._lifetime.app import AppLifetime
+from .._lifetime.app import AppLifetime, DrainEvent
 from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
 from .._routing.templates import Template
@@ -83,6 +83,7 @@ class App(Router):
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
         self._server_state: object = _NO_STATE
+        self._draining = DrainEvent()
         self._lifetime = self._new_lifetime(None)
         self._has_lifespan = False  # from before its startup until it has closed
 
@@ -106,9 +107,13 @@ class App(Router):
         self._inner.set_limits(self._limits)
 
     @property
-    def draining(self) -> trio.Event:
-        """Set when the shutdown begins."""
-        return self._lifetime.draining
+    def draining(self) -> DrainEvent:
+        """Set when the shutdown begins: one event for the app's whole life.
+
+        It has `is_set()` and `wait()`, as a `trio.Event` has.  Where the same app is served once
+        more, as in tests, it is no longer set.
+        """
+        return self._draining
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
         """The path of the route with this name.  Raises LookupError where there is none."""
@@ -198,10 +203,11 @@ class App(Router):
             Grace(self._cleanup_timeout, self._inner.run_sync),
             self._inner.events,
             self._failures.respond,
+            DrainEvent(),
             drain_timeout=math.inf,
             reports=False,
         )
-        if self._lifetime.draining.is_set():
+        if self._draining.is_set():
             lifetime.draining.set()
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
@@ -255,6 +261,7 @@ class App(Router):
             Grace(cleanup_timeout, self._inner.run_sync),
             self._inner.events,
             self._failures.respond,
+            self._draining,
             drain_timeout=drain_timeout,
         )
 
@@ -288,6 +295,7 @@ class _Host:
         try:
             self.inner.obey(told)
             self.inner.events.join(None if told is None else told.listen)
+            app._draining.renew()
             app._lifetime = app._new_lifetime(told)
             yield app._lifetime
         finally:

@@ -75,7 +75,7 @@ class Lifespan:
         self._stopping.set()
 
     def cancel(self) -> None:
-        """Make it end now, in order; one that takes too long, or hasn't started, is cancelled itself.
+        """Make it end now, in order; one that hasn't started, or takes too long, is cancelled.
 
         An app that drains by itself cancels what is in flight, and takes care of its cleanup time.
         """

@@ -115,8 +115,7 @@ class ScopeMaker:
         scope["query_string"] = query
         scope["headers"] = fields.copy()
         scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
-        if self._state:
-            scope["state"] = self._state.copy()
+        scope["state"] = self._state.copy()  # an empty one, too: whoever copies the scope shares it
         return scope
 
     def _learn(self, version: bytes, fields: RawFields) -> None:
