@@ -46,7 +46,7 @@ class BackgroundTasks:
 
     @enable_ki_protection
     def add_task(
-        self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+        self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
     ) -> BackgroundTask:
         """Run `func(*args, **kwargs)` after the response, when those added before have ended.
 
@@ -58,7 +58,7 @@ class BackgroundTasks:
         return task
 
     @enable_ki_protection
-    def start_soon(self, func: Callable[[*PosArgs], object], *args: *PosArgs) -> BackgroundTask:
+    def start_soon(self, func: Callable[[*PosArgs], object], /, *args: *PosArgs) -> BackgroundTask:
         """Run `func(*args)` after the response, beside the others.  Else as `add_task`."""
         task = BackgroundTask(func, *args)
         task.is_concurrent = True

@@ -42,7 +42,7 @@ def _by_keyword(init: F) -> F:
     """`Retry(3)` could be three attempts or three more: it has to say which."""
 
     @functools.wraps(init)
-    def checked(retry: object, *positional: object, **options: object) -> None:
+    def checked(retry: object, /, *positional: object, **options: object) -> None:
         for value in positional:
             raise RegistrationError(
                 "Retry takes its options by name",
