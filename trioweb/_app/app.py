@@ -9,7 +9,7 @@ Rules of this module:
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from .._http.exchange import Exchange, State, state_in
 from .._http.paths import below_root, origin_form
 from .._http.response import Response
 from .._inject.plan import Plan
+from .._instead import takes_options
 from .._lifetime.app import AppLifetime, DrainEvent
 from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
@@ -54,21 +55,23 @@ class App(Router):
 
     `lifespan` is an async context manager that takes the app and may yield a
     mapping, which every `request.state` begins with; it closes after the last
-    task.  `debug` answers errors with their traceback.  Shutdown waits
+    task.  `dependencies` are those of each route.  `debug` answers errors with their traceback.  Shutdown waits
     `drain_timeout` seconds for requests and tasks, then cancels them and gives
     them `cleanup_timeout` seconds.
     """
 
+    @takes_options("App")
     def __init__(
         self,
         *,
         lifespan: Lifespan | None = None,
+        dependencies: Sequence[Any] = (),
         debug: bool = False,
         limits: Limits | None = None,
         drain_timeout: float = _limits.DRAIN_TIMEOUT,
         cleanup_timeout: float = _limits.CLEANUP_TIMEOUT,
     ) -> None:
-        super().__init__()
+        super().__init__(dependencies=dependencies)
         self.state: State = State()
         self._limits = _checked_limits(limits)
         self._inner = Inner(self._limits, debug=debug)

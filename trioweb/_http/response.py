@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from .._asgi import Message, RawFields
+from .._instead import tells_instead
 from .._shapes.json import encode_json
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
@@ -31,6 +32,7 @@ WITHOUT_BODY = (204, 304)
 _URL_SAFE = ":/%#?=@[]!$&'()*+,;~"
 
 
+@tells_instead()
 class Response:
     """A response with a body in one piece: `bytes`, `str` (sent as UTF-8) or None.
 

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVarTuple
 
 from trio.lowlevel import enable_ki_protection
 
+from .._instead import tells_instead
 from .ledger import Ledger
 from .options import When
 from .task import BackgroundTask, cancel_task
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 PosArgs = TypeVarTuple("PosArgs")
 
 
+@tells_instead()
 class BackgroundTasks:
     """The list of what runs after the response.
 
