@@ -24,7 +24,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > constraints  models  nodes > problems
             _concurrency/   exits > grace  starter > context  scopes
 
-    ground  ground/         _instead > _errors > _asgi  _callables  _limits
+    ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits
 
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _connection

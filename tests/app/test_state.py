@@ -35,7 +35,7 @@ def app_named(name: str, **more: Any) -> App:
 
 
 def dispatcher(apps: Mapping[str, App]) -> ASGIApp:
-    """As Hypercorn's: one lifespan for each app, with the server's scope; requests by their path."""
+    """As Hypercorn's: a lifespan for each app, with the server's scope; requests by their path."""
 
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -153,24 +153,25 @@ async def test_middleware_outside_sees_what_a_handler_has_set(
     assert (state["trace"], state["user"], state["role"]) == (7, "ann", "admin")
 
 
-async def test_a_server_without_state_gets_the_handlers() -> None:
+@pytest.mark.parametrize(
+    "given", [{}, {"state": None}, {"state": MappingProxyType({"a": 1})}], ids=["no", "None", "odd"]
+)
+async def test_a_server_without_state_gets_the_handlers(given: dict[str, Any]) -> None:
     app = App()
+    scope: dict[str, Any] = {}
 
     @app.get("/")
     async def root(request: Request) -> str:
         request.state.user = "ann"
         return repr(request.state)
 
-    for given in ({}, {"state": None}, {"state": MappingProxyType({"a": 1})}):
-        scope: dict[str, Any] = {}
+    async def outside(received: Any, receive: Any, send: Any) -> None:
+        scope.update(received)
+        await app(scope, receive, send)
 
-        async def outside(received: Any, receive: Any, send: Any) -> None:
-            scope.update(received)
-            await app(scope, receive, send)
-
-        answer = await Client(outside)("GET", "/", **given)
-        assert "'user': 'ann'" in answer.json()
-        assert scope["state"]["user"] == "ann"
+    answer = await Client(outside)("GET", "/", **given)
+    assert "'user': 'ann'" in answer.json()
+    assert scope["state"]["user"] == "ann"
 
 
 # The event of the drain

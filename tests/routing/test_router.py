@@ -748,7 +748,7 @@ def test_number_that_makes_no_sense(options: dict[str, Any]) -> None:
 
 
 def test_option_that_does_not_exist() -> None:
-    options: Any = {"response_model": Item}, {"response_class": HTMLResponse}, {"tags": ["a"]}
+    options: Any = {"response_model": Item}, {"response_class": HTMLResponse}, {"tag": ["a"]}
     rights = [
         "return a class that has only what the client may see",
         "return HTMLResponse(...), or whichever response it is",

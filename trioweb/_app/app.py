@@ -55,9 +55,9 @@ class App(Router):
 
     `lifespan` is an async context manager that takes the app and may yield a
     mapping, which every `request.state` begins with; it closes after the last
-    task.  `dependencies` are those of each route.  `debug` answers errors with their traceback.  Shutdown waits
-    `drain_timeout` seconds for requests and tasks, then cancels them and gives
-    them `cleanup_timeout` seconds.
+    task.  `dependencies` are those of each route.  `debug` answers errors with their
+    traceback.  Shutdown waits `drain_timeout` seconds for requests and tasks, then
+    cancels them and gives them `cleanup_timeout` seconds.
     """
 
     @takes_options("App")

@@ -16,7 +16,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from .. import _callables
 from .._errors import RegistrationError
-from .._http.headers import is_token
+from .._fields import is_token
 from .._inject.compiler import compile_plan
 from .._inject.markers import checked_dependencies
 from .._inject.plan import Plan
