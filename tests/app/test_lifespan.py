@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import hypercorn
@@ -14,8 +15,9 @@ import trio
 from starlette.applications import Starlette
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioweb import App, BackgroundTasks
+from trioweb import App, BackgroundTasks, RegistrationError, Request, serve
 from trioweb._asgi import ASGIApp
+from trioweb.server import StartupFailed
 from trioweb.testing import client
 
 from ..support.asgi import running
@@ -297,3 +299,134 @@ async def test_another_kind_of_lifespan_that_hangs_is_cancelled(
                 outside.cancel()
                 await running.server.wait_closed()
     assert story.events == [("cancelled", seconds)]
+
+
+# What may be one
+
+
+@asynccontextmanager
+async def good(app: App) -> AsyncIterator[None]:
+    yield
+
+
+plain_manager: Any = contextmanager(lambda app: (yield))  # type: ignore[misc]
+
+
+async def coroutine(app: App) -> None: ...
+
+
+@asynccontextmanager
+async def with_more(app: App, db: str) -> AsyncIterator[None]:
+    yield
+
+
+class Pool:
+    """Opened with the app."""
+
+    def __init__(self, app: App) -> None: ...
+
+    async def __aenter__(self) -> dict[str, int]:
+        return {"size": 3}
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class Unopened:
+    def __init__(self, app: App) -> None: ...
+
+
+RIGHT = "@asynccontextmanager above async def {}(app): ... yield"
+NOT_A_FUNCTION = "lifespan is a function: each time the app starts"
+
+
+@pytest.mark.parametrize(
+    ("lifespan", "problem", "wrong", "right"),
+    [
+        (coroutine, "lifespan needs", "async def coroutine(app): ...", RIGHT),
+        (lambda app: (yield), "lifespan needs", "def <lambda>(app): ...", RIGHT),
+        (plain_manager, "lifespan needs", "@contextmanager above def <lambda>(", RIGHT),
+        (partial(plain_manager), "lifespan needs", "@contextmanager above def <lam", RIGHT),
+        (lambda: nullcontext(), "<lambda> is called with the app", "<lambda>()", RIGHT),
+        (with_more, "with_more is called with the app", "with_more(app: 'App', db: 's", RIGHT),
+        (Unopened, "Unopened has no __aenter__", "App(lifespan=Unopened)", "App(lifespan=life"),
+        (good(App()), NOT_A_FUNCTION, "App(lifespan=good(app))", "App(lifespan=good)"),
+        (Pool(App()), NOT_A_FUNCTION, "App(lifespan=<tests", "App(lifespan=lifespan)"),
+        ("good", NOT_A_FUNCTION, "App(lifespan='good')", "App(lifespan=lifespan)"),
+    ],
+)
+def test_what_is_known_to_be_no_lifespan_is_refused_when_the_app_is_made(
+    lifespan: Any, problem: str, wrong: str, right: str
+) -> None:
+    with pytest.raises(RegistrationError) as refused:
+        App(lifespan=lifespan)
+    said = str(refused.value).split("\n")
+    assert said[0].startswith(problem)
+    assert said[1].startswith(f"    wrong:  {wrong}")
+    name = getattr(lifespan, "__name__", "<lambda>")
+    assert said[2].startswith(f"    right:  {right.format(name)}")
+
+
+@pytest.mark.parametrize(
+    ("lifespan", "state"),
+    [
+        (good, {}),
+        (Pool, {"size": 3}),
+        (partial(with_more, db="x"), {}),
+        (lambda app: nullcontext({"a": 1}), {"a": 1}),
+        (lambda app: nullcontext(MappingProxyType({"a": 1})), {"a": 1}),
+    ],
+)
+async def test_whatever_gives_an_async_context_manager_is_one(
+    lifespan: Any, state: dict[str, int]
+) -> None:
+    app = App(lifespan=lifespan)
+
+    @app.get("/")
+    async def root(request: Request) -> dict[str, int]:
+        return vars(request.state)
+
+    async with client(app) as c:
+        assert (await c.get("/")).json() == state
+
+
+@pytest.mark.parametrize("given", [None, 5, contextmanager(iter)([])])
+async def test_what_a_lifespan_gives_is_looked_at_as_the_app_starts(given: Any) -> None:
+    def lifespan(app: App) -> Any:
+        return given
+
+    with pytest.raises(RegistrationError, match=r"the lifespan .* gave .*which is no async"):
+        await client(App(lifespan=lifespan)).__aenter__()
+
+
+async def test_a_coroutine_that_a_lifespan_gives_is_closed() -> None:
+    app = App(lifespan=lambda app: coroutine(app))  # type: ignore[arg-type, return-value]
+    with pytest.raises(RegistrationError, match="gave <coroutine object coroutine"):
+        await client(app).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("yielded", "problem", "wrong"),
+    [
+        (5, "a lifespan yields a mapping, or nothing", "yield 5"),
+        ([("a", 1)], "a lifespan yields a mapping, or nothing", "yield [('a', 1)]"),
+        ({1: 2}, "what a lifespan yields are names", "yield {1: ...}"),
+        ({"a": 1, b"b": 2}, "what a lifespan yields are names", "yield {b'b': ...}"),
+    ],
+)
+async def test_what_a_lifespan_yields_is_looked_at_as_the_app_starts(
+    yielded: Any, problem: str, wrong: str
+) -> None:
+    closed: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[Any]:
+        try:
+            yield yielded
+        finally:
+            closed.append("pool")
+
+    with pytest.raises(StartupFailed) as refused:
+        await serve(App(lifespan=lifespan), port=0)
+    assert problem in str(refused.value)
+    assert f"wrong: {wrong} right: yield {{" in str(refused.value)
+    assert closed == ["pool"]

@@ -33,9 +33,9 @@ from .._routing.templates import Template
 from .._tasks.ledger import TaskStatistics
 from .._tasks.runner import TaskRunner
 from .._tasks.task import BackgroundTask, TaskErrorHandler
-from .failures import Failures
+from .failures import Failures, check_exception_class, check_task_error_handler
 from .inner import Inner
-from .lifespan import Yielded, check_lifespan, no_lifespan, run_lifespan
+from .lifespan import Yielded, check_lifespan, checked_manager, no_lifespan, run_lifespan
 from .limits import Limits
 
 E = TypeVar("E", bound=BaseException)
@@ -134,14 +134,9 @@ class App(Router):
 
         What it returns is sent as a handler's return value would be, with the
         status of an `HTTPException`, or 500.  The closest class in the
-        exception's MRO wins.
+        exception's MRO wins; each has one handler.  Raises RegistrationError.
         """
-        if not (isinstance(exception, type) and issubclass(exception, BaseException)):
-            raise RegistrationError(
-                "exception_handler takes an exception class",
-                wrong=f"@app.exception_handler({exception!r})",
-                right="@app.exception_handler(LookupError)",
-            )
+        check_exception_class(exception)
 
         def register(handler: H) -> H:
             self._failures.add(exception, handler)
@@ -155,12 +150,7 @@ class App(Router):
         It runs where the task ran, before the next one of its list.  A cancellation
         leaves it the cleanup time, so it hears of tasks that fail as they are cancelled.
         """
-        if not callable(handler):
-            raise RegistrationError(
-                "on_task_error takes a function",
-                wrong=f"@app.on_task_error({handler!r})",
-                right="@app.on_task_error above def report(task, exc): ...",
-            )
+        check_task_error_handler(handler)
         self._task_error_handlers.append(handler)
         return handler
 
@@ -287,7 +277,7 @@ class _Host:
         self.inner = app._inner
 
     def enter(self) -> AbstractAsyncContextManager[Yielded]:
-        return self._app._lifespan(self._app)
+        return checked_manager(self._app._lifespan, self._app)
 
     @contextmanager
     def next_lifetime(self, told: ServerSettings | None) -> Iterator[AppLifetime]:

@@ -62,7 +62,8 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
         # Of a repeated field, such as set-cookie, a mapping shows only the first.
         super().__init__(items.raw if isinstance(items, ResponseHeaders) else ())
         if not self._raw:
-            self.update(items or {})
+            for name, value in dict(items or {}).items():
+                self[name] = value
 
     @property
     def raw(self) -> RawFields:
