@@ -31,6 +31,12 @@ _LEAVE_OUT = "leave it out: there is no OpenAPI document"
 _NO_WEBSOCKETS = "StreamingResponse(events()): there are no WebSockets"
 _ROUTE = '@app.route("/items", methods=["GET"]) above the handler'
 _TEST = "an app that is made by a function of what tests replace: create_app(get_db=fake_db)"
+_GUARD = "a dependency: Router(dependencies=[Depends(check)])"
+_NOT_FOUND = "@app.exception_handler(HTTPException), and in it exc.status_code == 404"
+_ROUTES_SIZE = '@router.post("/items", max_body_size=1_000_000)'
+_NO_FORMS = "leave it out: there are no forms; max_body_size= bounds each body"
+_LEAVE_OUT_CHECK = "leave it out: another Content-Type than JSON is a 415, none is taken for JSON"
+_LINK = 'response.headers["link"] = "</app.css>; rel=preload"'
 _RESPONSE_CLASS = "return HTMLResponse(...), or whichever response it is"
 _SLASH = '@app.get("/items") above @app.get("/items/"): each path is a route of its own'
 _FIELDS_OF_DOCUMENT = [
@@ -86,15 +92,16 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
         **dict.fromkeys(
             ("middleware", "add_middleware", "user_middleware", "middleware_stack"), _MIDDLEWARE
         ),
-        **dict.fromkeys(("openapi", "openapi_schema", "setup"), _NO_DOCUMENT),
+        **dict.fromkeys(("openapi", "openapi_schema", "openapi_version", "setup"), _NO_DOCUMENT),
         **dict.fromkeys(_FIELDS_OF_DOCUMENT, _NO_DOCUMENT),
         "build_middleware_stack": _MIDDLEWARE,
-        "redirect_slashes": _SLASH,
+        "max_body_size": "app.limits.max_body_size",
     },
     "Router": {
         "mount": MOUNT,
         "host": MOUNT,
-        "middleware": "a dependency: Router(dependencies=[Depends(check)])",
+        "frontend": MOUNT,
+        "middleware": _GUARD,
         "on_event": _LIFESPAN,
         "add_event_handler": _LIFESPAN,
         "on_startup": _LIFESPAN,
@@ -109,6 +116,15 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
         "default_response_class": _RESPONSE_CLASS,
         "dependency_overrides_provider": _TEST,
         "redirect_slashes": _SLASH,
+        "lifespan": _LIFESPAN,
+        "max_body_size": _ROUTES_SIZE,
+        "middleware_stack": _MIDDLEWARE,
+        "not_found": _NOT_FOUND,
+        "default": _NOT_FOUND,
+        "route_class": _GUARD,
+        "prefix": 'Router(prefix="/items")  # each of router.routes has its whole path',
+        "dependencies": "Router(dependencies=[...])  # each of router.routes has them all",
+        **dict.fromkeys(_ROUTES_DOCUMENT, _LEAVE_OUT),
         **dict.fromkeys(
             (
                 "websocket",
@@ -127,8 +143,12 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
         "is_disconnected": "await request.wait_disconnected(), in a nursery of the request",
         "receive": "async for piece in request.stream()",
         "base_url": 'f"{request.url.scheme}://{request.url.netloc}/"',
-        "send_push_promise": 'response.headers["link"] = "</app.css>; rel=preload"',
+        "send_push_promise": _LINK,
+        "send_early_hints": _LINK,
+        "close": "nothing: what a request has open ends with it",
         "keys": "request.scope.keys()",
+        "values": "request.scope.values()",
+        "items": "request.scope.items()",
         "get": 'request.scope.get("path")',
     },
     "BackgroundTasks": {
@@ -156,6 +176,10 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
         "default_response_class": _RESPONSE_CLASS,
         "redirect_slashes": _SLASH,
         "prefix": "Router(prefix=...), which the app includes",
+        "form_limits": _NO_FORMS,
+        "max_body_size": "App(limits=Limits(max_body_size=...))",
+        "strict_content_type": _LEAVE_OUT_CHECK,
+        "telemetry": "leave it out: there is none",
     },
     "Router": {
         **dict.fromkeys(_ROUTES_DOCUMENT, _LEAVE_OUT),
@@ -165,15 +189,23 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
         "routes": '@router.get("/items") above each handler',
         "default_response_class": _RESPONSE_CLASS,
         "redirect_slashes": _SLASH,
-        "route_class": "a dependency: Router(dependencies=[Depends(check)])",
+        "route_class": _GUARD,
+        "default": _NOT_FOUND,
+        "dependency_overrides_provider": _TEST,
+        "form_limits": _NO_FORMS,
+        "max_body_size": _ROUTES_SIZE,
+        "strict_content_type": _LEAVE_OUT_CHECK,
     },
     "include_router": {
         **dict.fromkeys(_ROUTES_DOCUMENT, _LEAVE_OUT),
         "default_response_class": _RESPONSE_CLASS,
+        "form_limits": _NO_FORMS,
+        "max_body_size": _ROUTES_SIZE,
     },
     "route": {
         **dict.fromkeys(_ROUTES_DOCUMENT, _LEAVE_OUT),
         "methods": _ROUTE,
+        "form_limits": _NO_FORMS,
         "response_model": _MODEL,
         **{
             f"response_model_{option}": _MODEL

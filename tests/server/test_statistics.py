@@ -224,3 +224,12 @@ async def told(happenings: Happenings, times: int) -> None:
     with trio.fail_after(PATIENCE):
         while len(limits_reached(happenings)) < times:
             await happenings.wait()
+
+
+@pytest.mark.parametrize("hear", [None, 5, lambda: None, lambda event, more: None])
+async def test_a_listener_that_cant_be_called_is_refused(hear: Any) -> None:
+    async with serving(echo) as running:
+        with pytest.raises(TypeError, match=r"right:  server\.listen\(hear\), with def"):
+            running.server.listen(hear)
+        for builtin in (print, max):  # the latter doesn't tell what it takes
+            running.server.listen(builtin)  # type: ignore[arg-type]

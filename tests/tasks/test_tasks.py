@@ -279,6 +279,12 @@ def test_retries_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         Retry(**options)
 
 
+@pytest.mark.parametrize("random", [5, None, lambda low, high: 0.5])
+def test_the_random_numbers_of_a_retry_come_from_a_function(random: Any) -> None:
+    with pytest.raises(RegistrationError, match=r"right:  Retry\(attempts=3, random="):
+        Retry(attempts=2, random=random)
+
+
 @pytest.mark.parametrize("attempts", [1, 3])
 async def test_attempts_may_be_one_or_follow_at_once(
     attempts: int, autojump_clock: MockClock

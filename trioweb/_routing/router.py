@@ -234,7 +234,7 @@ def _not_a_router(router: Any) -> RegistrationError:
         wrong = router.__name__.rpartition(".")[2]
         right = f"{wrong}.router"
     return RegistrationError(
-        f"include_router takes a Router, not a {type(router).__name__}",
+        f"include_router takes a Router, not {type(router).__name__}",
         wrong=f"app.include_router({wrong})",
         right=f"app.include_router({right})",
     )
