@@ -11,7 +11,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > _conversation > _nursery  _requests > _cookies
             _cli/           main > reloader  supervisor > processes  routes  run
                             > importing  logs  options  serving  survivors
-                            > conversions  frames  signals  tls > statuses
+                            > conversions  frames  signals  tls  wrapped > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
