@@ -27,7 +27,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     ground  ground/         _asgi  _callables  _errors  _limits
 
     wing    server/         __init__ > _server > _accepting  _lifespan
-                            > _connections  _listeners > _connection
+                            > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
                             > _config  _heads  _access  _scope
                             > _output  _bodies  _parsers  _transport
