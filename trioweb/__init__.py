@@ -11,7 +11,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > _conversation > _nursery  _requests > _cookies
             _cli/           main > reloader  supervisor > processes  routes  run
                             > importing  logs  options  serving  survivors
-                            > conversions  frames  signals  tls > statuses
+                            > conversions  frames  signals  tls > handlers  statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
@@ -24,7 +24,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > constraints  models  nodes > problems
             _concurrency/   exits > grace  starter > context  scopes
 
-    ground  ground/         _asgi  _callables  _errors  _limits
+    ground  ground/         _asgi  _callables  _errors  _limits  _logs
 
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection
@@ -41,6 +41,7 @@ Most records that only we see are `msgspec.Struct`s: to define a dataclass takes
 which every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
 """
 
+from . import _logs as _logs
 from ._app.app import App as App
 from ._app.limits import Limits as Limits
 from ._errors import (

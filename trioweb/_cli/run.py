@@ -18,11 +18,13 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from types import FrameType
 
 import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
+from .handlers import keep_to_this_process, prompt_actions, set_handler
 from .importing import load_app
 from .logs import configure_logging
 from .options import Settings
@@ -51,6 +53,7 @@ def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
     configure_logging(settings.log_config)
     config = replace(settings.server, uds=None, sockets=descriptors[1:])
     with socket.socket(fileno=descriptors[0]) as supervisor:
+        keep_to_this_process(supervisor)
         return _run_process(settings.app, config, supervisor)
 
 
@@ -61,14 +64,19 @@ def _leave_to_the_supervisor() -> None:
     """
     numbers = (signal.SIGINT, signal.SIGHUP)
     for number in numbers:
-        signal.signal(number, lambda *_: None)
+        set_handler(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """The handler of a signal that isn't for this process."""
 
 
 def _run_process(
     import_string: str | None, config: ServerConfig, supervisor: socket.socket | None = None
 ) -> int:
-    app = load_app(import_string)
+    with prompt_actions():
+        app = load_app(import_string)
     return run_for_status(_serve, app, config, supervisor)
 
 

@@ -11,6 +11,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import logging
@@ -29,6 +30,10 @@ from ._service import Service
 from ._transport import SocketTransport, StreamTransport
 
 logger = logging.getLogger("trioweb.server")
+
+# What Python looks for in files when it is needed for the first time, which may be when there are
+# no more of them, and never again: for a line of the access log, and for a name to connect to.
+_CODECS = ("unicode_escape", "idna")
 
 # A client that waited, but has left or can't be reached any more (`man 2 accept`).
 _LEFT = (
@@ -62,6 +67,8 @@ class Acceptor:
         self._ssl_context = ssl_context
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        for codec in _CODECS:
+            codecs.lookup(codec)
         self._handshakes: set[trio.CancelScope] = set()  # of connections that are accepted
         self.failed: trio.Event = trio.Event()
         self.failure: OSError | None = None  # of a listener that can't be used any more

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from . import _limits
+from ._errors import log_bug
 
 logger = logging.getLogger("trioweb.access")
 
@@ -43,23 +44,30 @@ class AccessLog:
             self._lost += 1
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits.  An answer that can't be written is left out, and logged."""
         while self._waiting:
             answer = self._waiting.popleft()
-            logger.info(
-                '%s "%s %s HTTP/%s" %d %d %.1fms',
-                answer.client,
-                _escaped(answer.method),
-                _escaped(answer.target),
-                _escaped(answer.version),
-                answer.status,
-                answer.size,
-                answer.seconds * 1000,
-                extra={"answer": answer},
-            )
+            try:
+                _write(answer)
+            except Exception:
+                log_bug()
         if self._lost:
             logger.warning("%d lines of the access log were lost: it can't keep up", self._lost)
             self._lost = 0
+
+
+def _write(answer: Answer) -> None:
+    logger.info(
+        '%s "%s %s HTTP/%s" %d %d %.1fms',
+        answer.client,
+        _escaped(answer.method),
+        _escaped(answer.target),
+        _escaped(answer.version),
+        answer.status,
+        answer.size,
+        answer.seconds * 1000,
+        extra={"answer": answer},
+    )
 
 
 def _escaped(text: bytes) -> str:
