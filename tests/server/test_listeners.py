@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from trioweb.server import serve
 from trioweb.server._config import ServerConfig
 from trioweb.server._listeners import forget_in_child, open_listeners
 
+from ..support.forks import ENDED, exit_code, forked
 from ..support.log_records import messages
 from ..support.server_clients import (
     address_of,
@@ -392,36 +393,16 @@ async def test_a_listener_that_is_closed_ends_the_server_too() -> None:
 # A process that is forked.
 
 
-@pytest.fixture
-def child_of_ours() -> Iterator[Callable[[], int]]:
-    """Fork a process that lives until the end of the test; returns its id."""
-    reading, writing = os.pipe()
-    children: list[int] = []
-
-    def fork() -> int:
-        child = os.fork()
-        if not child:  # pragma: no cover - another process
-            os.close(writing)
-            os.read(reading, 1)
-            os._exit(0)
-        children.append(child)
-        return child
-
-    yield fork
-    os.close(writing)
-    os.close(reading)
-    for child in children:
-        os.waitpid(child, 0)
-
-
-async def test_a_forked_process_doesnt_hold_the_port_when_the_server_has_ended(
-    child_of_ours: Callable[[], int],
-) -> None:
+async def test_a_forked_process_doesnt_hold_the_port_when_the_server_has_ended() -> None:
+    with forked() as child:
+        pass
     async with listening(echo) as server:
-        child_of_ours()
-        async with connected(server.urls[0]) as client:
-            assert (await client.ask(GET)).status == 200
-    assert is_refused(server.urls[0])
+        with forked() as later:
+            async with connected(server.urls[0]) as client:
+                assert (await client.ask(GET)).status == 200
+            await server.shutdown()
+            assert is_refused(server.urls[0])
+    assert (exit_code(child), exit_code(later)) == (ENDED, ENDED)
 
 
 async def test_what_a_forked_process_forgets_its_parent_listens_on() -> None:

@@ -23,62 +23,52 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
-# By its number: the handler that is set here, and what a forked process has in its place.
-_set: dict[int, Handler] = {}
-_childs: dict[int, Handler] = {}
 
-_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+class OwnHandlers:
+    """What a process has set for itself alone."""
 
-# What a thread that forks had blocked before.
-_forking = threading.local()
+    def __init__(self) -> None:
+        # By its number: the handler that is set, and what a forked process has in its place.
+        self._set: dict[int, Handler] = {}
+        self._childs: dict[int, Handler] = {}
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._forking = threading.local()
 
+    def set(self, number: int, handler: Handler) -> Handler:
+        """As `signal.signal` does; returns the handler that was there."""
+        before = signal.signal(number, handler)
+        if number not in self._childs:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            self._childs[number] = signal.SIG_IGN if before is signal.SIG_IGN else default
+        self._set[number] = handler
+        return before
 
-def set_handler(number: int, handler: Handler) -> Handler:
-    """`signal.signal`, for this process alone; returns the handler that was there."""
-    before = signal.signal(number, handler)
-    if number not in _childs:
-        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        _childs[number] = signal.SIG_IGN if before is signal.SIG_IGN else default
-    _set[number] = handler
-    return before
+    def keep(self, *sockets: socket.socket) -> None:
+        """A forked process has these closed."""
+        self._sockets.update(sockets)
 
+    def forget(self) -> None:
+        """In a process that was just forked: signals do what they do by default."""
+        if not self._set:
+            return
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._set.items():
+            if signal.getsignal(number) == handler:  # else it is the app's
+                signal.signal(number, self._childs[number])
+        for sock in tuple(self._sockets):
+            sock.close()
 
-def keep_to_this_process(*sockets: socket.socket) -> None:
-    """Close these in every process that is forked from this one."""
-    _sockets.update(sockets)
+    def block(self) -> None:
+        """Before a process is forked: it may be told to end before it has taken a step."""
+        self._forking.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._set)
 
-
-def _before_fork() -> None:
-    """A child may be told to end before it has taken its first step."""
-    _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _set)
-
-
-def _after_fork() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.blocked)
-
-
-def forget_in_child() -> None:
-    """In a process that was just forked: signals do what they do by default."""
-    if not _set:
-        return
-    signal.set_wakeup_fd(-1)
-    for number, handler in _set.items():
-        if signal.getsignal(number) == handler:  # else it is the app's
-            signal.signal(number, _childs[number])
-    for sock in tuple(_sockets):
-        sock.close()
+    def unblock(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._forking.before)
 
 
-def _after_fork_in_child() -> None:
-    forget_in_child()
-    _after_fork()
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork,
-    after_in_child=_after_fork_in_child,
-)
+own = OwnHandlers()
+os.register_at_fork(after_in_child=own.forget)  # and only then lets signals in
+os.register_at_fork(before=own.block, after_in_parent=own.unblock, after_in_child=own.unblock)
 
 
 # The first process of a container.
@@ -102,12 +92,12 @@ def default_actions() -> Iterator[None]:
         return
     without = [number for number in _ENDING if is_unhandled(number)]
     for number in without:
-        set_handler(number, _end)
+        own.set(number, _end)
     try:
         yield
     finally:
         for number in without:
-            set_handler(number, signal.SIG_DFL)
+            own.set(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -117,7 +107,7 @@ def prompt_actions() -> Iterator[None]:
         yield
         return
     hearing, wakeup = socket.socketpair()
-    keep_to_this_process(hearing, wakeup)
+    own.keep(hearing, wakeup)
     wakeup.setblocking(False)
     threading.Thread(target=_end_when_told, args=(hearing,), daemon=True).start()
     signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
@@ -133,7 +123,7 @@ def _end_when_told(hearing: socket.socket) -> None:
     with hearing:
         while numbers := hearing.recv(4096):
             for number in numbers:
-                if number in _set and _set[number] is _end:
+                if signal.getsignal(number) is _end:
                     _end(number, None)
 
 

@@ -24,7 +24,7 @@ import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
-from .handlers import keep_to_this_process, prompt_actions, set_handler
+from .handlers import own, prompt_actions
 from .importing import load_app
 from .logs import configure_logging
 from .options import Settings
@@ -53,7 +53,7 @@ def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
     configure_logging(settings.log_config)
     config = replace(settings.server, uds=None, sockets=descriptors[1:])
     with socket.socket(fileno=descriptors[0]) as supervisor:
-        keep_to_this_process(supervisor)
+        own.keep(supervisor)
         return _run_process(settings.app, config, supervisor)
 
 
@@ -64,7 +64,7 @@ def _leave_to_the_supervisor() -> None:
     """
     numbers = (signal.SIGINT, signal.SIGHUP)
     for number in numbers:
-        set_handler(number, _leave)
+        own.set(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from .. import _limits
-from .handlers import is_unhandled, keep_to_this_process, set_handler
+from .handlers import is_unhandled, own
 from .statuses import EXIT_HARD
 
 logger = logging.getLogger("trioweb.run")
@@ -126,13 +126,13 @@ class SignalThread(threading.Thread):
         self._stops = StopSignals()
         self._hearing, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
-        keep_to_this_process(self._hearing, self._wakeup)
+        own.keep(self._hearing, self._wakeup)
 
     def __enter__(self) -> SignalThread:
         self._signals = stop_signals()
         self.start()
         self._trios_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: set_handler(number, _ignore) for number in self._signals}
+        self._handlers = {number: own.set(number, _ignore) for number in self._signals}
         return self
 
     def __exit__(
@@ -144,7 +144,7 @@ class SignalThread(threading.Thread):
         for number, handler in self._handlers.items():
             # After an order the process is about to end by itself: a late signal mustn't change
             # its status, not even when Python has put the handlers of its own away.
-            set_handler(number, handler if self._order is None else signal.SIG_IGN)
+            own.set(number, handler if self._order is None else signal.SIG_IGN)
         signal.set_wakeup_fd(self._trios_wakeup, warn_on_full_buffer=False)
         self._wakeup.shutdown(socket.SHUT_RDWR)  # the thread is to see that, whoever has a copy
         self._wakeup.close()
