@@ -15,6 +15,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"trioweb {version}"
 html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -106,6 +106,13 @@ def own_members(cls: type) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_each_page_shows_an_example_before_any_table(page: Path) -> None:
+    begins = [line[:3] for line in page.read_text("utf-8").splitlines()]
+    assert "```" in begins
+    assert not any(begin.startswith("|") for begin in begins[: begins.index("```")])
+
+
 def test_the_files_that_the_house_is_described_with_exist() -> None:
     """Each `room/file.py` that docs/how-it-is-built.md names is one of the package's."""
     text = (ROOT / "docs" / "how-it-is-built.md").read_text("utf-8")
