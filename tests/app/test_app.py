@@ -155,7 +155,7 @@ def run_on_asyncio(app: App, scope: dict[str, Any]) -> list[Message]:
 def test_on_another_loop_the_lifespan_says_which_command_to_run() -> None:
     [answer] = run_on_asyncio(App(), {"type": "lifespan"})
     assert answer["type"] == "lifespan.startup.failed"
-    assert "hypercorn -k trio" in answer["message"]
+    assert "start it with: trioweb run MODULE:APP, or hypercorn" in answer["message"]
 
 
 def test_on_another_loop_a_request_is_told_too() -> None:

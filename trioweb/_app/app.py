@@ -46,7 +46,7 @@ _TRY_LATER = {"retry-after": "1"}
 _TRY_ELSEWHERE = {"connection": "close", "retry-after": "1"}
 _WRONG_LOOP = (
     "trioweb runs on Trio, but this server runs the app on asyncio; "
-    "start it with: hypercorn -k trio MODULE:APP"
+    "start it with: trioweb run MODULE:APP, or hypercorn -k trio MODULE:APP"
 )
 
 

@@ -47,9 +47,9 @@ class Line:
     parameters: tuple[Parameter, ...]
 
 
-def show_routes(import_string: str | None, *, as_json: bool) -> str:
-    """The routes of the app; raises CommandError."""
-    served = load_app(import_string)
+def show_routes(import_string: str | None, folder: str | None = None, *, as_json: bool) -> str:
+    """The routes of the app, which `load_app` finds; raises CommandError."""
+    served = load_app(import_string, folder)
     app = app_behind(served)
     if app is None:
         raise CommandError(

@@ -15,6 +15,7 @@ from types import FrameType
 
 import trio
 
+from .._concurrency.context import frames_of
 from .frames import is_the_authors
 from .wrapped import app_behind
 
@@ -41,7 +42,7 @@ def _trio_tasks(root: trio.lowlevel.Task | None) -> Iterator[str]:
     while waiting:
         task = waiting.pop()
         waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-        place = _place(frame for frame, _ in task.iter_await_frames())
+        place = _place(frames_of(task))
         if place is not None:
             yield place
 

@@ -80,7 +80,7 @@ LANDING_TIME = 0.2  # seconds
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds
 
-# Connections that wait in the kernel to be accepted.
+# Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 
 # Lines of the access log that wait to be written.
