@@ -31,7 +31,8 @@ class Failing:
 def test_an_app_is_found_behind_any_wrappers() -> None:
     app = App()
     assert app_behind(app) is app
-    assert app_behind(CORSMiddleware(GZipMiddleware(Wrapper(app)), allow_origins=["*"])) is app
+    wrapper: Any = Wrapper(app)
+    assert app_behind(CORSMiddleware(GZipMiddleware(wrapper), allow_origins=["*"])) is app
     deep: Any = app
     for _ in range(MOST_LAYERS - 1):
         deep = Wrapper(deep)
