@@ -81,11 +81,8 @@ class Exits(AsyncExitStack):
         # manager may hold some of its own, or a nursery, open in between.
         shelter = self.enter_context(trio.CancelScope())
         value = await interruptibly(manager.__aenter__())
+        shelter.shield = is_shielded
         self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
-        if is_shielded:
-            # It may have come where nothing reached, and would never reach it behind the shield.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            shelter.shield = True
         return value
 
     async def _leave(
