@@ -12,7 +12,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
             _cli/           main > reloader  supervisor > processes  routes  run  watching
                             > importing  options  serving  survivors > others  table
                             > settings > conversions  env_files  frames  logs  notify
-                            signals  tls > statuses
+                            signals  tls  wrapped > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
@@ -25,7 +25,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > constraints  models  nodes > problems
             _concurrency/   exits > grace  starter > context  scopes
 
-    ground  ground/         _asgi  _callables  _errors  _limits  _loggers
+    ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers
 
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _connection

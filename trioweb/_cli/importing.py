@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -165,10 +165,12 @@ def _called(where: str, factory: Any) -> Any:
 def _checked(module: ModuleType, where: str, found: Any) -> ASGIApp:
     """`found`, if a server can call it.  Raises CommandError."""
     is_class = inspect.isclass(found)
-    if callable(found) and not is_class and _takes(found, 3):
+    if callable(found) and not is_class and _callables.takes(found, 3):
         app: ASGIApp = found
         return app
-    if is_class or (callable(found) and _takes(found, 0) and not _callables.is_async(found)):
+    if is_class or (
+        callable(found) and _callables.takes(found, 0) and not _callables.is_async(found)
+    ):
         kind = "class" if is_class else "function"
         raise CommandError(
             f"{where} is a {kind}, not an app; does it make one?", wrong=where, right=f"{where}()"
@@ -179,15 +181,6 @@ def _checked(module: ModuleType, where: str, found: Any) -> ASGIApp:
         wrong=where,
         right=" or ".join(apps) or f"{module.__name__}:app, with app = App() in {_file(module)}",
     )
-
-
-def _takes(func: Callable[..., Any], count: int) -> bool:
-    """Whether it can be called with so many arguments; an ASGI application with three."""
-    try:
-        inspect.signature(func).bind(*[None] * count)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _file(module: ModuleType) -> str:

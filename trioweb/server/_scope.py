@@ -120,8 +120,7 @@ class ScopeMaker:
         scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
         if self._tls is not None:
             scope["extensions"]["tls"] = self._tls.copy()
-        if self._state:
-            scope["state"] = self._state.copy()
+        scope["state"] = self._state.copy()  # an empty one, too: whoever copies the scope shares it
         return scope
 
     def _learn(self, version: bytes, fields: RawFields) -> None:

@@ -9,6 +9,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
@@ -23,6 +24,21 @@ from ._parsers import parser
 from ._scope import TrustedPeers
 
 logger = logging.getLogger("trioweb.server")
+
+
+def takes(func: Any, count: int) -> bool:
+    """Whether it can be called with so many arguments; yes where that can't be known."""
+    try:
+        signature = inspect.signature(func)
+    except ValueError:  # of a builtin
+        return True
+    except TypeError:
+        return False
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 class Service:
@@ -54,7 +70,14 @@ class Service:
         self.changed = trio.Event()
 
     def listen(self, hear: ServerListener) -> None:
-        """Have `hear` called with each event from now on."""
+        """Have `hear` called with each event from now on.  Raises TypeError if it can't be."""
+        if not takes(hear, 1):
+            name = getattr(hear, "__qualname__", repr(hear))
+            raise TypeError(
+                "a listener is called with an event\n"
+                f"    wrong:  server.listen({name})\n"
+                "    right:  server.listen(hear), with def hear(event): ..."
+            )
         self._hearers.append(hear)
 
     @property
