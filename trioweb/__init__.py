@@ -30,7 +30,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > _connections  _listeners > _connection
                             > _receiving > _sending > _service
                             > _config  _heads  _access  _scope
-                            > _output  _bodies  _parsers  _transport
+                            > _forwarded  _output  _bodies  _parsers  _transport
                             > _strict > _grammar  _limits  _errors
 
 What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an

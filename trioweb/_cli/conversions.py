@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._app.limits import Limits
-from ..server._scope import TrustedPeers
+from ..server._forwarded import TrustedPeers
 
 
 def text(value: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from .._app.limits import Limits
 from .._errors import CommandError
-from ..server import ParserName, ServerConfig
+from ..server import ForwardedHeader, ParserName, ServerConfig
 from .conversions import (
     descriptor,
     existing_file,
@@ -219,8 +219,15 @@ _OPTIONS = (
         "forwarded-allow-ips",
         peers,
         "IPS",
-        "trust X-Forwarded-For and -Proto from these peers: addresses and networks, with commas;"
-        " * for all",
+        "trust X-Forwarded-For and -Proto, or Forwarded, from these peers: addresses and networks,"
+        " with commas; * for all",
+    ),
+    Option(
+        "forwarded-header",
+        one_of(*get_args(ForwardedHeader)),
+        "HEADER",
+        "which of them the peers write: x-forwarded, forwarded, or auto, which takes the first"
+        " where it is",
     ),
     Option(
         "reload",

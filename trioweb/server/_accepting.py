@@ -20,8 +20,8 @@ import trio
 
 from . import _limits
 from ._connections import Connections
+from ._forwarded import Address
 from ._listeners import Listener
-from ._scope import Address
 from ._service import Service
 from ._transport import SocketTransport, StreamTransport
 

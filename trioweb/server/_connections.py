@@ -16,7 +16,7 @@ import trio
 from .._asgi import ConnectionClosed, ConnectionOpened
 from . import _limits
 from ._connection import Connection
-from ._scope import Address
+from ._forwarded import Address
 from ._service import Service
 from ._transport import Transport
 

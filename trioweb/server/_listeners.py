@@ -20,7 +20,7 @@ import trio
 
 from . import _limits
 from ._config import AnySocket, ServerConfig
-from ._scope import Address
+from ._forwarded import Address
 
 
 @dataclass(frozen=True, slots=True)
