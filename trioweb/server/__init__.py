@@ -7,7 +7,7 @@ A wing of its own: it knows ASGI, and nothing of the framework.
     _connections  all of them: time limits, counts       _lifespan
     _connection   one: requests in, answers out
     _receiving    one request: ASGI's receive            _bodies
-    _sending      ASGI's send, and keep-alive            _output  _transport
+    _sending      ASGI's send, and keep-alive            _output  _transport  _tls  _system
     _service      what all of these have in common       _access  _scope  _forwarded
     _heads        bytes -> what is asked                 _parsers  _strict  _grammar
     _limits       _errors
