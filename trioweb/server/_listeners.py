@@ -20,7 +20,7 @@ import trio
 
 from ._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
 from ._config import AnySocket, ServerConfig
-from ._scope import Address
+from ._forwarded import Address
 
 
 @dataclass(frozen=True, slots=True)
