@@ -18,12 +18,14 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from types import FrameType
 
 import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
 from .env_files import load_env_file
+from .handlers import own, prompt_actions
 from .importing import load_app
 from .logs import configure_logging
 from .notify import notify_ready, notify_stopping
@@ -51,6 +53,7 @@ def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
     _leave_to_the_supervisor()
     config = replace(settings.server, uds=None, bind=(), sockets=descriptors[1:])
     with socket.socket(fileno=descriptors[0]) as supervisor:
+        own.keep(supervisor)
         return _run_process(settings, config, supervisor)
 
 
@@ -61,8 +64,12 @@ def _leave_to_the_supervisor() -> None:
     """
     numbers = (signal.SIGINT, signal.SIGHUP)
     for number in numbers:
-        signal.signal(number, lambda *_: None)
+        own.set(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """The handler of a signal that isn't for this process."""
 
 
 def _run_process(
@@ -70,7 +77,8 @@ def _run_process(
 ) -> int:
     load_env_file(settings.env_file)
     configure_logging(settings.log_config, settings.log_level, settings.app_dir)
-    app = load_app(settings.app, settings.app_dir)
+    with prompt_actions():
+        app = load_app(settings.app, settings.app_dir)
     return run_for_status(_serve, app, config, supervisor)
 
 

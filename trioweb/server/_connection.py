@@ -26,7 +26,7 @@ import trio
 from .._asgi import LimitReached, Scope
 from . import _limits
 from ._access import AccessLog, Answer
-from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
+from ._errors import BadRequest, ClientGone, is_departure, is_stray, log_bug, split
 from ._forwarded import Address
 from ._limits import ServerLimits
 from ._output import error_response
@@ -112,7 +112,7 @@ class Connection:
         try:
             await self._run(exchange)
         except Exception:
-            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
+            log_bug()
 
     async def _run(self, exchange: Exchange | None) -> None:
         mine = self._waiting = trio.CancelScope()

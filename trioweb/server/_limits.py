@@ -91,6 +91,9 @@ LANDING_TIME = 0.2  # seconds
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds
 
+# How often a port of the system's choice is tried that is to be free at all addresses of a host.
+PORT_ATTEMPTS = 10
+
 # Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 

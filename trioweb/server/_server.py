@@ -119,6 +119,8 @@ class Server:
         if failure is not None:
             raise failure
         self._lifespan.check()
+        if self._acceptor.failure is not None:
+            raise self._acceptor.failure
 
     async def _run_within_lifespan(
         self, outer: trio.Nursery, task_status: trio.TaskStatus[Server]
@@ -153,7 +155,8 @@ class Server:
                 )
                 system.start_soon(connections.sweep)
                 system.start_soon(self._pass_on_cancellation)
-                system.start_soon(self._stop_after_lifespan)
+                system.start_soon(self._stop_after, self._lifespan.ended)
+                system.start_soon(self._stop_after, self._acceptor.failed)
                 system.start_soon(self._acceptor.run)
                 self.urls = tuple(listener.url for listener in self._listeners)
                 if self.urls:
@@ -163,8 +166,8 @@ class Server:
                 await self._drain()
             system.cancel_scope.cancel()
 
-    async def _stop_after_lifespan(self) -> None:
-        await self._lifespan.ended.wait()
+    async def _stop_after(self, event: trio.Event) -> None:
+        await event.wait()
         self._stopping.set()
 
     async def _pass_on_cancellation(self) -> None:
@@ -230,8 +233,8 @@ async def serve(
 
     The options are the fields of `ServerConfig`.
 
-    Error handling: raises TypeError for what is no app, OSError if it can't listen, LifespanFailed
-    if the app's lifespan fails; what a request raises is logged by `trioweb.server`.
+    Error handling: raises TypeError for what is no app, OSError if it can't listen, or no longer,
+    LifespanFailed if the app's lifespan fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """

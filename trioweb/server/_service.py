@@ -18,6 +18,7 @@ import trio
 from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
 from ._access import AccessLog
 from ._config import ServerConfig
+from ._errors import split
 from ._forwarded import TrustedPeers
 from ._heads import HeadReader
 from ._limits import ServerLimits, limits_of, overridden
@@ -90,7 +91,10 @@ class Service:
         for hear in self._hearers:
             try:
                 hear(event)
-            except Exception:
+            except BaseException as exc:
+                _, rest = split(exc)
+                if rest is not None:
+                    raise
                 logger.exception("a listener failed at %r", event)
 
     def reach_limit(self, limit: str) -> None:
