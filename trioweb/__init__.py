@@ -30,9 +30,10 @@ side by side is independent of each other.  A test reads this map, and holds eac
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
-                            > _config  _heads  _access  _scope
-                            > _output  _bodies  _parsers  _transport
-                            > _strict > _addresses  _errors  _grammar  _limits  _tls
+                            > _config  _heads  _access  _scope  _tls
+                            > _forwarded  _output  _bodies  _parsers  _transport
+                            > _system  _strict > _addresses  _errors  _grammar
+                            _limits  _tls_extension
 
 What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an
 ASGI server that runs any app: it knows `_asgi`, the words that it shares with the framework, and

@@ -17,9 +17,9 @@ from .._asgi import ConnectionClosed, ConnectionOpened
 from . import _limits
 from ._connection import Connection
 from ._errors import log_bug
-from ._scope import Address
+from ._forwarded import Address
 from ._service import Service
-from ._tls import TLSExtension
+from ._tls_extension import TLSExtension
 from ._transport import Transport
 
 

@@ -38,6 +38,17 @@ MAX_UNSENT = 256 * KIB  # bytes
 # So much is written at most to a stream that doesn't tell how much of it has gone out.
 WRITE_SIZE = 64 * KIB  # bytes
 
+# How long a stream that its client takes at once goes on before others have a turn, which costs as
+# much as 64 KiB of TLS.
+TURN = 0.001  # seconds
+
+# So much is encrypted at once, and so much before others have a turn.
+TLS_PIECE = 64 * KIB  # bytes
+TLS_TURN = 512 * KIB  # bytes
+
+# What TLS answers to a client by itself, which may read none of it.
+MAX_TLS_ANSWERS = 64 * KIB  # bytes
+
 # What a client still sends after an answer that leaves some of it unread is read and thrown
 # away: closing a socket with unread data resets it, and the client may lose the answer.
 LINGER_TIME = 2.0  # seconds

@@ -24,10 +24,10 @@ from ._accepting import Acceptor
 from ._config import ServerConfig, ServerOptions, config_of, with_options
 from ._connections import Connections, ServerStatistics
 from ._errors import StartupFailed
+from ._forwarded import Address
 from ._lifespan import Lifespan
 from ._limits import limits_of, limits_of_others, overridden
 from ._listeners import Listener, open_listeners
-from ._scope import Address
 from ._service import Service, takes
 from ._transport import StreamTransport
 

@@ -19,10 +19,10 @@ from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
 from ._access import AccessLog
 from ._config import ServerConfig
 from ._errors import split
+from ._forwarded import TrustedPeers
 from ._heads import HeadReader
 from ._limits import ServerLimits, limits_of, overridden
 from ._parsers import parser
-from ._scope import TrustedPeers
 
 logger = logging.getLogger("trioweb.server")
 
@@ -50,7 +50,9 @@ class Service:
         own = config.limits or limits_of(app)
         self.limits: ServerLimits = overridden(own, config.limit_overrides)
         self.root_path: str = config.root_path.rstrip("/")
-        self.trusted: TrustedPeers = TrustedPeers(config.forwarded_allow_ips)
+        self.trusted: TrustedPeers = TrustedPeers(
+            config.forwarded_allow_ips, config.forwarded_header
+        )
         self.access_log: AccessLog | None = AccessLog() if config.access_log else None
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
         self.requests_in_flight: int = 0
