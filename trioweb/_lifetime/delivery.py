@@ -34,6 +34,7 @@ async def deliver(response: Response, exchange: Exchange, events: Events) -> Non
 
 def fail_late(exchange: Exchange, failure: BaseException) -> None:
     exchange.add_outcome("error")
+    exchange.end_body()
     log_late_failure(exchange, failure)
 
 
