@@ -257,6 +257,15 @@ class Exchange:
             self.is_answered = False  # a send that is cancelled has sent nothing
             raise
 
+    async def send_all_but_last(self, body: bytes) -> bytes:
+        """Send a body but for its last byte, and return that.
+
+        Whoever wants to know if the client got the body asks in between: what it hasn't got as a
+        whole it still waits for, while one that has may leave at once.
+        """
+        await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+        return body[-1:]
+
     def send_last(self, body: bytes) -> Awaitable[None]:
         """Send the end of the response, and throw away what is unread of the request meanwhile."""
         self.end_body()

@@ -3,6 +3,8 @@
 Rules of this module:
 
 * `def` runs in a worker thread, `async def` in place.
+* A dependency's thread may wait for what another request holds, and a request that depends on
+  something may hold it: such functions wait for nobody's places but their own.
 * A generator is entered and left as a context manager, on the request's own task;
   it has to yield exactly once.  A `def` one is left by a thread, whatever the time.
 """
@@ -26,23 +28,34 @@ import trio
 from .. import _callables
 from .._concurrency.exits import DependencyScope, RequestExits
 from .._concurrency.grace import Grace
+from .._concurrency.threads import places_of
 from .._errors import Invalid
 from .._shapes.models import checks_itself, model_problems
 
 Run = Callable[[dict[str, Any], RequestExits], Awaitable[Any]]
 
 
-def run_plain(func: Callable[..., Any]) -> Run:
+def run_handler(func: Callable[..., Any], *, is_alone: bool) -> Run:
+    """`is_alone`: it depends on nothing."""
+    if _callables.is_async(func) or not is_alone:
+        return _run_plain(func)
+    return lambda arguments, exits: in_thread(functools.partial(func, **arguments), exits.grace)
+
+
+def _run_plain(func: Callable[..., Any]) -> Run:
     if _callables.is_async(func):
         return lambda arguments, exits: func(**arguments)
-    return lambda arguments, exits: in_thread(functools.partial(func, **arguments), exits.grace)
+    places = _callables.identity(func)
+    return lambda arguments, exits: exits.grace.run_in_thread(
+        functools.partial(func, **arguments), places_of(places)
+    )
 
 
 def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
     if checks_itself(func):
-        return _run_checking(run_plain(func))
+        return _run_checking(_run_plain(func))
     if not gives_generator(func):
-        return run_plain(func)
+        return _run_plain(func)
     name = _callables.name(func)
     if _callables.is_async_generator(func):
         manage = asynccontextmanager(func)
@@ -50,8 +63,9 @@ def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
             scope, _YieldsOnce(manage(**arguments), name), name
         )
     manage_sync = contextmanager(func)
+    places = _callables.identity(func)
     return lambda arguments, exits: exits.enter(
-        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), exits), name), name
+        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), exits, places), name), name
     )
 
 
@@ -117,12 +131,15 @@ class _Threaded(AbstractAsyncContextManager[Any]):
     Both sides see the same contextvars, so that a token can be given back.
     """
 
-    def __init__(self, manager: AbstractContextManager[Any], exits: RequestExits) -> None:
+    def __init__(
+        self, manager: AbstractContextManager[Any], exits: RequestExits, places: object
+    ) -> None:
         self._manager = manager
         self._exits = exits
+        self._places = places
 
     async def __aenter__(self) -> Any:
-        return await in_thread(self._enter, self._exits.grace)
+        return await self._exits.grace.run_in_thread(self._enter, places_of(self._places))
 
     def _enter(self) -> Any:
         self._context = contextvars.copy_context()
