@@ -218,9 +218,6 @@ class Life:
                 raise
             if exc is cut_off:
                 return exc
-            if not self._exchange.is_answered:
-                self._phase = Phase.ANSWERING
-                raise
             fail_late(self._exchange, exc)
             return exc
         return None
@@ -228,7 +225,12 @@ class Life:
     async def _send(self, response: Response) -> None:
         exchange, hear = self._exchange, self._lives.events.hear
         exchange.outlasts_half_close = not self._endpoint.stops_with_client
-        is_delivered = await response.send(exchange)
+        try:
+            is_delivered = await response.send(exchange)
+        except BaseException as exc:
+            if not exchange.is_answered and _errors.is_failure(exc):
+                self._phase = Phase.ANSWERING  # it can still be answered, as the handler's can
+            raise
         exchange.end_body()
         if is_delivered:
             exchange.add_outcome("sent")
