@@ -26,7 +26,6 @@ from trio.lowlevel import disable_ki_protection
 from .. import _callables, _errors, _limits
 from .._asgi import Message
 from .._concurrency.grace import Grace
-from .._concurrency.threads import places_of
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .exchange import Exchange
@@ -221,8 +220,9 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
         self._context = contextvars.copy_context()
 
     async def __anext__(self) -> str | bytes:
+        # A limiter of its own: it may hold what those wait for who have all of another's places.
         chunk = await trio.to_thread.run_sync(
-            self._step, abandon_on_cancel=True, limiter=places_of(_code_of(self._iterator))
+            self._step, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
         )
         if chunk is _END:
             raise StopAsyncIteration
@@ -235,10 +235,8 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
     async def aclose(self) -> None:
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            # A limiter of its own: steps that block may hold all the threads.
-            limiter = trio.CapacityLimiter(1)
             await trio.to_thread.run_sync(
-                self._close, close, abandon_on_cancel=True, limiter=limiter
+                self._close, close, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
             )
 
     def _close(self, close: Callable[[], object]) -> None:
@@ -267,11 +265,6 @@ def _not_iterable(content: object) -> str:
         name = _callables.name(content)
         return f"StreamingResponse takes an iterator: StreamingResponse({name}()), not ({name})"
     return f"StreamingResponse takes an iterator of str or bytes, not {type(content).__name__}"
-
-
-def _code_of(iterator: object) -> object:
-    """What all iterators of one kind have in common."""
-    return getattr(iterator, "gi_code", type(iterator))
 
 
 def _declared_size(head: Message) -> float:

@@ -6,13 +6,15 @@ Rules of this module:
 * A dependency's thread may wait for what another request holds, and a request that depends on
   something may hold it: such functions wait for nobody's places but their own.
 * A generator is entered and left as a context manager, on the request's own task;
-  it has to yield exactly once.  A `def` one is left by a thread, whatever the time.
+  it has to yield exactly once.  A `def` one is left by a thread, whatever the time, also when its
+  entry took longer than anybody waited.
 """
 
 from __future__ import annotations
 
 import contextvars
 import functools
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import (
     AbstractAsyncContextManager,
@@ -27,7 +29,7 @@ import trio
 
 from .. import _callables
 from .._concurrency.exits import DependencyScope, RequestExits
-from .._concurrency.grace import Grace
+from .._concurrency.grace import Grace, ThreadAbandoned
 from .._concurrency.threads import places_of
 from .._errors import Invalid
 from .._shapes.models import checks_itself, model_problems
@@ -137,13 +139,34 @@ class _Threaded(AbstractAsyncContextManager[Any]):
         self._manager = manager
         self._exits = exits
         self._places = places
+        self._entering = threading.Lock()
+        self._is_entered = False
+        self._given_up: ThreadAbandoned | None = None
 
     async def __aenter__(self) -> Any:
-        return await self._exits.grace.run_in_thread(self._enter, places_of(self._places))
+        grace = self._exits.grace
+        try:
+            return await grace.run_in_thread(self._enter, places_of(self._places))
+        except ThreadAbandoned as exc:
+            with self._entering:
+                self._given_up = exc
+            if self._is_entered:  # at the same moment
+                await grace.close_in_thread(self._leave_for_nobody)
+            raise
 
     def _enter(self) -> Any:
         self._context = contextvars.copy_context()
-        return self._context.run(self._manager.__enter__)
+        value = self._context.run(self._manager.__enter__)
+        with self._entering:
+            self._is_entered = self._given_up is None
+        if not self._is_entered:
+            self._leave_for_nobody()
+        return value
+
+    def _leave_for_nobody(self) -> None:
+        """Its request is gone: what it has taken meanwhile would be taken for ever."""
+        exc = self._given_up
+        self._context.run(self._manager.__exit__, type(exc), exc, None)
 
     async def __aexit__(
         self,
