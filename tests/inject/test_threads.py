@@ -131,23 +131,21 @@ async def test_what_was_taken_at_the_moment_of_giving_up_is_given_back() -> None
     assert seen == ["just too late"]
 
 
-def add_waiting_routes(app: App, pool: Pool) -> None:
-    """Each takes of the pool in another place, or goes on with what it has in another thread."""
+def settings() -> str:
+    return "settings"
+
+
+def session() -> Iterator[str]:
+    yield "session"
+
+
+def add_routes_that_hold(app: App, pool: Pool) -> None:
+    """Each goes on with what it has in another thread."""
     held = [Depends(pool.hold)]
-
-    def settings() -> str:
-        return "settings"
-
-    def session() -> Iterator[str]:
-        yield "session"
 
     def pieces() -> Iterator[str]:
         yield "a"
         yield "b"
-
-    def holding_pieces() -> Iterator[str]:
-        with pool:
-            yield "a"
 
     @app.get("/handler", dependencies=held)
     def handler() -> None: ...
@@ -164,6 +162,14 @@ def add_waiting_routes(app: App, pool: Pool) -> None:
     @app.get("/stream", dependencies=held)
     async def stream() -> StreamingResponse:
         return StreamingResponse(pieces())
+
+
+def add_routes_that_take(app: App, pool: Pool) -> None:
+    """Each takes of the pool in another place."""
+
+    def holding_pieces() -> Iterator[str]:
+        with pool:
+            yield "a"
 
     @app.get("/itself")
     def itself() -> None:
@@ -188,14 +194,14 @@ def add_waiting_routes(app: App, pool: Pool) -> None:
 async def test_whoever_holds_what_others_wait_for_gets_its_next_thread(few_places: None) -> None:
     """Whatever they wait in, and whatever it needs the thread for."""
     app, pool = App(), Pool()
-    add_waiting_routes(app, pool)
+    add_routes_that_hold(app, pool)
+    add_routes_that_take(app, pool)
     paths = [route.path for route in app.routes]
     statuses: list[int] = []
     with trio.fail_after(PATIENCE):
-        async with running(app) as client:
-            async with trio.open_nursery() as crowd:
-                for path in paths * CROWD:
-                    crowd.start_soon(ask, client, path, statuses)
+        async with running(app) as client, trio.open_nursery() as crowd:
+            for path in paths * CROWD:
+                crowd.start_soon(ask, client, path, statuses)
     assert statuses == [200] * len(paths) * CROWD
 
 
@@ -229,10 +235,9 @@ async def test_no_function_has_more_threads_than_places(few_places: None, depend
     statuses: list[int] = []
     path = "/dependency" if depends else "/handler"
     with trio.fail_after(PATIENCE):
-        async with running(app) as client:
-            async with trio.open_nursery() as crowd:
-                for _ in range(CROWD):
-                    crowd.start_soon(ask, client, path, statuses)
+        async with running(app) as client, trio.open_nursery() as crowd:
+            for _ in range(CROWD):
+                crowd.start_soon(ask, client, path, statuses)
     assert statuses == [200] * CROWD
     assert most == PLACES
 

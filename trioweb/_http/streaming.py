@@ -79,7 +79,7 @@ class StreamingResponse(Response):
 
     async def _send_chunks(self, stream: _Stream) -> bool:
         """Send head and pieces; False when the client leaves before they end."""
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
         try:
             is_whole = await self._send_while_client_stays(stream, failures)
         finally:
@@ -90,7 +90,9 @@ class StreamingResponse(Response):
         return await stream.begin() and is_whole
 
     @disable_ki_protection
-    async def _send_while_client_stays(self, stream: _Stream, failures: list[Exception]) -> bool:
+    async def _send_while_client_stays(
+        self, stream: _Stream, failures: list[BaseException]
+    ) -> bool:
         is_whole = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.begin_in_time, nursery.cancel_scope)
@@ -102,7 +104,9 @@ class StreamingResponse(Response):
                             break
                     else:
                         is_whole = True
-            except Exception as exc:
+            except BaseException as exc:
+                if not _errors.is_failure(exc):
+                    raise
                 failures.append(exc)
             # The last message makes Hypercorn say "disconnect" while the client is
             # still there: nobody may listen any more when it is sent.
