@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import logging
 import threading
@@ -692,3 +693,58 @@ async def test_a_failure_is_logged_even_if_the_call_is_cancelled_at_the_same_mom
             await trio.lowlevel.checkpoint()
         assert scope.cancelled_caught
     assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["went wrong"]
+
+
+# The contextvars of a plain iterator
+
+user = contextvars.ContextVar("user", default="nobody")
+
+
+class Remembering(Iterator[str]):
+    """Sets a variable as it begins, and gives it back as it is closed."""
+
+    def __init__(self) -> None:
+        self.seen = [f"made by {user.get()}"]
+        self._token: contextvars.Token[str] | None = None
+
+    def __next__(self) -> str:
+        self.seen.append(user.get())
+        if self._token is not None:
+            raise StopIteration
+        self._token = user.set("the iterator")
+        return "a"
+
+    def close(self) -> None:
+        self.seen.append(user.get())
+        assert self._token is not None
+        user.reset(self._token)
+        self.seen.append(user.get())
+
+
+@pytest.mark.parametrize("leaves_after", [1, 100])
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_all_steps_of_a_plain_iterator_are_in_the_context_it_was_made_in(
+    in_thread: bool, leaves_after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+    made: list[Remembering] = []
+
+    def respond() -> StreamingResponse:
+        user.set("the handler")
+        made.append(Remembering())
+        return StreamingResponse(made[0])
+
+    if in_thread:
+        app.get("/")(respond)
+    else:
+
+        @app.get("/")
+        async def handler() -> StreamingResponse:
+            return respond()
+
+    async with running(app) as client:
+        await client("GET", "/", leaves_after=leaves_after)
+    # A second step may have begun when the client leaves.
+    assert made[0].seen[:2] == ["made by the handler", "the handler"]
+    assert made[0].seen[2:] in (["the iterator"] * n + ["the handler"] for n in (1, 2))
+    assert caplog.records == []

@@ -178,8 +178,9 @@ async def test_what_is_raised_in_its_place_is_logged_too(caplog: pytest.LogCaptu
     app = app_with(sessions.asynchronous, sessions.replacing, make=failing)
     async with running(app) as client:
         await client("GET", "/")
-    assert sessions.seen == ["replacing: ValueError('went wrong')"] + [
-        "async: LookupError('rolled back')"
+    assert sessions.seen == [
+        "replacing: ValueError('went wrong')",
+        "async: LookupError('rolled back')",
     ]
     assert before_the_report(caplog) == [LATE] * 2
 

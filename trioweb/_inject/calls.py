@@ -150,22 +150,23 @@ class _Threaded(AbstractAsyncContextManager[Any]):
         except ThreadAbandoned as exc:
             with self._entering:
                 self._given_up = exc
-            if self._is_entered:  # at the same moment
-                await grace.close_in_thread(self._leave_for_nobody)
+                is_entered = self._is_entered
+            if is_entered:  # at the same moment
+                await grace.close_in_thread(functools.partial(self._leave_for_nobody, exc))
             raise
 
     def _enter(self) -> Any:
         self._context = contextvars.copy_context()
         value = self._context.run(self._manager.__enter__)
         with self._entering:
-            self._is_entered = self._given_up is None
-        if not self._is_entered:
-            self._leave_for_nobody()
+            self._is_entered = True
+            given_up = self._given_up
+        if given_up is not None:
+            self._leave_for_nobody(given_up)
         return value
 
-    def _leave_for_nobody(self) -> None:
+    def _leave_for_nobody(self, exc: ThreadAbandoned) -> None:
         """Its request is gone: what it has taken meanwhile would be taken for ever."""
-        exc = self._given_up
         self._context.run(self._manager.__exit__, type(exc), exc, None)
 
     async def __aexit__(
