@@ -50,7 +50,7 @@ class Service:
 
     def _add_tasks(self, tasks: BackgroundTasks) -> None:
         tasks.add_task(task(when="sent")(self._note("sent")))
-        tasks.add_task(task(when="always")(self._end))
+        tasks.add_task(self._end)
 
     async def _end(self) -> None:
         self.over.set()
@@ -98,11 +98,10 @@ async def ask(service: Service, method: str, path: str, close: Leave, **options:
     with trio.fail_after(PATIENCE):
         async with listening(service.app, **options) as server:
             [url] = server.urls
-            client = await trio.open_tcp_stream(*address_of(url))
-            await client.send_all(request_for(method, path))
-            close(client)
-            if close is half_close:
-                with contextlib.suppress(trio.BrokenResourceError):
+            async with await trio.open_tcp_stream(*address_of(url)) as client:
+                await client.send_all(request_for(method, path))
+                close(client)
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     async for data in client:
                         received += data
             await service.over.wait()
@@ -170,10 +169,11 @@ async def test_over_a_unix_socket_it_is_no_different(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with trio.fail_after(PATIENCE):
         async with listening(service.app, port=None, uds=path):
-            client = await trio.open_unix_socket(path)
-            await client.send_all(request_for("POST", "/post/stream"))
-            half_close(client)
-            answer = b"".join([bytes(data) async for data in client])
+            async with await trio.open_unix_socket(path) as client:
+                await client.send_all(request_for("POST", "/post/stream"))
+                half_close(client)
+                answer = b"".join([bytes(data) async for data in client])
+            await service.over.wait()
     assert answer.count(b"piece") == 3
     assert service.ran == ["made all", "closed", "sent"]
 
@@ -229,10 +229,16 @@ async def test_the_kernel_is_asked_for_a_while_what_became_of_the_end(
         except OSError:
             ended.append((False, trio.current_time() - begin))
 
-    def backlog(self: StreamTransport) -> int:
+    is_settling = False
+
+    def backlog(self: StreamTransport) -> int | None:
+        if not is_settling:
+            return None
         return backlogs.pop(0) if backlogs else 1
 
     def is_refused(self: StreamTransport) -> bool:
+        nonlocal is_settling
+        is_settling = True
         return refusals.pop(0) if refusals else False
 
     async with serving(app) as server:
@@ -240,8 +246,8 @@ async def test_the_kernel_is_asked_for_a_while_what_became_of_the_end(
         await client.send(GET)
         await wait_all_tasks_blocked()
         monkeypatch.setattr(StreamTransport, "is_refused", is_refused)
-        await client.stream.send_eof()
         monkeypatch.setattr(StreamTransport, "backlog", backlog)
+        await client.stream.send_eof()
         await client.rest()
     [(was_sent, seconds)] = ended
     assert was_sent is is_sent
