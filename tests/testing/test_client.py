@@ -169,7 +169,7 @@ async def test_a_plain_iterator_has_threads_in_either_case(
 
     async with testing.client(app, threads=threads) as c, c.stream("GET", "/") as response:
         received = []
-        async for piece in response.iter_bytes():
+        async for piece in response:
             received.append(piece)
             is_open.set()
     assert received == [b"a", b"b"]
