@@ -26,13 +26,14 @@ import trio
 from .._asgi import LimitReached
 from . import _limits
 from ._access import AccessLog, Answer
-from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
+from ._errors import BadRequest, ClientGone, is_departure, is_stray, log_bug, split
 from ._limits import ServerLimits
 from ._output import error_response
 from ._receiving import Exchange, new_exchange
 from ._scope import Address, ScopeMaker
 from ._service import Service
 from ._strict import RequestHead
+from ._tls import TLSExtension
 from ._transport import Patience, Transport, send_all
 
 logger = logging.getLogger("trioweb.server")
@@ -49,6 +50,7 @@ class Connection:
         scheme: str = "http",
         client: Address | None = None,
         server: Address | None = None,
+        tls: TLSExtension | None = None,
         on_close: Callable[[Connection], object],
     ) -> None:
         self.client = "-" if client is None else f"{client[0]}:{client[1]}"
@@ -62,6 +64,7 @@ class Connection:
             scheme=scheme,
             client=client,
             server=server,
+            tls=tls,
             root_path=service.root_path,
             state=service.state,
             trusted=service.trusted,
@@ -108,7 +111,7 @@ class Connection:
         try:
             await self._run(exchange)
         except Exception:
-            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
+            log_bug()
 
     async def _run(self, exchange: Exchange | None) -> None:
         mine = self._waiting = trio.CancelScope()
