@@ -23,7 +23,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     1       _tasks/         run > runner > list > task > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
                             > constraints  models  nodes > problems
-            _concurrency/   exits > grace  starter > context  scopes
+            _concurrency/   exits > grace  starter > context  scopes  threads
 
     ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers
 

@@ -320,6 +320,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     waits = False
     reads_body = False
     cancel_on_disconnect = False
+    stops_with_client = True
     timeout = None
 
     async def __call__(self, exchange: Exchange, exits: RequestExits) -> Response:

@@ -60,6 +60,11 @@ MAX_SKIPPED_BODY = 64 * KIB  # bytes
 # How long a `receive` that is cancelled already looks whether the client has left.
 GLANCE_TIME = 0.001  # seconds
 
+# How long, behind the end of a response to a client that has closed its sending side, the server
+# looks whether the client has taken or refused it; and how often.
+SETTLING_TIME = 0.5  # seconds
+SETTLING_LOOKS = 100
+
 # A chunk's size is written in so many hexadecimal digits, its line in so many bytes.
 MAX_CHUNK_DIGITS = 16
 MAX_CHUNK_LINE = 4 * KIB  # bytes
