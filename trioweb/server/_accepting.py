@@ -4,6 +4,8 @@ Rules of this module:
 
 * What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
   it costs one, which has so long for the handshake.
+* Of several workers on the same sockets each takes a few at a time, and who has more than another
+  lets that one go first, once and for a moment (see `_peers`).
 * A machine that has no more files is waited for.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Sequence
@@ -21,6 +24,7 @@ import trio
 from . import _limits
 from ._connections import Connections
 from ._listeners import Listener
+from ._peers import Peers
 from ._scope import Address
 from ._service import Service
 from ._transport import SocketTransport, StreamTransport
@@ -39,11 +43,13 @@ class Acceptor:
         connections: Connections,
         listeners: Sequence[Listener],
         ssl_context: ssl.SSLContext | None,
+        peers: Peers | None,
     ) -> None:
         self._service = service
         self._connections = connections
         self._listeners = listeners
         self._ssl_context = ssl_context
+        self._peers = peers
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._handshakes: set[trio.CancelScope] = set()  # of connections that are accepted
@@ -54,7 +60,10 @@ class Acceptor:
         return bool(self._handshakes)
 
     async def run(self) -> None:
-        """Accept, until `stop`."""
+        """Accept, until `stop` or `retire`."""
+        if self._peers is not None:
+            self._service.listen(lambda event: self._tell_peers())
+            self._tell_peers()
         with self._scope:
             async with trio.open_nursery() as nursery:
                 for listener in self._listeners:
@@ -63,12 +72,24 @@ class Acceptor:
 
     async def stop(self) -> None:
         """Accept nobody any more, but who is connected already: that isn't too late."""
+        for listener in await self._end():
+            with contextlib.suppress(OSError):  # no more files: the others have to try again
+                self._accept_ready(listener, math.inf)
+            listener.close()
+
+    async def retire(self) -> None:
+        """Accept nobody any more: who waits is left to the peers."""
+        for listener in await self._end():
+            listener.close()
+
+    async def _end(self) -> Sequence[Listener]:
+        """Accept no more; returns the listeners, which are the caller's to close."""
         self._scope.cancel()
         await self._ended.wait()
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # no more files: the others have to try again
-                self._accept_ready(listener)
-            listener.close()
+        if self._peers is not None:
+            self._peers.withdraw()
+        listeners, self._listeners = self._listeners, ()
+        return listeners
 
     def end_handshakes(self) -> None:
         for scope in self._handshakes:
@@ -80,8 +101,9 @@ class Acceptor:
             await self._wait_for_place()
             if self._scope.cancel_called:
                 return  # the listener is about to be closed
+            most = await self._wait_for_turn()
             try:
-                self._accept_ready(listener)
+                self._accept_ready(listener, most)
             except OSError as exc:
                 logger.error("can't accept connections for a while: %s", exc)
                 await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
@@ -93,14 +115,35 @@ class Acceptor:
             while self._places_left <= 0:
                 await self._service.changed.wait()
 
+    async def _wait_for_turn(self) -> float:
+        """Let peers that have less go first; returns how many to accept then."""
+        least = None if self._peers is None else self._peers.least()
+        if least is None:
+            return math.inf
+        if self._taken > least:
+            await trio.sleep(_limits.LET_OTHERS_GO)
+        return 1 + self._taken // _limits.CONNECTIONS_FOR_ONE_MORE
+
+    @property
+    def _taken(self) -> int:
+        return len(self._connections) + len(self._handshakes)
+
     @property
     def _places_left(self) -> int:
-        taken = len(self._connections) + len(self._handshakes)
-        return self._service.limits.max_connections - taken
+        return self._service.limits.max_connections - self._taken
 
-    def _accept_ready(self, listener: Listener) -> None:
-        """Accept all that wait.  Raises OSError when there are no more files."""
-        while self._places_left > 0:
+    def _tell_peers(self) -> None:
+        """To be called as a connection comes or goes."""
+        if self._peers is not None and not self._scope.cancel_called:
+            self._peers.accept(self._taken)
+
+    def _accept_ready(self, listener: Listener, most: float) -> None:
+        """Accept those that wait, but so many at most.
+
+        Raises OSError when there are no more files.
+        """
+        while most > 0 and self._places_left > 0:
+            most -= 1
             try:
                 sock, address = listener.socket.accept()
             except BlockingIOError:
@@ -126,6 +169,7 @@ class Acceptor:
             return
         scope = trio.CancelScope()
         self._handshakes.add(scope)
+        self._tell_peers()
         self._connections.nursery.start_soon(
             self._shake_hands, scope, sock, self._ssl_context, client, listener.address
         )
@@ -144,6 +188,7 @@ class Acceptor:
                 self._connections.take_over(transport, scheme="https", client=client, server=server)
         finally:
             self._handshakes.discard(scope)
+            self._tell_peers()
             self._service.notify()
 
 

@@ -95,6 +95,11 @@ class Connections:
             if connection.is_idle:
                 connection.leave()
 
+    @property
+    def wait_for_clients(self) -> bool:
+        """Whether one of them has no request now."""
+        return any(connection.exchange is None for connection in self._open)
+
     def expire(self) -> None:
         """Let none of them wait for its client any more."""
         for connection in tuple(self._open):
