@@ -19,7 +19,6 @@ import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig, serve_config
-from ..server._limits import LIFE_SIGN_INTERVAL
 from ..server._peers import Peers
 from .signals import Order
 
@@ -63,8 +62,8 @@ async def serve_until_told(
 ) -> None:
     """Serve, and obey the orders as they come; returns when serving is over.
 
-    `announce` is called with the server once it listens; `peers` listen on the same sockets, and
-    are told now and then that this process lives.  Raises what `serve` raises, in groups.
+    `announce` is called with the server once it listens; `peers` listen on the same sockets.
+    Raises what `serve` raises, in groups.
     """
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as serving:
@@ -72,17 +71,8 @@ async def serve_until_told(
             nursery.start_soon(obedience.run, orders)
             serve = functools.partial(serve_config, app, config, peers=peers)
             obedience.server = await serving.start(serve)
-            if peers is not None:
-                nursery.start_soon(_live, peers, obedience.server)
             announce(obedience.server)
         nursery.cancel_scope.cancel()
-
-
-async def _live(peers: Peers, server: Server) -> None:
-    """Give signs of life, for as long as the event loop goes round."""
-    while True:
-        peers.live(server.statistics().requests)
-        await trio.sleep(LIFE_SIGN_INTERVAL)
 
 
 class _Obedience:

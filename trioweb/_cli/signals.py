@@ -118,8 +118,8 @@ class SignalThread(threading.Thread):
         tell: Callable[[Order], object],
         give_up: Callable[[], object],
         *,
-        report_hang: Callable[[], object],
         wake_trio: Callable[[], object],
+        report_hang: Callable[[], object] = lambda: None,
         supervisor: socket.socket | None = None,
     ) -> None:
         super().__init__(name="trioweb signals", daemon=True)

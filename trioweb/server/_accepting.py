@@ -5,7 +5,8 @@ Rules of this module:
 * What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
   it costs one, which has so long for the handshake.
 * Of several workers on the same sockets each takes a few at a time, and who has more than another
-  lets that one go first, once and for a moment (see `_peers`).
+  lets that one go first, once and for a moment (see `_peers`).  Who has many more all the same, as
+  after a start, lets go of some: their clients come again.
 * A machine that has no more files is waited for.
 """
 
@@ -123,6 +124,14 @@ class Acceptor:
         if self._taken > least:
             await trio.sleep(_limits.LET_OTHERS_GO)
         return 1 + self._taken // _limits.CONNECTIONS_FOR_ONE_MORE
+
+    def even_out(self) -> None:
+        """Let go of some, if this worker has many more than another: that one may be new."""
+        least = None if self._peers is None else self._peers.least()
+        if least is not None and not self._scope.cancel_called:
+            excess = self._taken - least
+            if excess > 1 + least // _limits.CONNECTIONS_FOR_ONE_MORE:
+                self._connections.let_go(excess // 2)
 
     @property
     def _taken(self) -> int:

@@ -170,6 +170,8 @@ class Server:
                 system.start_soon(self._pass_on_cancellation)
                 system.start_soon(self._stop_after_lifespan)
                 system.start_soon(self._stop_after_retirement)
+                if self._peers is not None:
+                    system.start_soon(self._live_among, self._peers)
                 system.start_soon(self._acceptor.run)
                 self.urls = tuple(listener.url for listener in self._listeners)
                 if self.urls:
@@ -182,6 +184,13 @@ class Server:
     async def _stop_after_lifespan(self) -> None:
         await self._lifespan.ended.wait()
         self._stopping.set()
+
+    async def _live_among(self, peers: Peers) -> None:
+        """Give signs of life, for as long as the event loop goes round."""
+        while True:
+            peers.live(self.statistics().requests)
+            self._acceptor.even_out()
+            await trio.sleep(_limits.LIFE_SIGN_INTERVAL)
 
     async def _stop_after_retirement(self) -> None:
         """A connection that is closed while its client sends on it is an error for the client."""
