@@ -7,7 +7,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     floor   room            inside
 
     8       doors/          __init__  __main__
-    7       testing/        __init__ > _client > _attached  _responses  _server  _wire
+    7       testing/        __init__ > _client > _attached  _clock  _responses  _server  _wire
                             > _conversation > _nursery  _requests > _cookies
             _cli/           main > reloader  supervisor > processes  routes  run
                             > importing  logs  options  serving  survivors

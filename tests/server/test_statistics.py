@@ -210,7 +210,8 @@ async def test_a_limit_of_connections_is_told_when_somebody_has_to_wait() -> Non
                 await first.ask(GET)
                 assert limits_reached(happenings)[times - 1 :] == []
                 async with connected(url) as second, connected(url) as third:
-                    await told(happenings, times)
+                    with trio.fail_after(PATIENCE):
+                        await happenings.next_of(LimitReached)
                     await first.leave()
                     with trio.fail_after(PATIENCE):
                         await second.ask(GET)
@@ -218,9 +219,3 @@ async def test_a_limit_of_connections_is_told_when_somebody_has_to_wait() -> Non
                         await third.ask(GET)
             assert limits_reached(happenings) == ["max_connections"] * times
             await trio.sleep(2 * SWEEP_INTERVAL)
-
-
-async def told(happenings: Happenings, times: int) -> None:
-    with trio.fail_after(PATIENCE):
-        while len(limits_reached(happenings)) < times:
-            await happenings.wait()

@@ -17,6 +17,7 @@ from types import FrameType
 import trio
 
 from .._app.app import App
+from .._concurrency.context import frames_of
 from .frames import is_the_authors
 
 # How many of them are named, and how many frames of a stack are shown.
@@ -51,7 +52,7 @@ def _trio_tasks(root: trio.lowlevel.Task | None) -> Iterator[str]:
     while waiting:
         task = waiting.pop()
         waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-        place = _place(frame for frame, _ in task.iter_await_frames())
+        place = _place(frames_of(task))
         if place is not None:
             yield place
 

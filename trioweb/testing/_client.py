@@ -22,6 +22,7 @@ from .._asgi import ASGIApp
 from .._tasks.task import BackgroundTask
 from ..server import ParserName
 from ._attached import attached, wait_tasks
+from ._clock import time_for_threads
 from ._cookies import keep_cookies
 from ._nursery import open_nursery
 from ._requests import Fields, RequestBuilder, RequestOptions
@@ -79,7 +80,7 @@ def connect(
 
 @asynccontextmanager
 async def _running(app: App, c: C, *, threads: bool) -> AsyncIterator[C]:
-    with attached(app, c._note_task_error, threads=threads):
+    with attached(app, c._note_task_error, threads=threads), time_for_threads():
         async with open_nursery() as nursery:
             await c._server.start(nursery)
             yield c
