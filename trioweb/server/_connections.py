@@ -133,7 +133,7 @@ class Connections:
             if service.access_log is not None:
                 service.access_log.flush()
             self._look_at_limits()
-            if not self._open:
+            if not (self._open or service.holds_back):
                 await service.changed.wait()
             now = trio.current_time()
             again = now + _limits.SWEEP_INTERVAL

@@ -96,6 +96,9 @@ LATE = 0.005  # seconds
 LIFE_SIGN_INTERVAL = 0.25  # seconds
 LIFE_SIGN_LASTS = 2.0  # seconds
 
+# A limit that has held nobody back for so long is left; reached on and off, it is logged once.
+LIMIT_QUIET_TIME = 5.0  # seconds
+
 # Lines of the access log that wait to be written.
 MAX_WAITING_LOG_LINES = 10_000
 
