@@ -239,7 +239,7 @@ async def test_the_log_says_when_connections_have_to_wait(
         await trio.sleep(2 * LIMIT_QUIET_TIME)
         [_, ends] = messages(caplog, level=logging.WARNING)
         assert re.fullmatch(
-            r"max_connections: no longer reached after 1\d\.\d s; 1 times others had to wait", ends
+            r"max_connections: no longer reached after 1\d\.\d s; others waited 1 times", ends
         )
 
 

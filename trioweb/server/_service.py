@@ -33,7 +33,7 @@ _BEGINS = {
     "max_requests": "max_requests: %d are in flight, others are answered with 503",
 }
 _ENDS = {
-    "max_connections": "max_connections: no longer reached after %.1f s; %d times others had to wait",
+    "max_connections": "max_connections: no longer reached after %.1f s; others waited %d times",
     "max_requests": "max_requests: no longer reached after %.1f s; %d were answered with 503",
 }
 
