@@ -17,8 +17,8 @@ import trio
 
 from trioweb import App
 from trioweb._cli import run as _run
-from trioweb._cli.options import Settings
 from trioweb._cli.run import run, run_worker, times_to_end, times_to_start
+from trioweb._cli.settings import Settings
 from trioweb._cli.signals import HANG_BYTE, Times
 from trioweb.server import ServerConfig, serve_config
 from trioweb.server._peers import WorkerTable

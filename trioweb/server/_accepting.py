@@ -28,6 +28,7 @@ from ._listeners import Listener
 from ._peers import Load, Peers
 from ._scope import Address
 from ._service import Service
+from ._tls import tls_extension
 from ._transport import SocketTransport, StreamTransport
 
 logger = logging.getLogger("trioweb.server")
@@ -202,8 +203,14 @@ class Acceptor:
     ) -> None:
         try:
             with scope, contextlib.suppress(trio.BrokenResourceError):
-                transport = StreamTransport(await _encrypted(sock, context))
-                self._connections.take_over(transport, scheme="https", client=client, server=server)
+                stream = await _encrypted(sock, context)
+                self._connections.take_over(
+                    StreamTransport(stream),
+                    scheme="https",
+                    client=client,
+                    server=server,
+                    tls=tls_extension(stream, context),
+                )
         finally:
             self._handshakes.discard(scope)
             self._tell_peers()

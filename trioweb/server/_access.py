@@ -4,6 +4,7 @@ Rules of this module:
 
 * An answer costs the appending of a tuple; lines are made when the sweep comes by.
 * What a client wrote is escaped: one answer is one line, and its quotes are ours.
+* The parts are attributes of the record, text and numbers alone: JSON can be made of them.
 * A log that can't keep up loses lines, says how many, and holds nothing up.
 """
 
@@ -16,6 +17,12 @@ from dataclasses import dataclass
 from . import _limits
 
 logger = logging.getLogger("trioweb.access")
+
+
+_LINE = (
+    '%(client)s "%(method)s %(target)s HTTP/%(http_version)s" %(status)d %(size)d'
+    " %(milliseconds).1fms"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +52,23 @@ class AccessLog:
     def flush(self) -> None:
         """Write what waits."""
         while self._waiting:
-            answer = self._waiting.popleft()
-            logger.info(
-                '%s "%s %s HTTP/%s" %d %d %.1fms',
-                answer.client,
-                _escaped(answer.method),
-                _escaped(answer.target),
-                _escaped(answer.version),
-                answer.status,
-                answer.size,
-                answer.seconds * 1000,
-                extra={"answer": answer},
-            )
+            parts = _parts(self._waiting.popleft())
+            logger.info(_LINE, parts, extra=parts)
         if self._lost:
             logger.warning("%d lines of the access log were lost: it can't keep up", self._lost)
             self._lost = 0
+
+
+def _parts(answer: Answer) -> dict[str, str | int | float]:
+    return {
+        "client": answer.client,
+        "method": _escaped(answer.method),
+        "target": _escaped(answer.target),
+        "http_version": _escaped(answer.version),
+        "status": answer.status,
+        "size": answer.size,
+        "milliseconds": answer.seconds * 1000,
+    }
 
 
 def _escaped(text: bytes) -> str:

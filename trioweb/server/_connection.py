@@ -33,6 +33,7 @@ from ._receiving import Exchange, new_exchange
 from ._scope import Address, ScopeMaker
 from ._service import Service
 from ._strict import RequestHead
+from ._tls import TLSExtension
 from ._transport import Patience, Transport, send_all
 
 logger = logging.getLogger("trioweb.server")
@@ -49,6 +50,7 @@ class Connection:
         scheme: str = "http",
         client: Address | None = None,
         server: Address | None = None,
+        tls: TLSExtension | None = None,
         on_close: Callable[[Connection], object],
     ) -> None:
         self.client = "-" if client is None else f"{client[0]}:{client[1]}"
@@ -65,6 +67,7 @@ class Connection:
             scheme=scheme,
             client=client,
             server=server,
+            tls=tls,
             root_path=service.root_path,
             state=service.state,
             trusted=service.trusted,

@@ -65,6 +65,12 @@ SWEEP_INTERVAL = 0.1  # seconds
 # How long a shutdown waits for what is in flight, where the app says nothing else.
 DRAIN_TIMEOUT = 20.0  # seconds
 
+# How long a lifespan may take to close after it was told to at once, where nobody says anything.
+CLEANUP_TIMEOUT = 5.0  # seconds
+
+# What it may take beyond its cleanup time, of which its requests may have left it nothing.
+CLOSING_TIME = 0.75  # seconds
+
 # Who has connected so short a time before the end may be about to send a request.
 HEADWAY = 0.05  # seconds
 
@@ -78,7 +84,7 @@ LONGEST_RETIREMENT = 90.0  # seconds
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds
 
-# Connections that wait in the kernel to be accepted.
+# Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 
 # How long a worker that has more connections than another lets that one go first: time enough to

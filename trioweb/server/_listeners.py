@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import trio
 
-from . import _limits
+from ._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
 from ._config import AnySocket, ServerConfig
 from ._scope import Address
 
@@ -43,32 +43,60 @@ async def open_listeners(config: ServerConfig) -> list[Listener]:
     """All that were asked for; host and port only if nothing else was.  Raises OSError."""
     scheme = "http" if config.ssl_context is None else "https"
     opened: list[socket.socket] = []
+    listeners: list[Listener] = []
     try:
-        given = [_adopted(sock) for sock in config.sockets]
-        opened += given
-        listeners = [_listener(sock, scheme) for sock in given]
-        if config.uds is not None:
-            listeners.append(_bound_to_file(os.fspath(config.uds), opened))
-        if not listeners:
-            bound = await _bound(config.host, config.port, opened, reuse_port=config.reuse_port)
-            listeners = [_listener(sock, scheme) for sock in bound]
+        for given in config.sockets:
+            listeners.append(_adopted(given, opened, scheme))
+        for place in _places(config, have_some=bool(listeners)):
+            listeners += await _opened(place, config, opened, scheme)
         for listener in listeners:
             listener.socket.setblocking(False)
-            listener.socket.listen(_limits.BACKLOG)
+            listener.socket.listen(config.backlog)
     except BaseException:
+        for listener in listeners:
+            listener.close()
         for sock in opened:
             sock.close()
         raise
     return listeners
 
 
-def _adopted(sock: AnySocket) -> socket.socket:
+def _places(config: ServerConfig, *, have_some: bool) -> list[Bind]:
+    """Where to listen beside the sockets that were given.  Raises ValueError."""
+    places = [_read(text) for text in config.bind]
+    if config.uds is not None:
+        places.append(UnixPath(os.fspath(config.uds)))
+    return places if places or have_some else [HostPort(config.host, config.port)]
+
+
+def _read(text: str) -> Bind:
+    try:
+        return read_bind(text)
+    except ValueError as exc:
+        raise ValueError(f"bind={text!r}: {exc}") from None
+
+
+async def _opened(
+    place: Bind, config: ServerConfig, opened: list[socket.socket], scheme: str
+) -> list[Listener]:
+    if isinstance(place, UnixPath):
+        return [_bound_to_file(place.path, config.uds_permissions, opened)]
+    if isinstance(place, Descriptor):
+        return [_adopted(place.number, opened, scheme)]
+    bound = await _bound(place.host, place.port, opened, reuse_port=config.reuse_port)
+    return [_listener(sock, scheme) for sock in bound]
+
+
+def _adopted(given: AnySocket, opened: list[socket.socket], scheme: str) -> Listener:
     """A socket of the caller's; it is the server's from here on."""
-    if isinstance(sock, int):
-        return socket.socket(fileno=sock)
-    if isinstance(sock, socket.socket):
-        return sock
-    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+    if isinstance(given, int):
+        sock = socket.socket(fileno=given)
+    elif isinstance(given, socket.socket):
+        sock = given
+    else:
+        sock = socket.socket(given.family, given.type, given.proto, fileno=given.detach())
+    opened.append(sock)
+    return _listener(sock, scheme)
 
 
 def _listener(sock: socket.socket, scheme: str) -> Listener:
@@ -86,16 +114,18 @@ async def _bound(
     found = await trio.socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
+    bound: list[socket.socket] = []
     for family, kind, proto, _, address in found:
         sock = socket.socket(family, kind, proto)
         opened.append(sock)
+        bound.append(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _bind(sock, address, f"{host or '*'}:{port}")
-    return opened
+    return bound
 
 
 def _bind(sock: socket.socket, address: object, name: str) -> None:
@@ -111,11 +141,13 @@ def _bind(sock: socket.socket, address: object, name: str) -> None:
         raise OSError(exc.errno, f"can't listen on {name}: {hint}") from None
 
 
-def _bound_to_file(path: str, opened: list[socket.socket]) -> Listener:
+def _bound_to_file(path: str, permissions: int | None, opened: list[socket.socket]) -> Listener:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     opened.append(sock)
     _remove_stale(path)
     _bind(sock, path, path)
+    if permissions is not None:
+        os.chmod(path, permissions)  # nobody can connect before it listens
     return Listener(sock, (path, None), f"unix:{path}", os.stat(path))
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 
 from .._asgi import DISCARDS_UNREAD_BODY, RawFields, Scope
 from ._strict import RequestHead, absolute_target
+from ._tls import TLSExtension
 
 Address = tuple[str, int | None]
 
@@ -56,7 +57,7 @@ class TrustedPeers:
 class ScopeMaker:
     """Makes the scopes of one connection's requests."""
 
-    __slots__ = ("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_trusted")
+    __slots__ = ("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_tls", "_trusted")
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class ScopeMaker:
         scheme: str,
         client: Address | None,
         server: Address | None,
+        tls: TLSExtension | None = None,
         root_path: str,
         state: dict[str, Any],
         trusted: TrustedPeers | None,
@@ -88,6 +90,7 @@ class ScopeMaker:
         self._root = root_path
         self._root_raw = quote(root_path).encode()
         self._state = state
+        self._tls = tls
         # None for a peer whose word doesn't count.
         peer = client[0] if client else ""
         self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
@@ -115,8 +118,9 @@ class ScopeMaker:
         scope["query_string"] = query
         scope["headers"] = fields.copy()
         scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
-        if self._state:
-            scope["state"] = self._state.copy()
+        if self._tls is not None:
+            scope["extensions"]["tls"] = self._tls.copy()
+        scope["state"] = self._state.copy()  # an empty one, too: whoever copies the scope shares it
         return scope
 
     def _learn(self, version: bytes, fields: RawFields) -> None:

@@ -10,6 +10,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
@@ -46,6 +47,20 @@ class _Hold(msgspec.Struct):
     times: int = 0
 
 
+def takes(func: Any, count: int) -> bool:
+    """Whether it can be called with so many arguments; yes where that can't be known."""
+    try:
+        signature = inspect.signature(func)
+    except ValueError:  # of a builtin
+        return True
+    except TypeError:
+        return False
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
 
 class Service:
     """The app that is served, within which limits, and how much of that is going on."""
@@ -78,7 +93,14 @@ class Service:
         self.changed = trio.Event()
 
     def listen(self, hear: ServerListener) -> None:
-        """Have `hear` called with each event from now on."""
+        """Have `hear` called with each event from now on.  Raises TypeError if it can't be."""
+        if not takes(hear, 1):
+            name = getattr(hear, "__qualname__", repr(hear))
+            raise TypeError(
+                "a listener is called with an event\n"
+                f"    wrong:  server.listen({name})\n"
+                "    right:  server.listen(hear), with def hear(event): ..."
+            )
         self._hearers.append(hear)
 
     @property
