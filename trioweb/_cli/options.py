@@ -13,6 +13,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
@@ -25,7 +26,9 @@ from .conversions import (
     existing_file,
     limit,
     one_of,
+    or_none,
     peers,
+    positive_seconds,
     prefix,
     seconds,
     switch,
@@ -46,6 +49,10 @@ class Settings:
 
     app: str | None = None
     workers: int = 1
+    worker_timeout: float = 30.0  # a loop that is blocked for shorter may yet go on
+    max_requests: float = math.inf
+    workers_lifetime: float = math.inf
+    supervised: bool = False  # a process of its own keeps the workers
     reload: bool = False
     log_config: str | None = None
     server: ServerConfig
@@ -147,6 +154,7 @@ def settings(command: str, given: Mapping[str, Any], environ: Mapping[str, str])
         if option.is_given(given, environ):
             records[option.record][option.field] = option.read(given, environ)
     _check_combination(records[Settings])
+    records[Settings]["supervised"] = _is_supervised(records[Settings])
     server = ServerConfig(
         ssl_context=CertificateFiles(**records[CertificateFiles]).context(),
         limit_overrides=records[Limits],
@@ -162,6 +170,20 @@ def _check_combination(values: Mapping[str, Any]) -> None:
             wrong=f"--reload --workers {values['workers']}",
             right="one of the two; SIGHUP replaces workers without refusing a connection",
         )
+    for option in _OPTIONS_OF_WORKERS:
+        if option.field in values and "workers" not in values:
+            given = f"{option.flag} {values[option.field]:g}"
+            raise CommandError(
+                f"{option.flag} is about workers, and there are none",
+                wrong=given,
+                right=f"--workers 2 {given}",
+            )
+
+
+def _is_supervised(values: Mapping[str, Any]) -> bool:
+    """One worker needs nobody who keeps it, unless it is to be replaced."""
+    asks = any(option.field in values for option in _OPTIONS_OF_WORKERS)
+    return asks or values.get("workers", 1) > 1
 
 
 # The table.
@@ -182,6 +204,34 @@ WORKERS = Option(
     "so many processes serve; one that crashes is replaced, SIGHUP replaces all one by one",
     group="processes",
     record=Settings,
+)
+_OPTIONS_OF_WORKERS = (
+    Option(
+        "worker-timeout",
+        or_none(positive_seconds),
+        "SECONDS",
+        "a worker whose event loop is blocked for so long is ended, and replaced; none for never",
+        group="processes",
+        record=Settings,
+    ),
+    Option(
+        "max-requests",
+        or_none(whole(1)),
+        "N",
+        "a worker that has had about so many requests is replaced, the new one ready before",
+        "none",
+        group="processes",
+        record=Settings,
+    ),
+    Option(
+        "workers-lifetime",
+        or_none(positive_seconds),
+        "SECONDS",
+        "a worker that has run for about so long is replaced, the new one ready before",
+        "none",
+        group="processes",
+        record=Settings,
+    ),
 )
 _FD = "listen on this inherited socket, not on host and port"
 _DRAIN = "wait so many seconds for requests and tasks, then cancel them"
@@ -293,7 +343,7 @@ def options(command: str) -> tuple[Option, ...]:
     if command == "routes":
         return (APP,)
     if command == "run":
-        return (APP, *_OPTIONS, WORKERS, *LIMIT_OPTIONS)
+        return (APP, *_OPTIONS, WORKERS, *_OPTIONS_OF_WORKERS, *LIMIT_OPTIONS)
     return (APP, *map(_of_dev, _OPTIONS), *LIMIT_OPTIONS)
 
 

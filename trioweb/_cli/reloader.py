@@ -11,7 +11,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
@@ -23,7 +22,7 @@ from .._errors import CommandError
 from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .options import Settings
-from .processes import Worker, close_all, start_worker, worker_command
+from .processes import Launcher, Worker, worker_command
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
 
@@ -41,14 +40,14 @@ def reload(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
-    listeners = await open_listeners(settings.server)
-    reloader = Reloader(functools.partial(start_worker, command, listeners))
+    launcher = Launcher(command, await open_listeners(settings.server))
+    reloader = Reloader(launcher.start)
     with trio.open_signal_receiver(*stop_signals()) as signals:
         logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())
         try:
             await reloader.run(signals, watch(Path.cwd(), reloader.ending))
         finally:
-            close_all(listeners)
+            launcher.close()
     logger.info("stopped")
     return 0
 

@@ -10,6 +10,7 @@ Rules of this module:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import trio
 
@@ -95,6 +96,17 @@ class Connections:
         for connection in tuple(self._open):
             if connection.is_idle:
                 connection.leave()
+
+    def let_go(self, count: int) -> None:
+        """Have so many of them end with their next answer."""
+        staying = (connection for connection in self._open if not connection.is_let_go)
+        for connection in islice(staying, count):
+            connection.let_go()
+
+    @property
+    def wait_for_clients(self) -> bool:
+        """Whether one of them has no request now."""
+        return any(connection.exchange is None for connection in self._open)
 
     def expire(self) -> None:
         """Let none of them wait for its client any more."""

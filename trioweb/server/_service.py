@@ -40,7 +40,8 @@ class Service:
         self.requests_in_flight: int = 0
         self.refusals: int = 0  # answers of the server's own
         self.stopping: bool = False  # no connection is accepted any more
-        self.draining: bool = False  # nor is one used for another request
+        self.closing: bool = False  # each answer is its connection's last one
+        self.draining: bool = False  # nor is an idle connection waited for
         # Who waits for a connection to come, or for one to go.
         self.changed: trio.Event = trio.Event()
         self._parse = parser(config.http)
