@@ -12,7 +12,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
             _cli/           main > reloader  supervisor > processes  routes  run
                             > importing  logs  options  serving  survivors
                             > conversions  frames  signals  tls > handlers  statuses
-    6       _app/           app > failures  lifespan > debug  inner > limits
+    6       _app/           app > failures  lifespan > debug  inner  pressure > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
@@ -29,7 +29,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
-                            > _config  _heads  _access  _scope
+                            > _config  _heads  _access  _peers  _scope
                             > _output  _bodies  _parsers  _transport
                             > _strict > _grammar  _limits  _errors
 

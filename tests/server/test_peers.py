@@ -12,14 +12,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioweb.server import Server, ServerConfig, ServerLimits, serve_config
+from trioweb.server import Server, ServerConfig, ServerLimits, _limits, serve_config
 from trioweb.server._limits import (
     LET_OTHERS_GO,
     LIFE_SIGN_INTERVAL,
     LIFE_SIGN_LASTS,
     LONGEST_RETIREMENT,
 )
-from trioweb.server._peers import Peers, WorkerTable
+from trioweb.server._peers import Load, Peers, WorkerTable
 
 from ..support.server_clients import PATIENCE, connected, patient
 from ..support.server_driver import GET, Client, echo, statuses, without_bugs
@@ -43,7 +43,7 @@ class Shop:
         """A worker that lives, and never accepts anything more."""
         peers = self.peers(row)
         peers.live(0)
-        peers.accept(connections)
+        peers.accept(Load(connections, connections))
         return peers
 
     @asynccontextmanager
@@ -88,16 +88,16 @@ def test_least_is_the_fewest_of_others_who_accept_and_live() -> None:
         for peers in (one, two, three):
             peers.live(0)
         assert one.least() is None
-        one.accept(0)
+        one.accept(Load(0, 9))
         assert one.least() is None  # itself isn't another one
-        two.accept(5)
-        three.accept(7)
-        assert [peers.least() for peers in (one, two, three)] == [5, 0, 0]
+        two.accept(Load(1, 5))
+        three.accept(Load(1, 7))
+        assert [peers.least() for peers in (one, two, three)] == [(1, 5), (0, 9), (0, 9)]
         one.withdraw()
-        assert [peers.least() for peers in (one, two, three)] == [5, 7, 5]
+        assert [peers.least() for peers in (one, two, three)] == [(1, 5), (1, 7), (1, 5)]
         now += LIFE_SIGN_LASTS + 0.001
         three.live(12)
-        assert [peers.least() for peers in (one, two, three)] == [7, 7, None]
+        assert [peers.least() for peers in (one, two, three)] == [(1, 7), (1, 7), None]
         assert table.requests.tolist() == [0, 0, 12, 0]
         table.clear(2)
         assert one.least() is None
@@ -132,9 +132,13 @@ async def test_connections_are_spread_evenly(count: int, each: int) -> None:
         assert most <= each * 1.4, spread(servers)
 
 
-async def test_a_new_worker_gets_its_share_of_what_there_is(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_new_worker_gets_its_share_from_one_that_has_too_much_to_do(
+    late: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each connection that is let go has an answer that says so."""
     patient(autojump_clock)
+    monkeypatch.setattr(_limits, "LATE", 0.0 if late else 0.005)
     async with shop() as place, AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(place.worker(0))]
         clients = await place.clients(stack, 12)
@@ -145,7 +149,10 @@ async def test_a_new_worker_gets_its_share_of_what_there_is(autojump_clock: Mock
         for _ in range(8):
             await trio.sleep(2 * LIFE_SIGN_INTERVAL)
             clients = [await again(client, place, stack) for client in clients]
-        assert min(spread(servers)) >= 2, spread(servers)
+        if late:
+            assert min(spread(servers)) >= 2, spread(servers)
+        else:
+            assert spread(servers) == [0, 0, 0, 12]
 
 
 async def again(client: Client, place: Shop, stack: AsyncExitStack) -> Client:
@@ -183,7 +190,7 @@ async def test_who_has_more_waits_once_and_who_has_not_does_not_wait(
         other = place.pretend(1, 0)
         for own, theirs in ((0, 0), (1, 0), (2, 2), (3, 2), (4, 9), (5, 0)):
             other.live(0)
-            other.accept(theirs)
+            other.accept(Load(theirs, theirs))
             begin = trio.current_time()
             [client] = await place.clients(stack, 1)
             assert (await client.ask(GET)).status == 200
@@ -223,7 +230,7 @@ async def test_max_connections_holds(autojump_clock: MockClock) -> None:
         servers = [await stack.enter_async_context(place.worker(n, **options)) for n in range(2)]
         await trio.sleep(1)
         assert spread(servers) == [2, 2]
-        assert [taken - 1 for taken in place.table.taken.tolist()[:2]] == [2, 2]
+        assert place.peers(2).least() == (0, 2)
         await clients[0].leave()
         assert (await clients[4].ask(GET)).status == 200
 

@@ -36,6 +36,7 @@ from .failures import Failures
 from .inner import Inner
 from .lifespan import Yielded, check_lifespan, no_lifespan, run_lifespan
 from .limits import Limits
+from .pressure import PendingLimit
 
 E = TypeVar("E", bound=BaseException)
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Yielded]]
@@ -79,6 +80,7 @@ class App(Router):
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
         self._failures = Failures(self._inner)
+        self._pending_limit = PendingLimit(self._inner.events)
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
         self._lifetime = self._new_lifetime(None)
@@ -216,6 +218,7 @@ class App(Router):
                 raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
             ledger = lifetime.ledger
             if ledger.added - ledger.left >= limits.max_pending_tasks:
+                self._pending_limit.refuse(ledger, limits.max_pending_tasks)
                 raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
             target, path_params = self._matcher.match(scope["method"], *_path_below_root(scope))
         except HTTPException as exc:

@@ -5,8 +5,8 @@ Rules of this module:
 * What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
   it costs one, which has so long for the handshake.
 * Of several workers on the same sockets each takes a few at a time, and who has more than another
-  lets that one go first, once and for a moment (see `_peers`).  Who has many more all the same, as
-  after a start, lets go of some: their clients come again.
+  lets that one go first, once and for a moment (see `_peers`).  Who has too much to do, and many
+  more than another, as after a start, lets go of some: their clients come again.
 * A machine that has no more files is waited for, and so is what we don't know.  Nothing here goes
   on and on without a pause.
 * A listener that its giver has shut down or closed ends the server, in order.
@@ -29,7 +29,7 @@ import trio
 from . import _limits
 from ._connections import Connections
 from ._listeners import Listener
-from ._peers import Peers
+from ._peers import Load, Peers
 from ._scope import Address
 from ._service import Service
 from ._transport import SocketTransport, StreamTransport
@@ -170,16 +170,21 @@ class Acceptor:
         least = None if self._peers is None else self._peers.least()
         if least is None:
             return math.inf
-        if self._taken > least:
+        if self._load > least:
             await trio.sleep(_limits.LET_OTHERS_GO)
         return 1 + self._taken // _limits.CONNECTIONS_FOR_ONE_MORE
 
+    def look(self) -> None:
+        """See which connections are active, and say so."""
+        self._connections.look()
+        self._tell_peers()
+
     def even_out(self) -> None:
-        """Let go of some, if this worker has many more than another: that one may be new."""
+        """Let go of some, if many more are active here than with another, who may be new."""
         least = None if self._peers is None else self._peers.least()
         if least is not None and not self._scope.cancel_called:
-            excess = self._taken - least
-            if excess > 1 + least // _limits.CONNECTIONS_FOR_ONE_MORE:
+            excess = self._connections.active - least.active
+            if excess > 1 + least.active // _limits.CONNECTIONS_FOR_ONE_MORE:
                 self._connections.let_go(excess // 2)
 
     @property
@@ -190,10 +195,14 @@ class Acceptor:
     def _places_left(self) -> int:
         return self._service.limits.max_connections - self._taken
 
+    @property
+    def _load(self) -> Load:
+        return Load(self._connections.active + len(self._handshakes), self._taken)
+
     def _tell_peers(self) -> None:
         """To be called as a connection comes or goes."""
         if self._peers is not None and not self._scope.cancel_called:
-            self._peers.accept(self._taken)
+            self._peers.accept(self._load)
 
     def _accept_ready(self, listener: Listener, most: float) -> None:
         """Accept those that wait, but so many at most.

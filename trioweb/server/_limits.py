@@ -92,9 +92,15 @@ LET_OTHERS_GO = 0.002  # seconds
 # thousand at once are accepted soon, and a dozen are spread evenly.
 CONNECTIONS_FOR_ONE_MORE = 4
 
+# A worker whose event loop comes so late to what is due has too much to do: others may help.
+LATE = 0.005  # seconds
+
 # How often a worker gives a sign of life, and for how long others wait for it after the last one.
 LIFE_SIGN_INTERVAL = 0.25  # seconds
 LIFE_SIGN_LASTS = 2.0  # seconds
+
+# A limit that has held nobody back for so long is left; reached on and off, it is logged once.
+LIMIT_QUIET_TIME = 5.0  # seconds
 
 # Lines of the access log that wait to be written.
 MAX_WAITING_LOG_LINES = 10_000

@@ -17,13 +17,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from io import FileIO
+from typing import NamedTuple
 
 from . import _limits
 
-# Words of a row: one more than the connections that are open, or 0 where none is accepted; the last
-# sign of life, in ms of the system's clock; how many requests there were.
+# Words of a row: how many connections are active, in the upper half, and one more than all that are
+# open, or 0 where none is accepted; the last sign of life, in ms of the system's clock; how many
+# requests there were.
 _WORDS = 3
 _WORD_SIZE = 8  # bytes
+_HALF = 32  # bits
 
 
 class WorkerTable:
@@ -61,6 +64,13 @@ def _nameless_file() -> FileIO:
         return FileIO(os.dup(file.fileno()), "r+")
 
 
+class Load(NamedTuple):
+    """Connections of one worker: those that have requests weigh more than any that are idle."""
+
+    active: int
+    open: int
+
+
 class Peers:
     """What one worker tells the others, and asks of them; its row is `row`."""
 
@@ -71,9 +81,9 @@ class Peers:
         self._row = row
         self._clock = clock
 
-    def accept(self, connections: int) -> None:
+    def accept(self, load: Load) -> None:
         """This worker accepts, and has so many connections."""
-        self._table.taken[self._row] = connections + 1
+        self._table.taken[self._row] = (load.active << _HALF) + load.open + 1
 
     def withdraw(self) -> None:
         """This worker accepts no more."""
@@ -84,8 +94,8 @@ class Peers:
         self._table.requests[self._row] = requests
         self._table.signs[self._row] = self._now()
 
-    def least(self) -> int | None:
-        """The fewest connections that another one has; None if no other one accepts."""
+    def least(self) -> Load | None:
+        """What the one has that has least, of the others; None if no other one accepts."""
         oldest = self._now() - int(_limits.LIFE_SIGN_LASTS * 1000)
         rows = zip(self._table.taken.tolist(), self._table.signs.tolist(), strict=True)
         others = (
@@ -94,7 +104,7 @@ class Peers:
             if taken and sign >= oldest and row != self._row
         )
         least = min(others, default=0)
-        return least - 1 if least else None
+        return Load(*divmod(least - 1, 1 << _HALF)) if least else None
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

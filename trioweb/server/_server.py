@@ -189,11 +189,14 @@ class Server:
         self._stopping.set()
 
     async def _live_among(self, peers: Peers) -> None:
-        """Give signs of life, for as long as the event loop goes round."""
+        """Give signs of life, as long as the event loop goes round; see whether it goes late."""
         while True:
             peers.live(self.statistics().requests)
-            self._acceptor.even_out()
-            await trio.sleep(_limits.LIFE_SIGN_INTERVAL)
+            next_time = trio.current_time() + _limits.LIFE_SIGN_INTERVAL
+            await trio.sleep_until(next_time)
+            self._acceptor.look()
+            if trio.current_time() - next_time >= _limits.LATE:
+                self._acceptor.even_out()
 
     async def _stop_after_retirement(self) -> None:
         """A connection that is closed while its client sends on it is an error for the client."""

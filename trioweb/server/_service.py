@@ -3,6 +3,7 @@
 Rules of this module:
 
 * It is told, and asked; what follows from it is done by others.
+* The log says when a limit begins to hold somebody back, and when it hasn't done so for a while.
 * Who listens hears of an event as it happens.  When one fails at it, that is logged, and the others
   hear of it all the same; where nobody listens no event is made.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import msgspec
 import trio
 
 from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
+from . import _limits
 from ._access import AccessLog
 from ._config import ServerConfig
 from ._errors import split
@@ -24,6 +27,24 @@ from ._parsers import parser
 from ._scope import TrustedPeers
 
 logger = logging.getLogger("trioweb.server")
+
+# What is said as a limit begins to hold somebody back, and when it has ceased to.
+_BEGINS = {
+    "max_connections": "max_connections: %d are open, nothing is accepted until one of them ends",
+    "max_requests": "max_requests: %d are in flight, others are answered with 503",
+}
+_ENDS = {
+    "max_connections": "max_connections: no longer reached after %.1f s; %d times others had to wait",
+    "max_requests": "max_requests: no longer reached after %.1f s; %d were answered with 503",
+}
+
+
+class _Hold(msgspec.Struct):
+    """A limit that holds somebody back: since when, when last, and how many times."""
+
+    since: float
+    last: float
+    times: int = 0
 
 
 class Service:
@@ -47,6 +68,7 @@ class Service:
         self._parse = parser(config.http)
         self._hearers: list[ServerListener] = []
         self._reached: set[str] = set()  # limits that hold somebody back
+        self._holds: dict[str, _Hold] = {}  # those of them of which the log has said so
 
     def new_reader(self) -> HeadReader:
         return HeadReader(self._parse, self.limits)
@@ -75,10 +97,27 @@ class Service:
 
     def reach_limit(self, limit: str) -> None:
         """This limit holds somebody back; that is told once, until it is left."""
+        now = trio.current_time()
+        if limit not in self._holds:
+            self._holds[limit] = _Hold(now, now)
+            logger.warning(_BEGINS[limit], getattr(self.limits, limit))
+        hold = self._holds[limit]
+        hold.last = now
+        hold.times += 1
         if limit not in self._reached:
             self._reached.add(limit)
             self.tell(LimitReached(limit))
 
     def leave_limit(self, limit: str) -> None:
-        """This limit holds nobody back any more."""
+        """This limit holds nobody back now; to be called again and again, until that lasts."""
         self._reached.discard(limit)
+        if limit in self._holds:
+            hold, now = self._holds[limit], trio.current_time()
+            if now - hold.last >= _limits.LIMIT_QUIET_TIME:
+                del self._holds[limit]
+                logger.warning(_ENDS[limit], now - hold.since, hold.times)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the log hasn't yet said of every limit that it is left."""
+        return bool(self._holds)
