@@ -18,7 +18,7 @@ from trioweb.server import serve
 from trioweb.server._config import ServerConfig
 from trioweb.server._listeners import forget_in_child, open_listeners
 
-from ..support.forks import ENDED, exit_code, forked
+from ..support.forks import ENDED, forked
 from ..support.log_records import messages
 from ..support.server_clients import (
     address_of,
@@ -402,7 +402,7 @@ async def test_a_forked_process_doesnt_hold_the_port_when_the_server_has_ended()
                 assert (await client.ask(GET)).status == 200
             await server.shutdown()
             assert is_refused(server.urls[0])
-    assert (exit_code(child), exit_code(later)) == (ENDED, ENDED)
+    assert (child.wait(), later.wait()) == (ENDED, ENDED)
 
 
 async def test_what_a_forked_process_forgets_its_parent_listens_on() -> None:
