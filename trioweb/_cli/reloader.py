@@ -22,7 +22,7 @@ from .._errors import CommandError
 from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .options import Settings
-from .processes import Launcher, Worker, worker_command
+from .processes import START_FAILURES, Launcher, Worker, worker_command
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
 
@@ -76,7 +76,11 @@ class Reloader:
             nursery.cancel_scope.cancel()
 
     async def _run_worker(self) -> None:
-        self._worker = worker = await self._start()
+        try:
+            self._worker = worker = await self._start()
+        except START_FAILURES as exc:
+            logger.error("the app can't be started: %s; waiting for a change", exc)
+            return
         if self._changed.is_set():
             worker.drain()
         await worker.run()
