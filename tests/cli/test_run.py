@@ -16,9 +16,10 @@ import pytest
 import trio
 
 from trioweb import App
-from trioweb._cli.options import Settings
+from trioweb._cli import run as _run
 from trioweb._cli.run import run, run_worker, times_to_end, times_to_start
-from trioweb._cli.signals import Times
+from trioweb._cli.settings import Settings
+from trioweb._cli.signals import HANG_BYTE, Times
 from trioweb.server import ServerConfig, serve_config
 from trioweb.server._peers import WorkerTable
 
@@ -83,10 +84,14 @@ def test_a_worker_says_when_it_is_ready_and_drains_when_its_supervisor_is_gone(
     )
     ours, theirs = socket.socketpair()
     told: queue.Queue[bytes] = queue.Queue()
+    words: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(_run, "exit_with_words", lambda why: words.put(why()))
 
     def supervise() -> None:
         with ours:
             told.put(ours.recv(100))
+            ours.send(HANG_BYTE)
+            told.put(words.get(timeout=20).encode())
 
     supervisor = threading.Thread(target=supervise)
     supervisor.start()
@@ -100,4 +105,5 @@ def test_a_worker_says_when_it_is_ready_and_drains_when_its_supervisor_is_gone(
     assert Times.from_bytes(told.get()) == Times(2.5, 1.5, retire_timeout=10.0)
     assert [bool(sign) for sign in table.signs] == [False, True]
     table.file.close()
+    assert told.get().startswith(b"the event loop hangs, it stands at\n  File ")
     signal.raise_signal(signal.SIGHUP)  # is for the supervisor

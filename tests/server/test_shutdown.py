@@ -25,7 +25,7 @@ from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioweb
-from trioweb import App, BackgroundTasks
+from trioweb import App, BackgroundTasks, Router
 from trioweb.server import Server, ServerLimits, StartupFailed, serve
 
 from ..support.log_records import messages
@@ -1010,3 +1010,9 @@ async def test_a_stalled_reader_behind_tls_doesnt_either(
         await client.stream.send_all(GET)
         await client.stream.receive_some(1)
         assert 3 <= await seconds_of(server) <= 3 + 2 + 1
+
+
+@pytest.mark.parametrize("app", [App, Router(), lambda: None, None, "main:app"])
+async def test_what_is_no_app_is_not_served(app: Any) -> None:
+    with pytest.raises(TypeError, match=r"right:  serve\(app\), with app = App\(\)"):
+        await serve(app, port=0)

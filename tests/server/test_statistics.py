@@ -239,7 +239,7 @@ async def test_the_log_says_when_connections_have_to_wait(
         await trio.sleep(2 * LIMIT_QUIET_TIME)
         [_, ends] = messages(caplog, level=logging.WARNING)
         assert re.fullmatch(
-            r"max_connections: no longer reached after 1\d\.\d s; 1 times others had to wait", ends
+            r"max_connections: no longer reached after 1\d\.\d s; others waited 1 times", ends
         )
 
 
@@ -270,3 +270,12 @@ async def test_a_limit_of_connections_is_told_when_somebody_has_to_wait() -> Non
                         await third.ask(GET)
             assert limits_reached(happenings) == ["max_connections"] * times
             await trio.sleep(2 * SWEEP_INTERVAL)
+
+
+@pytest.mark.parametrize("hear", [None, 5, lambda: None, lambda event, more: None])
+async def test_a_listener_that_cant_be_called_is_refused(hear: Any) -> None:
+    async with serving(echo) as running:
+        with pytest.raises(TypeError, match=r"right:  server\.listen\(hear\), with def"):
+            running.server.listen(hear)
+        for builtin in (print, max):  # the latter doesn't tell what it takes
+            running.server.listen(builtin)  # type: ignore[arg-type]

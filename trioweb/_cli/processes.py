@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 import logging
 import os
 import signal

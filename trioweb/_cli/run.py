@@ -26,12 +26,14 @@ import trio
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
 from ..server._peers import Peers, WorkerTable
+from .env_files import load_env_file
 from .handlers import own, prompt_actions
 from .importing import load_app
 from .logs import configure_logging
-from .options import Settings
+from .notify import notify_ready, notify_stopping
 from .serving import open_order_channel, serve_until_told
-from .signals import SignalThread, Times, exit_with_words, hard_exit
+from .settings import Settings
+from .signals import Order, SignalThread, Times, exit_with_words, hard_exit
 from .statuses import run_for_status
 from .survivors import main_stack, survivors
 
@@ -42,8 +44,7 @@ STANDARD_ERROR = 2
 
 def run(settings: Settings) -> int:
     """`trioweb run`; returns the exit status.  Raises CommandError."""
-    configure_logging(settings.log_config)
-    return _run_process(settings.app, settings.server)
+    return _run_process(settings, settings.server)
 
 
 def run_worker(settings: Settings, row: int, descriptors: Sequence[int]) -> int:
@@ -56,13 +57,12 @@ def run_worker(settings: Settings, row: int, descriptors: Sequence[int]) -> int:
         os.set_inheritable(descriptor, False)  # processes that the app starts mustn't hold them
     _leave_to_the_supervisor()
     faulthandler.enable(STANDARD_ERROR)  # a loop that no thread can interrupt is shown by SIGABRT
-    configure_logging(settings.log_config)
     control, table, *listening = descriptors
-    config = replace(settings.server, uds=None, sockets=listening)
+    config = replace(settings.server, uds=None, bind=(), sockets=listening)
     peers = Peers(WorkerTable.inherited(table), row)
     with socket.socket(fileno=control) as supervisor:
         own.keep(supervisor)
-        return _run_process(settings.app, config, supervisor, peers)
+        return _run_process(settings, config, supervisor, peers)
 
 
 def _leave_to_the_supervisor() -> None:
@@ -81,13 +81,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _run_process(
-    import_string: str | None,
+    settings: Settings,
     config: ServerConfig,
     supervisor: socket.socket | None = None,
     peers: Peers | None = None,
 ) -> int:
+    load_env_file(settings.env_file)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
     with prompt_actions():
-        app = load_app(import_string)
+        app = load_app(settings.app, settings.app_dir)
     return run_for_status(_serve, app, config, supervisor, peers)
 
 
@@ -97,8 +99,14 @@ async def _serve(
     channel = open_order_channel()
     root = trio.lowlevel.current_root_task()
     give_up = functools.partial(hard_exit, functools.partial(survivors, app, root))
+
+    def tell(order: Order) -> None:
+        if supervisor is None:
+            notify_stopping()
+        channel.tell(order)
+
     with SignalThread(
-        channel.tell,
+        tell,
         give_up,
         report_hang=functools.partial(exit_with_words, _how_it_hangs),
         wake_trio=channel.wake_trio,
@@ -109,6 +117,7 @@ async def _serve(
         def announce(server: Server) -> None:
             signals.times = times_to_end(server, config)
             if supervisor is None:
+                notify_ready()
                 logger.info("press Ctrl-C to drain and stop")
             else:
                 with contextlib.suppress(ConnectionError):  # the thread hears that it is gone

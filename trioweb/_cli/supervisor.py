@@ -26,8 +26,9 @@ import trio
 
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .options import Settings
+from .notify import notify_ready, notify_reloading, notify_stopping
 from .processes import LOOK_INTERVAL, MIN_ROWS, START_FAILURES, Launcher, Worker, worker_command
+from .settings import Settings
 from .signals import STOP_SIGNALS, Order, StopSignals
 from .statuses import EXIT_FAILED, run_for_status
 
@@ -49,7 +50,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
     Raises CommandError.
     """
-    configure_logging(settings.log_config)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
     return run_for_status(_supervise, settings, worker_command(arguments))
 
 
@@ -153,6 +154,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Stop listen, so that nobody listens any more when the last worker has ended."""
+        notify_stopping()
         self._ending.set()
         self._renewing.cancel()
         if not self._launching:
@@ -173,6 +175,8 @@ class Supervisor:
                 if not worker.ready:
                     await self._give_up(worker)
                     return
+                if not self._ending.is_set():
+                    notify_ready()
         self._places = [_Place(worker) for worker in workers]
         for place in self._places:
             self._nursery.start_soon(self._keep, place)
@@ -257,9 +261,11 @@ class Supervisor:
             await self._renewal.wait()
             self._renewal = trio.Event()
             logger.info("replacing the workers one by one")
+            notify_reloading()
             for place in self._places:
                 if not await self._renew(place):
                     break
+            notify_ready()
 
     async def _renew_when_due(self) -> None:
         while True:

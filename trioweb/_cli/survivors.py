@@ -16,9 +16,9 @@ from types import FrameType
 
 import trio
 
-from .._app.app import App
 from .._concurrency.context import frames_of
 from .frames import is_the_authors
+from .wrapped import app_behind
 
 # How many of them are named, and how many frames of a stack are shown.
 MAX_NAMED = 20
@@ -26,7 +26,7 @@ MAX_FRAMES = 50
 
 
 def survivors(app: object, root: trio.lowlevel.Task | None) -> list[str]:
-    """The app's tasks, then whatever else of the author's code has not ended."""
+    """The app's tasks, whatever wraps it, then what else of the author's code has not ended."""
     names = [*_tasks(app), *_trio_tasks(root), *_threads()]
     more = len(names) - MAX_NAMED
     return [*names[:MAX_NAMED], f"and {more} more"] if more > 0 else names
@@ -41,8 +41,9 @@ def main_stack() -> str:
     return "".join(traceback.StackSummary.extract(places).format()).rstrip()
 
 
-def _tasks(app: object) -> Iterator[str]:
-    if isinstance(app, App):
+def _tasks(served: object) -> Iterator[str]:
+    app = app_behind(served)
+    if app is not None:
         for task in app.tasks():
             yield f"task {task.name} of {task.request}"
 

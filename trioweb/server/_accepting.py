@@ -28,11 +28,15 @@ import trio
 
 from . import _limits
 from ._connections import Connections
+from ._errors import ClientGone
+from ._forwarded import Address
 from ._listeners import Listener
 from ._peers import Load, Peers
-from ._scope import Address
 from ._service import Service
-from ._transport import SocketTransport, StreamTransport
+from ._system import prepare_connection
+from ._tls import TLSTransport
+from ._tls_extension import tls_extension
+from ._transport import SocketTransport
 
 logger = logging.getLogger("trioweb.server")
 
@@ -226,55 +230,52 @@ class Acceptor:
         client: Address | None = None
         if isinstance(address, tuple):
             client = (address[0], address[1])
-            with contextlib.suppress(OSError):  # a client that has left already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
+            prepare_connection(sock)
+        transport = SocketTransport(sock)
         if self._ssl_context is None:
             self._connections.take_over(
-                SocketTransport(sock), scheme="http", client=client, server=listener.address
+                transport, scheme="http", client=client, server=listener.address
             )
             return
         scope = trio.CancelScope()
         self._handshakes.add(scope)
         self._tell_peers()
         self._connections.nursery.start_soon(
-            self._shake_hands, scope, sock, self._ssl_context, client, listener.address
+            self._shake_hands, scope, transport, self._ssl_context, client, listener.address
         )
 
     async def _shake_hands(
         self,
         scope: trio.CancelScope,
-        sock: socket.socket,
+        transport: SocketTransport,
         context: ssl.SSLContext,
         client: Address | None,
         server: Address,
     ) -> None:
         try:
-            with scope, contextlib.suppress(trio.BrokenResourceError):
-                transport = StreamTransport(await _encrypted(sock, context))
-                self._connections.take_over(transport, scheme="https", client=client, server=server)
+            with scope, contextlib.suppress(ClientGone):
+                encrypted = await _encrypted(transport, context)
+                self._connections.take_over(
+                    encrypted,
+                    scheme="https",
+                    client=client,
+                    server=server,
+                    tls=tls_extension(encrypted.session),
+                )
         finally:
             self._handshakes.discard(scope)
             self._tell_peers()
             self._service.notify()
 
 
-async def _encrypted(
-    sock: socket.socket, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
-    """The stream after its handshake.  Raises BrokenResourceError if that fails."""
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        context,
-        server_side=True,
-        https_compatible=True,
-    )
+async def _encrypted(transport: SocketTransport, context: ssl.SSLContext) -> TLSTransport:
+    """After its handshake.  Raises ClientGone if that fails."""
+    encrypted = TLSTransport(transport, context)
     with trio.move_on_after(_limits.HANDSHAKE_TIME):
         try:
-            await stream.do_handshake()
+            await encrypted.shake_hands()
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await transport.close()
             raise
-        return stream
-    await trio.aclose_forcefully(stream)
-    raise trio.BrokenResourceError("the TLS handshake took too long")
+        return encrypted
+    raise ClientGone("the TLS handshake took too long")

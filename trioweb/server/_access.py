@@ -4,6 +4,7 @@ Rules of this module:
 
 * An answer costs the appending of a tuple; lines are made when the sweep comes by.
 * What a client wrote is escaped: one answer is one line, and its quotes are ours.
+* The parts are attributes of the record, text and numbers alone: JSON can be made of them.
 * A log that can't keep up loses lines, says how many, and holds nothing up.
 """
 
@@ -17,6 +18,12 @@ from . import _limits
 from ._errors import log_bug
 
 logger = logging.getLogger("trioweb.access")
+
+
+_LINE = (
+    '%(client)s "%(method)s %(target)s HTTP/%(http_version)s" %(status)d %(size)d'
+    " %(milliseconds).1fms"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +64,20 @@ class AccessLog:
 
 
 def _write(answer: Answer) -> None:
-    logger.info(
-        '%s "%s %s HTTP/%s" %d %d %.1fms',
-        answer.client,
-        _escaped(answer.method),
-        _escaped(answer.target),
-        _escaped(answer.version),
-        answer.status,
-        answer.size,
-        answer.seconds * 1000,
-        extra={"answer": answer},
-    )
+    parts = _parts(answer)
+    logger.info(_LINE, parts, extra=parts)
+
+
+def _parts(answer: Answer) -> dict[str, str | int | float]:
+    return {
+        "client": answer.client,
+        "method": _escaped(answer.method),
+        "target": _escaped(answer.target),
+        "http_version": _escaped(answer.version),
+        "status": answer.status,
+        "size": answer.size,
+        "milliseconds": answer.seconds * 1000,
+    }
 
 
 def _escaped(text: bytes) -> str:

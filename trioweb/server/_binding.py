@@ -97,11 +97,11 @@ def _check_given(sock: socket.socket, name: str) -> None:
     sock.set_inheritable(False)  # programs that the app starts mustn't hold it open
 
 
-def listen(sock: socket.socket, name: str) -> None:
+def listen(sock: socket.socket, name: str, backlog: int) -> None:
     """Begin to listen, without blocking.  Raises OSError."""
     sock.setblocking(False)
     try:
-        sock.listen(_limits.BACKLOG)
+        sock.listen(backlog)
     except OSError as exc:
         hints = {
             errno.EADDRINUSE: "somebody listens there already; choose another port, or end it",
@@ -218,7 +218,7 @@ def _written(host: str, port: int) -> str:
 # A file.
 
 
-def bound_to_file(path: str) -> socket.socket:
+def bound_to_file(path: str, permissions: int | None) -> socket.socket:
     """A Unix socket that is bound to this path.  Raises OSError."""
     if not path or "\0" in path:
         raise _refusal(f"unix:{path!r}", "a Unix socket needs a path", errno.EINVAL)
@@ -226,6 +226,8 @@ def bound_to_file(path: str) -> socket.socket:
     try:
         _remove_stale(path)
         sock.bind(path)
+        if permissions is not None:
+            os.chmod(path, permissions)  # nobody can connect before it listens
     except OSError as exc:
         sock.close()
         raise _refusal(path, _file_hint(exc, path), exc.errno or errno.ENAMETOOLONG) from None

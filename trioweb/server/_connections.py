@@ -18,8 +18,9 @@ from .._asgi import ConnectionClosed, ConnectionOpened
 from . import _limits
 from ._connection import Connection
 from ._errors import log_bug
-from ._scope import Address
+from ._forwarded import Address
 from ._service import Service
+from ._tls_extension import TLSExtension
 from ._transport import Transport
 
 
@@ -57,7 +58,13 @@ class Connections:
         return len(self._open)
 
     def take_over(
-        self, transport: Transport, *, scheme: str, client: Address | None, server: Address | None
+        self,
+        transport: Transport,
+        *,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        tls: TLSExtension | None = None,
     ) -> None:
         """Serve one more.  Raises RuntimeError once the server has ended."""
         connection = Connection(
@@ -66,6 +73,7 @@ class Connections:
             scheme=scheme,
             client=client,
             server=server,
+            tls=tls,
             on_close=self._forget,
         )
         self.nursery.start_soon(connection.run)

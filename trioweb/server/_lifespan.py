@@ -4,9 +4,10 @@ Rules of this module:
 
 * An app that doesn't know lifespans is served without; one that says its startup
   failed isn't served at all.
-* The lifespan is cancelled last, when nobody uses any more what it holds: a
-  cancellation from outside reaches it only by `cancel`.  One that comes while it starts ends the
-  start, as soon as it can be cancelled.
+* The lifespan ends last, when nobody uses any more what it holds, and in order: who cancels the
+  server tells the app to end, and cancels the lifespan only if that takes too long.
+* A cancellation from outside that comes while it starts ends the start, as soon as that can be
+  cancelled.
 * The scope tells the app what the server was told of it (`ServerSettings`), and an app may say of
   itself as it has started how long it drains, and what limits it has (`AppSettings`): so neither is
   hidden by middleware.  One that says so drains by itself: it is told of the shutdown while its
@@ -31,6 +32,7 @@ from .._asgi import (
     Scope,
     ServerSettings,
 )
+from . import _limits
 from ._errors import LifespanFailed, StartupFailed, split
 
 logger = logging.getLogger("trioweb.server")
@@ -76,8 +78,21 @@ class Lifespan:
         self._stopping.set()
 
     def cancel(self) -> None:
-        """Make it end now; what it cleans up takes the time that it takes."""
-        self._scope.cancel()
+        """Make it end now, in order; one that hasn't started, or takes too long, is cancelled.
+
+        An app that drains by itself cancels what is in flight, and takes care of its cleanup time.
+        """
+        if not self._started:
+            self._scope.cancel()
+            return
+        self.stop()
+        seconds = _limits.CLEANUP_TIMEOUT
+        if self.app_settings is not None:
+            self.app_settings.cancel()
+            seconds = self.app_settings.cleanup_timeout + _limits.CLOSING_TIME
+        elif self._settings.cleanup_timeout is not None:
+            seconds = self._settings.cleanup_timeout
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + seconds)
 
     async def _call(self) -> None:
         scope: Scope = {

@@ -19,9 +19,10 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
 from ._binding import UNIX, adopted, bound, bound_to_file, listen
 from ._config import ServerConfig
-from ._scope import Address
+from ._forwarded import Address
 
 logger = logging.getLogger("trioweb.server")
 
@@ -70,19 +71,41 @@ async def open_listeners(config: ServerConfig) -> list[Listener]:
     try:
         for given in config.sockets:
             listeners.append(_listener(adopted(given), scheme))
-        if config.uds is not None:
-            listeners.append(_listener_on_file(os.fspath(config.uds)))
-        if not listeners:
-            sockets = await bound(config.host, config.port, reuse_port=config.reuse_port)
-            listeners += [_listener(sock, scheme) for sock in sockets]
+        for place in _places(config, have_some=bool(listeners)):
+            listeners += await _opened(place, config, scheme)
         for listener in listeners:
-            listen(listener.socket, listener.url)
+            listen(listener.socket, listener.url, config.backlog)
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
     _listening.update(listener.socket for listener in listeners)
     return listeners
+
+
+def _places(config: ServerConfig, *, have_some: bool) -> list[Bind]:
+    """Where to listen beside the sockets that were given.  Raises ValueError."""
+    binds = [config.bind] if isinstance(config.bind, str) else config.bind
+    places = [_read(text) for text in binds]
+    if config.uds is not None:
+        places.append(UnixPath(os.fspath(config.uds)))
+    return places if places or have_some else [HostPort(config.host, config.port)]
+
+
+def _read(text: str) -> Bind:
+    try:
+        return read_bind(text)
+    except ValueError as exc:
+        raise ValueError(f"bind={text!r}: {exc}") from None
+
+
+async def _opened(place: Bind, config: ServerConfig, scheme: str) -> list[Listener]:
+    if isinstance(place, UnixPath):
+        return [_listener_on_file(place.path, config.uds_permissions)]
+    if isinstance(place, Descriptor):
+        return [_listener(adopted(place.number), scheme)]
+    sockets = await bound(place.host, place.port, reuse_port=config.reuse_port)
+    return [_listener(sock, scheme) for sock in sockets]
 
 
 def _listener(sock: socket.socket, scheme: str) -> Listener:
@@ -95,8 +118,9 @@ def _listener(sock: socket.socket, scheme: str) -> Listener:
     return Listener(sock, (host, port), f"{scheme}://{written}:{port}")
 
 
-def _listener_on_file(path: str) -> Listener:
-    return Listener(bound_to_file(path), (path, None), f"unix:{path}", os.stat(path))
+def _listener_on_file(path: str, permissions: int | None) -> Listener:
+    sock = bound_to_file(path, permissions)
+    return Listener(sock, (path, None), f"unix:{path}", os.stat(path))
 
 
 def forget_in_child() -> None:

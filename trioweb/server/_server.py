@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from inspect import isclass
 from typing import Unpack
 
 import trio
@@ -25,12 +26,12 @@ from ._accepting import Acceptor
 from ._config import ServerConfig, ServerOptions, config_of, with_options
 from ._connections import Connections, ServerStatistics
 from ._errors import StartupFailed
+from ._forwarded import Address
 from ._lifespan import Lifespan
 from ._limits import limits_of, limits_of_others, overridden
 from ._listeners import Listener, open_listeners
 from ._peers import Peers
-from ._scope import Address
-from ._service import Service
+from ._service import Service, takes
 from ._transport import StreamTransport
 
 logger = logging.getLogger("trioweb.server")
@@ -271,8 +272,8 @@ async def serve(
 
     The options are the fields of `ServerConfig`.
 
-    Error handling: raises OSError if it can't listen, or no longer, LifespanFailed if the app's
-    lifespan fails; what a request raises is logged by `trioweb.server`.
+    Error handling: raises TypeError for what is no app, OSError if it can't listen, or no longer,
+    LifespanFailed if the app's lifespan fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """
@@ -280,6 +281,16 @@ async def serve(
 
 
 serve.__doc__ = with_options(serve.__doc__)
+
+
+def _check_app(app: object) -> None:
+    """Raises TypeError for what can't be called as one: each request would be a 500."""
+    if isclass(app) or not takes(app, 3):
+        shown = getattr(app, "__name__", None) or repr(app)
+        raise TypeError(
+            f"serve takes an ASGI app, which is called with scope, receive and send\n"
+            f"    wrong:  serve({shown})\n    right:  serve(app), with app = App()"
+        )
 
 
 async def serve_config(
@@ -290,6 +301,7 @@ async def serve_config(
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve`, with its options in one object; `peers` listen on the same sockets."""
+    _check_app(app)
     listeners = await open_listeners(config)
     try:
         await run_server(app, config, listeners, peers, task_status=task_status)

@@ -10,6 +10,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
@@ -21,10 +22,10 @@ from . import _limits
 from ._access import AccessLog
 from ._config import ServerConfig
 from ._errors import split
+from ._forwarded import TrustedPeers
 from ._heads import HeadReader
 from ._limits import ServerLimits, limits_of, overridden
 from ._parsers import parser
-from ._scope import TrustedPeers
 
 logger = logging.getLogger("trioweb.server")
 
@@ -34,7 +35,7 @@ _BEGINS = {
     "max_requests": "max_requests: %d are in flight, others are answered with 503",
 }
 _ENDS = {
-    "max_connections": "max_connections: no longer reached after %.1f s; %d times others had to wait",
+    "max_connections": "max_connections: no longer reached after %.1f s; others waited %d times",
     "max_requests": "max_requests: no longer reached after %.1f s; %d were answered with 503",
 }
 
@@ -47,6 +48,21 @@ class _Hold(msgspec.Struct):
     times: int = 0
 
 
+def takes(func: Any, count: int) -> bool:
+    """Whether it can be called with so many arguments; yes where that can't be known."""
+    try:
+        signature = inspect.signature(func)
+    except ValueError:  # of a builtin
+        return True
+    except TypeError:
+        return False
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
 class Service:
     """The app that is served, within which limits, and how much of that is going on."""
 
@@ -55,7 +71,9 @@ class Service:
         own = config.limits or limits_of(app)
         self.limits: ServerLimits = overridden(own, config.limit_overrides)
         self.root_path: str = config.root_path.rstrip("/")
-        self.trusted: TrustedPeers = TrustedPeers(config.forwarded_allow_ips)
+        self.trusted: TrustedPeers = TrustedPeers(
+            config.forwarded_allow_ips, config.forwarded_header
+        )
         self.access_log: AccessLog | None = AccessLog() if config.access_log else None
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
         self.requests_in_flight: int = 0
@@ -78,7 +96,14 @@ class Service:
         self.changed = trio.Event()
 
     def listen(self, hear: ServerListener) -> None:
-        """Have `hear` called with each event from now on."""
+        """Have `hear` called with each event from now on.  Raises TypeError if it can't be."""
+        if not takes(hear, 1):
+            name = getattr(hear, "__qualname__", repr(hear))
+            raise TypeError(
+                "a listener is called with an event\n"
+                f"    wrong:  server.listen({name})\n"
+                "    right:  server.listen(hear), with def hear(event): ..."
+            )
         self._hearers.append(hear)
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trioweb import App, BackgroundTasks
-from trioweb._logs import NAMES, contain
+from trioweb._loggers import NAMES, make_lasting
 
 from ..support.server_clients import connected, listening, request
 from ..support.server_driver import GET
@@ -73,7 +73,7 @@ def test_ctrl_c_and_cancellation_go_through(exc: type[BaseException]) -> None:
     kept: list[BaseException] = []
     trio.run(keep_one)
     logger.addFilter(interrupt)
-    contain(logger)
+    make_lasting(logger)
     with pytest.raises(exc):
         logger.error("said")
 
@@ -81,7 +81,7 @@ def test_ctrl_c_and_cancellation_go_through(exc: type[BaseException]) -> None:
 def test_a_closed_standard_error_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.Logger("ours")
     logger.addHandler(Broken(ValueError()))
-    contain(logger)
+    make_lasting(logger)
     with open("/dev/null", "w") as closed:
         pass
     monkeypatch.setattr(sys, "stderr", closed)
