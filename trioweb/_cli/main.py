@@ -87,9 +87,20 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return EXIT_INTERRUPTED
 
 
+def _check_folder() -> None:
+    """Raises CommandError where there is none: a release that was switched, and then removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise CommandError(
+            "the folder that this was typed in has been removed", right="cd to the new one first"
+        ) from None
+
+
 def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = vars(parser().parse_args(arguments))
     command = given["command"]
+    _check_folder()
     env_file = _options.value_of(ENV_FILE, given, environ)
     environ = {**read_env_file(env_file), **environ}
     if command == "routes":
