@@ -13,9 +13,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trioweb._cli import processes
+from trioweb._cli.main import main
 from trioweb._cli.processes import Worker, typed_folder, worker_command
 from trioweb._cli.reloader import Reloader
-from trioweb._cli.statuses import EXIT_FAILED
+from trioweb._cli.statuses import EXIT_FAILED, EXIT_USAGE
 from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor
 
 from ..support.log_records import messages
@@ -56,6 +57,21 @@ def test_nothing_in_the_folder_is_taken_for_a_module_of_pythons(
     # Here the package itself is found only so, where it isn't installed.
     monkeypatch.chdir(Path(processes.__file__).parents[2])
     assert "-P" not in worker_command([])
+
+
+@pytest.mark.parametrize("command", [["run"], ["run", "--workers", "2"], ["dev"], ["routes"]])
+def test_a_folder_that_was_removed_is_told(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A release that was switched while somebody stood in it."""
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()
+    assert main(command) == EXIT_USAGE
+    assert "this folder has been removed: cd to" in capsys.readouterr().err
 
 
 # What can't be started.

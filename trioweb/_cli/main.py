@@ -93,7 +93,7 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError:
         raise CommandError(
-            "the folder that this was typed in has been removed", right="cd to the new one first"
+            "this folder has been removed: cd to the one that has its name now"
         ) from None
 
 
