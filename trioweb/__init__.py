@@ -12,7 +12,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
             _cli/           main > reloader  supervisor > processes  routes  run  watching
                             > importing  options  serving  survivors > others  table
                             > settings > conversions  env_files  frames  logs  notify
-                            signals  tls  wrapped > statuses
+                            signals  tls  wrapped > handlers  statuses
     6       _app/           app > failures  lifespan > debug  inner  pressure > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
@@ -23,16 +23,17 @@ side by side is independent of each other.  A test reads this map, and holds eac
     1       _tasks/         run > runner > list > task > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
                             > constraints  models  nodes > problems
-            _concurrency/   exits > grace  starter > context  scopes
+            _concurrency/   exits > grace  starter > context  scopes  threads
 
     ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers
 
     wing    server/         __init__ > _server > _accepting  _lifespan
-                            > _connections  _listeners > _connection
+                            > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
-                            > _config  _heads  _access  _peers  _scope
-                            > _output  _bodies  _parsers  _transport
-                            > _strict > _addresses  _errors  _grammar  _limits  _tls
+                            > _config  _heads  _access  _peers  _scope  _tls
+                            > _forwarded  _output  _bodies  _parsers  _transport
+                            > _system  _strict > _addresses  _errors  _grammar
+                            _limits  _tls_extension
 
 What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an
 ASGI server that runs any app: it knows `_asgi`, the words that it shares with the framework, and
@@ -42,6 +43,7 @@ Most records that only we see are `msgspec.Struct`s: to define a dataclass takes
 which every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
 """
 
+from . import _loggers as _loggers
 from ._app.app import App as App
 from ._app.limits import Limits as Limits
 from ._errors import (
@@ -67,7 +69,6 @@ from ._inject.sources import (
     Path as Path,
     Query as Query,
 )
-from ._loggers import keep_enabled as _keep_enabled
 from ._routing.router import Router as Router
 from ._tasks.ledger import TaskStatistics as TaskStatistics
 from ._tasks.list import BackgroundTasks as BackgroundTasks
@@ -105,7 +106,6 @@ __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets th
     "serve",
 ]
 
-_keep_enabled()
 
 for _name in __all__:
     # Tracebacks and help() say trioweb.App, not trioweb._app.App.

@@ -1,4 +1,4 @@
-"""Our loggers: a logging configuration that doesn't name them doesn't switch them off.
+"""Our loggers: nobody switches them off in passing, and what writing a record raises stays there.
 
 Rules of this module:
 
@@ -6,17 +6,26 @@ Rules of this module:
   unless it is told not to: what Alembic runs in a lifespan does that to the server that runs it.
   Then a task that fails would be reported to nobody.  So ours don't heed it.
 * All else counts: levels, filters, handlers, `propagate`, and `disabled` where it is set by hand.
+* A record that can't be written ends nobody: the logging module shows the failure on standard
+  error, as it does where a handler of its own fails.  Ctrl-C and cancellation go through.
+* A logger stays the one that `logging.getLogger` gives to everybody, whoever asked for it first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 
+import trio
+
+# All of ours: "trioweb" is that of the framework.
 NAMES = ("trioweb", "trioweb.access", "trioweb.run", "trioweb.server", "trioweb.tasks")
 
+_shows_failures = logging.NullHandler()
 
-class _LastingLogger(logging.getLoggerClass()):  # type: ignore[misc]  # whichever is in use
+
+class _Lasting(logging.Logger):
     @property
     def disabled(self) -> bool:
         return bool(self.__dict__["disabled"])
@@ -27,8 +36,22 @@ class _LastingLogger(logging.getLoggerClass()):  # type: ignore[misc]  # whichev
         if not value or caller != "logging.config":
             self.__dict__["disabled"] = value
 
+    def handle(self, record: logging.LogRecord) -> None:
+        try:
+            super().handle(record)
+        except (KeyboardInterrupt, trio.Cancelled):
+            raise
+        except BaseException:
+            with contextlib.suppress(Exception):  # standard error may be closed
+                _shows_failures.handleError(record)
 
-def keep_enabled() -> None:
-    """Have ours outlive each configuration from now on."""
-    for name in NAMES:
-        logging.getLogger(name).__class__ = _LastingLogger
+
+def make_lasting(logger: logging.Logger) -> None:
+    """From now on."""
+    # Not by logging.setLoggerClass: somebody may have asked for the logger already, and may have
+    # loggers of a class of their own.
+    logger.__class__ = type("LastingLogger", (_Lasting, type(logger)), {})
+
+
+for _name in NAMES:
+    make_lasting(logging.getLogger(_name))

@@ -1114,7 +1114,8 @@ async def test_failing_tasks_are_idle_only_when_each_failure_was_told(
 
 
 async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
-    """Those of streams and exception handlers too: a test can run them in place."""
+    """Those of exception handlers too: a test can run them in place.  Iterators may wait for
+    what the test itself does: they have threads."""
     app = App()
     ran: list[str] = []
 
@@ -1138,9 +1139,8 @@ async def test_plain_functions_all_run_where_the_app_is_told_to() -> None:
 
     async with running(app) as client:
         await client("GET", "/fail")
-        assert len(ran) == 1
         assert (await client("GET", "/stream")).text == "a"
-        assert len(ran) > 2
+    assert ran == ["in place"]
 
 
 async def test_several_may_wait_for_one_task(autojump_clock: MockClock) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from .._app.limits import Limits
 from ..server._addresses import read_bind
-from ..server._scope import TrustedPeers
+from ..server._forwarded import TrustedPeers
 
 
 def text(value: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from .._errors import CommandError
 from . import options as _options
 from .env_files import load_env_file, read_env_file
+from .handlers import default_actions
 from .others import Refusal, refuse
 from .reloader import reload
 from .routes import show_routes
@@ -77,7 +78,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _carry_out(arguments, environ)
+        with default_actions():
+            return _carry_out(arguments, environ)
     except CommandError as exc:
         print(f"trioweb: error: {exc}", file=sys.stderr)
         return EXIT_USAGE

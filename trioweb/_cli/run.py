@@ -19,6 +19,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from types import FrameType
 
 import trio
 
@@ -26,6 +27,7 @@ from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
 from ..server._peers import Peers, WorkerTable
 from .env_files import load_env_file
+from .handlers import own, prompt_actions
 from .importing import load_app
 from .logs import configure_logging
 from .notify import notify_ready, notify_stopping
@@ -59,6 +61,7 @@ def run_worker(settings: Settings, row: int, descriptors: Sequence[int]) -> int:
     config = replace(settings.server, uds=None, bind=(), sockets=listening)
     peers = Peers(WorkerTable.inherited(table), row)
     with socket.socket(fileno=control) as supervisor:
+        own.keep(supervisor)
         return _run_process(settings, config, supervisor, peers)
 
 
@@ -69,8 +72,12 @@ def _leave_to_the_supervisor() -> None:
     """
     numbers = (signal.SIGINT, signal.SIGHUP)
     for number in numbers:
-        signal.signal(number, lambda *_: None)
+        own.set(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """The handler of a signal that isn't for this process."""
 
 
 def _run_process(
@@ -81,7 +88,8 @@ def _run_process(
 ) -> int:
     load_env_file(settings.env_file)
     configure_logging(settings.log_config, settings.log_level, settings.app_dir)
-    app = load_app(settings.app, settings.app_dir)
+    with prompt_actions():
+        app = load_app(settings.app, settings.app_dir)
     return run_for_status(_serve, app, config, supervisor, peers)
 
 

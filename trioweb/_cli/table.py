@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from typing import get_args
 
 from .._app.limits import Limits
-from ..server import ParserName
+from ..server import ForwardedHeader, ParserName
 from .conversions import (
     bind,
     client_certificates,
@@ -158,8 +158,16 @@ _BEHIND_A_PROXY = (
         "forwarded-allow-ips",
         peers,
         "IPS",
-        "trust X-Forwarded-For and -Proto from these peers: addresses and networks, with commas;"
-        " * for all, none for nobody",
+        "trust X-Forwarded-For and -Proto, or Forwarded, from these peers: addresses and networks,"
+        " with commas; * for all, none for nobody",
+        group="behind a proxy",
+    ),
+    Option(
+        "forwarded-header",
+        one_of(*get_args(ForwardedHeader)),
+        "HEADER",
+        "which of them the peers write: x-forwarded, forwarded, or auto, which takes the first"
+        " where it is",
         group="behind a proxy",
     ),
 )

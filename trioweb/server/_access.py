@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from . import _limits
+from ._errors import log_bug
 
 logger = logging.getLogger("trioweb.access")
 
@@ -50,13 +51,21 @@ class AccessLog:
             self._lost += 1
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits.  An answer that can't be written is left out, and logged."""
         while self._waiting:
-            parts = _parts(self._waiting.popleft())
-            logger.info(_LINE, parts, extra=parts)
+            answer = self._waiting.popleft()
+            try:
+                _write(answer)
+            except Exception:
+                log_bug()
         if self._lost:
             logger.warning("%d lines of the access log were lost: it can't keep up", self._lost)
             self._lost = 0
+
+
+def _write(answer: Answer) -> None:
+    parts = _parts(answer)
+    logger.info(_LINE, parts, extra=parts)
 
 
 def _parts(answer: Answer) -> dict[str, str | int | float]:

@@ -17,9 +17,10 @@ import trio
 from .._asgi import ConnectionClosed, ConnectionOpened
 from . import _limits
 from ._connection import Connection
-from ._scope import Address
+from ._errors import log_bug
+from ._forwarded import Address
 from ._service import Service
-from ._tls import TLSExtension
+from ._tls_extension import TLSExtension
 from ._transport import Transport
 
 
@@ -146,7 +147,10 @@ class Connections:
             now = trio.current_time()
             again = now + _limits.SWEEP_INTERVAL
             for connection in tuple(self._open):
-                again = min(again, connection.sweep(now, self.nursery))
+                try:
+                    again = min(again, connection.sweep(now, self.nursery))
+                except Exception:
+                    log_bug()
             await trio.sleep_until(again)
 
     def _look_at_limits(self) -> None:

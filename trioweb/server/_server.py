@@ -26,11 +26,11 @@ from ._accepting import Acceptor
 from ._config import ServerConfig, ServerOptions, config_of, with_options
 from ._connections import Connections, ServerStatistics
 from ._errors import StartupFailed
+from ._forwarded import Address
 from ._lifespan import Lifespan
 from ._limits import limits_of, limits_of_others, overridden
 from ._listeners import Listener, open_listeners
 from ._peers import Peers
-from ._scope import Address
 from ._service import Service, takes
 from ._transport import StreamTransport
 
@@ -135,6 +135,8 @@ class Server:
         if failure is not None:
             raise failure
         self._lifespan.check()
+        if self._acceptor.failure is not None:
+            raise self._acceptor.failure
 
     async def _run_within_lifespan(
         self, outer: trio.Nursery, task_status: trio.TaskStatus[Server]
@@ -169,7 +171,8 @@ class Server:
                 )
                 system.start_soon(connections.sweep)
                 system.start_soon(self._pass_on_cancellation)
-                system.start_soon(self._stop_after_lifespan)
+                system.start_soon(self._stop_after, self._lifespan.ended)
+                system.start_soon(self._stop_after, self._acceptor.failed)
                 system.start_soon(self._stop_after_retirement)
                 if self._peers is not None:
                     system.start_soon(self._live_among, self._peers)
@@ -182,8 +185,8 @@ class Server:
                 await self._drain()
             system.cancel_scope.cancel()
 
-    async def _stop_after_lifespan(self) -> None:
-        await self._lifespan.ended.wait()
+    async def _stop_after(self, event: trio.Event) -> None:
+        await event.wait()
         self._stopping.set()
 
     async def _live_among(self, peers: Peers) -> None:
@@ -269,8 +272,8 @@ async def serve(
 
     The options are the fields of `ServerConfig`.
 
-    Error handling: raises TypeError for what is no app, OSError if it can't listen, LifespanFailed
-    if the app's lifespan fails; what a request raises is logged by `trioweb.server`.
+    Error handling: raises TypeError for what is no app, OSError if it can't listen, or no longer,
+    LifespanFailed if the app's lifespan fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """

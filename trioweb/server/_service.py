@@ -21,10 +21,11 @@ from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
 from . import _limits
 from ._access import AccessLog
 from ._config import ServerConfig
+from ._errors import split
+from ._forwarded import TrustedPeers
 from ._heads import HeadReader
 from ._limits import ServerLimits, limits_of, overridden
 from ._parsers import parser
-from ._scope import TrustedPeers
 
 logger = logging.getLogger("trioweb.server")
 
@@ -70,7 +71,9 @@ class Service:
         own = config.limits or limits_of(app)
         self.limits: ServerLimits = overridden(own, config.limit_overrides)
         self.root_path: str = config.root_path.rstrip("/")
-        self.trusted: TrustedPeers = TrustedPeers(config.forwarded_allow_ips)
+        self.trusted: TrustedPeers = TrustedPeers(
+            config.forwarded_allow_ips, config.forwarded_header
+        )
         self.access_log: AccessLog | None = AccessLog() if config.access_log else None
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
         self.requests_in_flight: int = 0
@@ -111,7 +114,10 @@ class Service:
         for hear in self._hearers:
             try:
                 hear(event)
-            except Exception:
+            except BaseException as exc:
+                _, rest = split(exc)
+                if rest is not None:
+                    raise
                 logger.exception("a listener failed at %r", event)
 
     def reach_limit(self, limit: str) -> None:
