@@ -52,7 +52,7 @@ def test_the_routes_behind_middleware_are_shown(monkeypatch: pytest.MonkeyPatch)
     @app.get("/items")
     async def items() -> None: ...
 
-    monkeypatch.setattr(routes, "load_app", lambda *where: Wrapper(Wrapper(app)))
+    monkeypatch.setattr(routes, "load_app", lambda name, folder: Wrapper(Wrapper(app)))
     table = routes.show_routes("main:app", as_json=False)
     assert "/items" in table
 
