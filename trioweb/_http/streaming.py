@@ -54,7 +54,7 @@ class StreamingResponse(Response):
         self,
         content: AsyncIterable[str | bytes] | Iterable[str | bytes],
         status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | int] | None = None,
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
