@@ -24,7 +24,9 @@ from .. import _callables
 from .._concurrency.exits import LASTS, DependencyScope
 from .._errors import RegistrationError
 from .._http.exchange import Exchange
+from .._http.response import responder
 from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
 from .calls import Run, gives_generator, run_dependency, run_plain
@@ -61,6 +63,7 @@ def compile_plan(
     status_code: int = 200,
     timeout: float | None = None,
     cancel_on_disconnect: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> Plan:
     """The plan for a handler on a template with these parameters (name to type).
 
@@ -72,7 +75,7 @@ def compile_plan(
     _refuse_generator(handler)
     if timeout is not None:
         _refuse_timeout_of_thread(handler)
-    compiler = _Compiler(path_types)
+    compiler = _Compiler(path_types, codecs)
     for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
     compiler.add_call("handler", handler, run_plain(handler), "function")
@@ -86,8 +89,9 @@ def compile_plan(
 class _Compiler:
     """Goes through a handler and all that it depends on, innermost first."""
 
-    def __init__(self, path_types: Mapping[str, type[Any]]) -> None:
+    def __init__(self, path_types: Mapping[str, type[Any]], codecs: Codecs) -> None:
         self._path_types = path_types
+        self._codecs = codecs
         self._calls: dict[object, Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._waiting: list[_Waiting] = []
@@ -109,6 +113,7 @@ class _Compiler:
             takes_tasks=self._takes_tasks,
             shares_body=shares_body,
             cancel_on_disconnect=cancel_on_disconnect and (self._waits or reads_body),
+            respond=responder(self._codecs),
             status_code=status_code,
             timeout=timeout,
         )
@@ -231,7 +236,7 @@ class _Compiler:
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
         alias = source.alias or kind.name_of(source, parameter.name)
-        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types)
+        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types, self._codecs)
         found = Parameter(
             parameter.name,
             _of_the_body,
@@ -245,7 +250,7 @@ class _Compiler:
             self._waiting.append(_Waiting(found, wanted))
             return found
         if kind.is_text:
-            refuse_class_as_text(func, parameter, annotation, source)
+            refuse_class_as_text(func, parameter, annotation, source, self._codecs)
         found.extract = kind.extract(wanted, False)
         found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
         return found

@@ -31,6 +31,7 @@ from .._errors import HTTPException, Invalid, RegistrationError
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._shapes.annotations import shape_of
+from .._shapes.codecs import Codecs
 from .._shapes.json import body_decoder
 from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.list import BackgroundTasks
@@ -177,6 +178,7 @@ class Wanted(msgspec.Struct, frozen=True):
     source: Source
     alias: str
     path_types: Mapping[str, type[Any]]
+    codecs: Codecs
 
 
 class SourceKind(msgspec.Struct, frozen=True):
@@ -202,7 +204,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
             wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
-    if shape_of(wanted.annotation) != "text":
+    if shape_of(wanted.annotation, wanted.codecs) != "text":
         raise RegistrationError(
             f"{_callables.name(wanted.func)}: a path parameter is one value",
             wrong=f"{parameter}",
@@ -210,7 +212,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
         )
     if is_as_converted(wanted):
         return lambda exchange, values: exchange.path_params[alias]
-    decode = text_decoder(wanted.annotation, wanted.source.meta)
+    decode = text_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     return lambda exchange, values: decode(str(exchange.path_params[alias]))
 
 
@@ -230,10 +232,11 @@ def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Want
         read = read_field(wanted.alias)
         default = _default(wanted.source.default)
         decode: Callable[[Any], Any]
-        if shape_of(wanted.annotation) == "texts":
-            decode = texts_decoder(wanted.annotation, wanted.source.meta)
+        annotation, meta, codecs = wanted.annotation, wanted.source.meta, wanted.codecs
+        if shape_of(annotation, codecs) == "texts":
+            decode = texts_decoder(annotation, meta, codecs)
         else:
-            decode_one = text_decoder(wanted.annotation, wanted.source.meta)
+            decode_one = text_decoder(annotation, meta, codecs)
             decode = lambda texts: decode_one(texts[which])  # noqa: E731
 
         def extract(exchange: Exchange, values: Values) -> Any:
@@ -266,7 +269,7 @@ def _cookie(alias: str) -> Read:
 
 
 def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
-    decode = body_decoder(wanted.annotation, wanted.source.meta)
+    decode = body_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     default = _default(wanted.source.default)
     alias = wanted.alias
 
