@@ -31,13 +31,16 @@ from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
 from .calls import Run, gives_generator, run_dependency, run_plain
 from .markers import Dependency, checked_dependencies
+from .parameters import parameters_of
 from .plan import Call, Parameter, Plan, Traits, make_plan
 from .signature import (
     marker_of,
-    parameters_of,
+    named,
     refuse_class_as_text,
     refuse_depends_on_nothing,
+    refuse_forgotten_annotation,
     refuse_unmarked,
+    unusable,
 )
 from .sources import REQUIRED, SOURCES, SPECIAL, Source, Values, Wanted, is_as_converted
 
@@ -200,6 +203,20 @@ class _Compiler:
         scope: DependencyScope,
         needs: list[object],
     ) -> Parameter:
+        try:
+            return self._found(func, parameter, scope, needs)
+        except RegistrationError:
+            raise
+        except Exception as exc:  # of an annotation or default that others wrote
+            raise named(unusable(parameter, exc), func, parameter) from exc
+
+    def _found(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        scope: DependencyScope,
+        needs: list[object],
+    ) -> Parameter:
         annotation, marker = marker_of(func, parameter)
         name = parameter.name
         if isinstance(marker, Dependency):
@@ -212,13 +229,13 @@ class _Compiler:
             self._takes_tasks = self._takes_tasks or annotation is BackgroundTasks
             return Parameter(name, SPECIAL[annotation])
         if marker is None:
+            if name not in self._path_types:
+                refuse_forgotten_annotation(func, parameter)
             refuse_unmarked(func, parameter, annotation)
         try:
             return self._input(func, parameter, annotation, marker)
         except RegistrationError as exc:
-            exc.add_note(f"    where:  {_callables.name(func)}({parameter})")
-            exc.add_note("    or:     Annotated[..., Depends(...)], where a dependency is meant")
-            raise
+            raise named(exc, func, parameter) from None
 
     def _input(
         self,

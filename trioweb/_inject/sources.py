@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, cast
@@ -27,7 +28,7 @@ import trio
 
 from .. import _callables
 from .._asgi import RawFields
-from .._errors import HTTPException, Invalid, RegistrationError
+from .._errors import HTTPException, Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._shapes.annotations import shape_of
@@ -154,7 +155,7 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
     try:
         # Its overloads can't say what the TypedDict does; it checks by itself.
         return msgspec.Meta(**cast(Any, constraints)) if constraints else None
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, re.error) as exc:
         given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
         raise RegistrationError(
             f"{marker}: {exc}",
@@ -307,7 +308,16 @@ def _default(default: Any) -> Callable[[], Any]:
     """What stands in for a value that isn't there; the same each time, whoever changed it."""
     if default is REQUIRED:
         return _missing
-    if copy.deepcopy(default) is default:  # as it is for what can't be changed
+    try:
+        copied = copy.deepcopy(default)
+    except Exception as exc:
+        raise RegistrationError(
+            f"a default is copied for each request, and this one can't be: {describe(exc)}",
+            wrong=f"parameter: ... = {default!r}",
+            right="parameter: ... = None, or Annotated[..., Depends(get_it)] for what requests"
+            " share",
+        ) from None
+    if copied is default:  # as it is for what can't be changed
         return lambda: default
     return lambda: copy.deepcopy(default)
 

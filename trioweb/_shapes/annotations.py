@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from types import UnionType
 from typing import (
     Annotated,
@@ -27,7 +28,7 @@ from typing import (
 import msgspec
 from msgspec import inspect as mi
 
-from .._errors import RegistrationError
+from .._errors import RegistrationError, describe
 from .codecs import NO_CODECS, Codecs
 from .models import checks_itself, is_model
 from .nodes import TEXTS, union_members
@@ -67,8 +68,8 @@ def node_of(annotation: Any, meta: msgspec.Meta | None = None) -> mi.Type:
     annotation = constrained(annotation, meta)
     try:
         return mi.type_info(annotation)
-    except TypeError as exc:
-        raise undecodable(annotation, str(exc)) from None
+    except Exception as exc:  # of any kind: msgspec looks into classes that others wrote
+        raise undecodable(annotation, describe(exc), right=_hint(annotation)) from None
 
 
 def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
@@ -84,6 +85,16 @@ def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
     return Union[tuple(m if m is type(None) else Annotated[m, meta] for m in members)]  # noqa: UP007
 
 
+def _hint(annotation: Any) -> str:
+    """A right line, where more is known of what is wrong."""
+    if any(type(part).__name__ == "TypeAliasType" for part in parts(annotation)):
+        return (
+            "parameter: Annotated[Any, Body()] for any JSON, or a class that has itself as a field;"
+            " and what a name that `type` gives stands for, in place of the name"
+        )
+    return ""
+
+
 def undecodable(annotation: Any, reason: str, *, right: str = "") -> RegistrationError:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return RegistrationError(
@@ -91,7 +102,8 @@ def undecodable(annotation: Any, reason: str, *, right: str = "") -> Registratio
         wrong=f"parameter: {name}",
         right=right
         or "parameter: str  (a scalar, a list of scalars, a msgspec.Struct, dataclass,"
-        " TypedDict, attrs class or pydantic model, or a list or dict of those)",
+        " TypedDict, attrs class or pydantic model, or a list or dict of those);"
+        " or Annotated[..., Depends(...)], where a dependency is meant",
     )
 
 
@@ -142,7 +154,9 @@ def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
     yield annotation
     origin = get_origin(annotation)
     inner = [origin, *get_args(annotation), *_fields(annotation)]
-    inner += [getattr(annotation, name, None) for name in ("__value__", "__supertype__")]
+    for name in ("__value__", "__supertype__"):
+        with suppress(NameError):  # of what `type` gives a name to
+            inner.append(getattr(annotation, name, None))
     for part in inner:
         yield from _parts(part, seen)
 

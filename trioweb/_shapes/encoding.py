@@ -105,9 +105,7 @@ def _encode_other(value: Any) -> Any:
     for known, form in _FORMS:
         if isinstance(value, known):
             return form(value)
-    if is_of_pydantic(kind) and not isinstance(
-        value, type
-    ):  # a URL, a hidden secret
+    if is_of_pydantic(kind) and not isinstance(value, type):  # a URL, a hidden secret
         return str(value)
     raise TypeError(_why_not(value))
 
