@@ -29,7 +29,7 @@ from .._shapes.annotations import refuse_ignored, shape_of
 from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
-from .calls import Run, gives_generator, run_dependency, run_plain
+from .calls import Run, gives_generator, run_dependency, run_handler
 from .markers import Dependency, checked_dependencies
 from .parameters import parameters_of
 from .plan import Call, Parameter, Plan, Traits, make_plan
@@ -83,11 +83,12 @@ def compile_plan(
         compiler = _Compiler(path_types, codecs)
         for depends in checked_dependencies(dependencies):
             compiler.add_dependency(depends, None, name, "function")
-        compiler.add_call("handler", handler, run_plain(handler), "function")
+        compiler.add_call("handler", handler, None, "function")
         return compiler.plan(
+            handler,
             status_code=status_code,
             timeout=timeout,
-            cancel_on_disconnect=cancel_on_disconnect and _callables.is_async(handler),
+            cancel_on_disconnect=cancel_on_disconnect,
         )
     except RegistrationError:
         raise
@@ -115,9 +116,17 @@ class _Compiler:
         self._waits = False
         self._takes_tasks = False
 
-    def plan(self, *, status_code: int, timeout: float | None, cancel_on_disconnect: bool) -> Plan:
+    def plan(
+        self,
+        handler: Handler,
+        *,
+        status_code: int,
+        timeout: float | None,
+        cancel_on_disconnect: bool,
+    ) -> Plan:
         shares_body = self._finish_body()
         reads_body = bool(self._waiting)
+        can_wait = _callables.is_async(handler) and (self._waits or reads_body)
         traits = Traits(
             inline=self._inline and not self._needs_nursery,
             needs_nursery=self._needs_nursery,
@@ -125,7 +134,8 @@ class _Compiler:
             reads_body=reads_body,
             takes_tasks=self._takes_tasks,
             shares_body=shares_body,
-            cancel_on_disconnect=cancel_on_disconnect and (self._waits or reads_body),
+            cancel_on_disconnect=cancel_on_disconnect and can_wait,
+            stops_with_client=cancel_on_disconnect,
             respond=responder(self._codecs),
             status_code=status_code,
             timeout=timeout,
@@ -146,10 +156,10 @@ class _Compiler:
         self,
         key: object,
         func: Callable[..., Any],
-        run: Run,
+        run: Run | None,
         scope: DependencyScope,
     ) -> None:
-        """Add `func` behind all that it needs."""
+        """Add `func` behind all that it needs; `run` is None for the handler."""
         if func in self._open:
             raise RegistrationError(
                 f"{_callables.name(func)} depends on itself",
@@ -162,6 +172,8 @@ class _Compiler:
             self._parameter(func, parameter, scope, needs) for parameter in parameters_of(func)
         ]
         self._open.pop()
+        if run is None:
+            run = run_handler(func, is_alone=not self._calls)
         self._inline = self._inline and _callables.is_async(func)
         self._waits = self._waits or _callables.may_wait(func)
         is_direct = _callables.is_async(func) and not checks_itself(func)
@@ -188,7 +200,7 @@ class _Compiler:
             )
         _refuse_context_manager(func)
         closes = depends.scope if gives_generator(func) else None
-        key: object = (_identity(func), closes) if depends.use_cache else object()
+        key: object = (_callables.identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
             self.add_call(key, func, run_dependency(func, depends.scope), closes or "function")
             if closes is not None:
@@ -323,15 +335,6 @@ def _leaving_out(
     return lambda arguments, steps: run(
         {name: value for name, value in arguments.items() if value is not _LeftOut}, steps
     )
-
-
-def _identity(func: Callable[..., Any]) -> object:
-    """What makes two mentions of a dependency the same one."""
-    try:
-        hash(func)
-    except TypeError:
-        return id(func)
-    return func
 
 
 def _refuse_generator(handler: Handler) -> None:

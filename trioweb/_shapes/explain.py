@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -38,8 +39,10 @@ from .._errors import Problem
 from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
 from .codecs import REFUSALS, Codecs
 from .constraints import broken_constraint, constraints_of
+from .lenient import is_lenient
 from .models import model_problems
-from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
+from .moments import moment_from_number
+from .nodes import LEAVES, MOMENTS, json_type, mismatch, plain, python_type, union_members
 from .problems import MISSING, choices, make_problem, placed_within
 
 _INVALID: Any = object()
@@ -114,7 +117,10 @@ class Walk:
 
     def _leaf(self, node: mi.Type, value: Any, *, strict: bool = True) -> Any:
         try:
-            typed = msgspec.convert(value, python_type(node), strict=strict)
+            if isinstance(node, MOMENTS) and type(value) in (int, float):
+                typed = moment_from_number(python_type(node), Decimal(str(value)))
+            else:
+                typed = msgspec.convert(value, python_type(node), strict=strict)
         except REFUSALS:
             return self._report(mismatch(node, value))
         # Not `typed`: when a class is built from it, msgspec takes no ready member of an Enum.
@@ -190,6 +196,8 @@ class Walk:
         try:
             return msgspec.convert(members, node.cls, str_keys=True, dec_hook=self._codecs.decode)
         except REFUSALS as exc:
+            if is_lenient(node) and isinstance(exc, msgspec.ValidationError) and not exc.__cause__:
+                return members  # msgspec's own word, on what is taken all the same
             for problem in _from_refusal(exc):
                 self._report(problem)
             return _INVALID

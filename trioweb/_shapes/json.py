@@ -111,7 +111,8 @@ def _explaining(
 
     def decode_leniently(data: bytes) -> Any:
         try:
-            return decode_typed(data)
+            value = decode_typed(data)
+            return _fill_defaults(value) if has_defaults else value
         except REFUSALS:
             try:
                 return read_again(data)

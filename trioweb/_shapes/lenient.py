@@ -25,16 +25,24 @@ from .codecs import Codecs
 from .constraints import broken_constraint, constraints_of
 from .moments import moment_from_number
 from .multiples import is_floats
-from .nodes import COLLECTIONS, LEAVES, all_nodes, json_type, plain, python_type, union_members
+from .nodes import (
+    COLLECTIONS,
+    LEAVES,
+    MOMENTS,
+    all_nodes,
+    json_type,
+    plain,
+    python_type,
+    union_members,
+)
 
 _Read = Callable[[Any], Any]
-_MOMENTS = (mi.DateTimeType, mi.TimeDeltaType)
 
 
 def is_lenient(node: mi.Type) -> bool:
     """Whether something in this type is to be taken that msgspec refuses."""
     return any(
-        isinstance(each, _MOMENTS)
+        isinstance(each, MOMENTS)
         or (isinstance(each, mi.FloatType) and each.multiple_of and not is_floats(each.multiple_of))
         for each in all_nodes(node)
     )
@@ -74,9 +82,9 @@ class _Reading:
         return [self._any(node, item) for item in value] if isinstance(value, list) else value
 
     def _leaf(self, node: mi.Type, value: Any, *, strict: bool = True) -> Any:
-        if isinstance(node, _MOMENTS) and type(value) in (int, Decimal):
+        if isinstance(node, MOMENTS) and type(value) in (int, Decimal):
             typed = moment_from_number(python_type(node), value)
-        elif isinstance(node, mi.FloatType):
+        elif isinstance(node, mi.FloatType) and strict:
             typed = _float(value)
         else:
             typed = msgspec.convert(value, python_type(node), strict=strict)
@@ -145,10 +153,12 @@ class _Reading:
         members = union_members(node)
         if value is None and len(members) < len(node.types):
             return None
+        if len(members) == 1:
+            return self.read(members[0], value)
         kind = type(value) if isinstance(value, (dict, list)) else object
         fitting = [m for m in members if json_type(m) is kind or isinstance(m, mi.AnyType)]
         failure: Exception = ValueError("it fits no member of the union")
-        for member in sorted(fitting, key=lambda each: isinstance(each, _MOMENTS)):
+        for member in sorted(fitting, key=lambda each: isinstance(each, MOMENTS)):
             try:
                 return self.read(member, value)
             except (ValueError, TypeError, ArithmeticError) as exc:

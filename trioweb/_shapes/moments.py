@@ -18,8 +18,8 @@ import msgspec
 _LAST_SECOND = 20_000_000_000  # in the year 2603
 
 
-def moment_from_number(kind: type[datetime] | type[timedelta], number: int | Decimal) -> Any:
+def moment_from_number(kind: type[datetime | timedelta], number: int | Decimal) -> Any:
     """Raises ValueError, or ArithmeticError, for what is out of range."""
-    if issubclass(kind, datetime) and abs(number) > _LAST_SECOND:
+    if kind is datetime and not -_LAST_SECOND <= number <= _LAST_SECOND:
         number = Decimal(number) / 1000
     return msgspec.convert(str(number), kind, strict=False)

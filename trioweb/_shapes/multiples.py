@@ -28,8 +28,10 @@ def is_multiple(value: Number, step: Number) -> bool:
         return False
     if _is_exact_multiple(number, _decimal(step)):
         return True
-    rounding = abs(value) * _ROUNDING if isinstance(value, float) else 0.0
-    return 0 < rounding < step * _SMALL and abs(math.remainder(value, step)) <= rounding
+    if not isinstance(value, float):
+        return False
+    rounding = abs(value) * _ROUNDING
+    return rounding < float(step) * _SMALL and abs(math.remainder(value, step)) <= rounding
 
 
 def is_floats(step: Number) -> bool:
@@ -46,10 +48,10 @@ def _is_exact_multiple(number: Decimal, step: Decimal) -> bool:
     step_digits, step_exponent = _scaled(step)
     shift = exponent - step_exponent
     if shift >= 0:
-        return digits * pow(10, shift, step_digits) % step_digits == 0
+        return digits * int(pow(10, shift, step_digits)) % step_digits == 0
     if -shift > len(number.as_tuple().digits):
         return digits == 0
-    return digits % (step_digits * 10**-shift) == 0
+    return digits % (step_digits * int(10**-shift)) == 0
 
 
 def _scaled(number: Decimal) -> tuple[int, int]:

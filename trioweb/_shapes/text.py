@@ -32,7 +32,7 @@ from .codecs import NO_CODECS, REFUSALS, Codecs
 from .constraints import broken_constraint, constraints_of, pattern_to_the_end
 from .models import model_problems
 from .moments import moment_from_number
-from .nodes import COLLECTIONS, mismatch, python_type, union_members
+from .nodes import COLLECTIONS, MOMENTS, mismatch, python_type, union_members
 from .problems import make_problem, placed_within
 
 TextDecoder = Callable[[str], Any]
@@ -194,7 +194,7 @@ def _parser(node: mi.Type) -> TextDecoder:
     if isinstance(node, mi.LiteralType):
         return {_spelling(v): v for v in node.values if v is not None}.__getitem__
     kind = python_type(node)
-    if isinstance(node, (mi.DateTimeType, mi.TimeDeltaType)):
+    if isinstance(node, MOMENTS):
         return partial(_parse_moment, kind)
     return partial(msgspec.convert, type=kind, strict=False)
 
