@@ -25,7 +25,7 @@ from .._http.exchange import Exchange, State, state_in
 from .._http.paths import below_root, origin_form
 from .._http.response import Response, responder
 from .._inject.plan import Plan
-from .._instead import takes_options
+from .._instead import takes_options, tells_instead
 from .._lifetime.app import AppLifetime, DrainEvent
 from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
@@ -52,6 +52,7 @@ _WRONG_LOOP = (
 )
 
 
+@tells_instead(when_set=True)
 class App(Router):
     """An ASGI application.
 
