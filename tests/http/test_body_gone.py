@@ -241,12 +241,12 @@ async def test_a_request_without_a_body_has_an_empty_one_for_ever(
         return "ok"
 
     await ask(app, b"")
-    expected = {
+    expected: dict[Read, str] = {
         read_body: "b''",
         read_stream: "[]",
-        read_json: "RequestValidationError: body: The body isn't JSON",
-    }[read]
-    assert told.answers[0].startswith(expected[:20])
+        read_json: "RequestValidationError",
+    }
+    assert told.answers[0].startswith(expected[read])
 
 
 async def test_a_stream_that_broke_off_takes_the_body_with_it(
