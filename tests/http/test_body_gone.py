@@ -220,10 +220,14 @@ async def test_who_waits_for_the_rest_as_the_response_ends_is_told(
 
 
 def waiting(app: App) -> ASGIApp:
-    """Its client never sends the body that it has announced."""
+    """Its client never sends the body that it has announced; the end wakes who waits for it."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, trio.sleep_forever, send)
+        async def receive_the_end() -> Any:
+            await send.__self__.left.wait()
+            return {"type": "http.disconnect"}
+
+        await app(scope, receive_the_end, send)
 
     return call
 
