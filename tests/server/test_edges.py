@@ -29,10 +29,10 @@ from trioweb.server import (
 from trioweb.server._access import AccessLog, Answer
 from trioweb.server._connection import Connection
 from trioweb.server._errors import BadRequest
+from trioweb.server._forwarded import TrustedPeers
 from trioweb.server._limits import MAX_WAITING_LOG_LINES, MIB, READ_AHEAD
 from trioweb.server._output import CONTINUE
 from trioweb.server._receiving import Exchange
-from trioweb.server._scope import TrustedPeers
 from trioweb.server._strict import ParsedHead, check_head
 from trioweb.server._transport import (
     Patience,

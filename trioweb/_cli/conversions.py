@@ -17,7 +17,7 @@ from typing import Any
 
 from .._app.limits import Limits
 from ..server._addresses import read_bind
-from ..server._scope import TrustedPeers
+from ..server._forwarded import TrustedPeers
 
 
 def text(value: str) -> str:
@@ -53,6 +53,22 @@ def seconds(value: str) -> float:
     if not number >= 0:
         raise ValueError("needs a number of seconds, such as 20 or 0.5")
     return number
+
+
+def positive_seconds(value: str) -> float:
+    number = seconds(value)
+    if not number:
+        raise ValueError("needs more than 0 seconds; none switches it off")
+    return number
+
+
+def or_none(convert: Callable[[str], float]) -> Callable[[str], float]:
+    """The same, with the word none for what is never reached."""
+
+    def converted(value: str) -> float:
+        return math.inf if value.lower() == "none" else convert(value)
+
+    return converted
 
 
 def one_of(*words: str) -> Callable[[str], str]:

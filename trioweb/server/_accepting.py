@@ -4,6 +4,9 @@ Rules of this module:
 
 * What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
   it costs one, which has so long for the handshake.
+* Of several workers on the same sockets each takes a few at a time, and who has more than another
+  lets that one go first, once and for a moment (see `_peers`).  Who has too much to do, and many
+  more than another, as after a start, lets go of some: their clients come again.
 * A machine that has no more files is waited for, and so is what we don't know.  Nothing here goes
   on and on without a pause.
 * A listener that its giver has shut down or closed ends the server, in order.
@@ -15,6 +18,7 @@ import codecs
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 import ssl
@@ -24,11 +28,15 @@ import trio
 
 from . import _limits
 from ._connections import Connections
+from ._errors import ClientGone
+from ._forwarded import Address
 from ._listeners import Listener
-from ._scope import Address
+from ._peers import Load, Peers
 from ._service import Service
-from ._tls import tls_extension
-from ._transport import SocketTransport, StreamTransport
+from ._system import prepare_connection
+from ._tls import TLSTransport
+from ._tls_extension import tls_extension
+from ._transport import SocketTransport
 
 logger = logging.getLogger("trioweb.server")
 
@@ -61,11 +69,13 @@ class Acceptor:
         connections: Connections,
         listeners: Sequence[Listener],
         ssl_context: ssl.SSLContext | None,
+        peers: Peers | None,
     ) -> None:
         self._service = service
         self._connections = connections
         self._listeners = listeners
         self._ssl_context = ssl_context
+        self._peers = peers
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         for codec in _CODECS:
@@ -80,7 +90,10 @@ class Acceptor:
         return bool(self._handshakes)
 
     async def run(self) -> None:
-        """Accept, until `stop`."""
+        """Accept, until `stop` or `retire`."""
+        if self._peers is not None:
+            self._service.listen(lambda event: self._tell_peers())
+            self._tell_peers()
         with self._scope:
             async with trio.open_nursery() as nursery:
                 for listener in self._listeners:
@@ -89,12 +102,24 @@ class Acceptor:
 
     async def stop(self) -> None:
         """Accept nobody any more, but who is connected already: that isn't too late."""
+        for listener in await self._end():
+            with contextlib.suppress(OSError):  # no more files: the others have to try again
+                self._accept_ready(listener, math.inf)
+            listener.close()
+
+    async def retire(self) -> None:
+        """Accept nobody any more: who waits is left to the peers."""
+        for listener in await self._end():
+            listener.close()
+
+    async def _end(self) -> Sequence[Listener]:
+        """Accept no more; returns the listeners, which are the caller's to close."""
         self._scope.cancel()
         await self._ended.wait()
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # no more files: the others have to try again
-                self._accept_ready(listener)
-            listener.close()
+        if self._peers is not None:
+            self._peers.withdraw()
+        listeners, self._listeners = self._listeners, ()
+        return listeners
 
     def end_handshakes(self) -> None:
         for scope in self._handshakes:
@@ -122,8 +147,9 @@ class Acceptor:
             await self._wait_for_place()
             if self._scope.cancel_called:
                 return  # the listener is about to be closed
+            most = await self._wait_for_turn()
             try:
-                self._accept_ready(listener)
+                self._accept_ready(listener, most)
             except OSError as exc:
                 if exc.errno in _BROKEN:
                     raise
@@ -143,14 +169,52 @@ class Acceptor:
             while self._places_left <= 0:
                 await self._service.changed.wait()
 
+    async def _wait_for_turn(self) -> float:
+        """Let peers that have less go first; returns how many to accept then."""
+        least = None if self._peers is None else self._peers.least()
+        if least is None:
+            return math.inf
+        if self._load > least:
+            await trio.sleep(_limits.LET_OTHERS_GO)
+        return 1 + self._taken // _limits.CONNECTIONS_FOR_ONE_MORE
+
+    def look(self) -> None:
+        """See which connections are active, and say so."""
+        self._connections.look()
+        self._tell_peers()
+
+    def even_out(self) -> None:
+        """Let go of some, if many more are active here than with another, who may be new."""
+        least = None if self._peers is None else self._peers.least()
+        if least is not None and not self._scope.cancel_called:
+            excess = self._connections.active - least.active
+            if excess > 1 + least.active // _limits.CONNECTIONS_FOR_ONE_MORE:
+                self._connections.let_go(excess // 2)
+
+    @property
+    def _taken(self) -> int:
+        return len(self._connections) + len(self._handshakes)
+
     @property
     def _places_left(self) -> int:
-        taken = len(self._connections) + len(self._handshakes)
-        return self._service.limits.max_connections - taken
+        return self._service.limits.max_connections - self._taken
 
-    def _accept_ready(self, listener: Listener) -> None:
-        """Accept all that wait.  Raises OSError when it has to wait, or can't any more."""
-        while self._places_left > 0:
+    @property
+    def _load(self) -> Load:
+        return Load(self._connections.active + len(self._handshakes), self._taken)
+
+    def _tell_peers(self) -> None:
+        """To be called as a connection comes or goes."""
+        if self._peers is not None and not self._scope.cancel_called:
+            self._peers.accept(self._load)
+
+    def _accept_ready(self, listener: Listener, most: float) -> None:
+        """Accept those that wait, but so many at most.
+
+        Raises OSError when it has to wait, or can't any more.
+        """
+        while most > 0 and self._places_left > 0:
+            most -= 1
             try:
                 sock, address = listener.socket.accept()
             except BlockingIOError:
@@ -166,59 +230,52 @@ class Acceptor:
         client: Address | None = None
         if isinstance(address, tuple):
             client = (address[0], address[1])
-            with contextlib.suppress(OSError):  # a client that has left already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
+            prepare_connection(sock)
+        transport = SocketTransport(sock)
         if self._ssl_context is None:
             self._connections.take_over(
-                SocketTransport(sock), scheme="http", client=client, server=listener.address
+                transport, scheme="http", client=client, server=listener.address
             )
             return
         scope = trio.CancelScope()
         self._handshakes.add(scope)
+        self._tell_peers()
         self._connections.nursery.start_soon(
-            self._shake_hands, scope, sock, self._ssl_context, client, listener.address
+            self._shake_hands, scope, transport, self._ssl_context, client, listener.address
         )
 
     async def _shake_hands(
         self,
         scope: trio.CancelScope,
-        sock: socket.socket,
+        transport: SocketTransport,
         context: ssl.SSLContext,
         client: Address | None,
         server: Address,
     ) -> None:
         try:
-            with scope, contextlib.suppress(trio.BrokenResourceError):
-                stream = await _encrypted(sock, context)
+            with scope, contextlib.suppress(ClientGone):
+                encrypted = await _encrypted(transport, context)
                 self._connections.take_over(
-                    StreamTransport(stream),
+                    encrypted,
                     scheme="https",
                     client=client,
                     server=server,
-                    tls=tls_extension(stream, context),
+                    tls=tls_extension(encrypted.session),
                 )
         finally:
             self._handshakes.discard(scope)
+            self._tell_peers()
             self._service.notify()
 
 
-async def _encrypted(
-    sock: socket.socket, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
-    """The stream after its handshake.  Raises BrokenResourceError if that fails."""
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        context,
-        server_side=True,
-        https_compatible=True,
-    )
+async def _encrypted(transport: SocketTransport, context: ssl.SSLContext) -> TLSTransport:
+    """After its handshake.  Raises ClientGone if that fails."""
+    encrypted = TLSTransport(transport, context)
     with trio.move_on_after(_limits.HANDSHAKE_TIME):
         try:
-            await stream.do_handshake()
+            await encrypted.shake_hands()
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await transport.close()
             raise
-        return stream
-    await trio.aclose_forcefully(stream)
-    raise trio.BrokenResourceError("the TLS handshake took too long")
+        return encrypted
+    raise ClientGone("the TLS handshake took too long")

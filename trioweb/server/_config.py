@@ -21,6 +21,7 @@ from typing import TypedDict
 import trio
 
 from . import _limits
+from ._forwarded import ForwardedHeader
 from ._limits import ServerLimits
 from ._parsers import ParserName
 
@@ -44,8 +45,10 @@ class ServerConfig:
     `http`: the parser; "auto" is httptools where it is installed, else h11.
     `reuse_port`: share the port with others that ask for the same (SO_REUSEPORT).
     `root_path`: the prefix under which a proxy shows the app.
-    `forwarded_allow_ips`: the peers, as addresses or networks, whose X-Forwarded-For and -Proto
-    count; "*" for all.
+    `forwarded_allow_ips`: the peers, as addresses or networks, whose X-Forwarded-For and -Proto,
+    or Forwarded, count; "*" for all.
+    `forwarded_header`: which of them: "x-forwarded", "forwarded", or "auto", which takes
+    X-Forwarded-* where a request has any, else Forwarded.
     `access_log`: log a line for each answer.
     `drain_timeout`: for how many seconds a shutdown waits for what is in flight; None for the
     app's own setting, or 20.
@@ -56,7 +59,7 @@ class ServerConfig:
 
     host: str | None = "127.0.0.1"
     port: int = 8000
-    bind: Iterable[str] = ()
+    bind: str | Iterable[str] = ()
     uds: str | os.PathLike[str] | None = None
     uds_permissions: int | None = None
     sockets: Iterable[AnySocket] = ()
@@ -68,6 +71,7 @@ class ServerConfig:
     reuse_port: bool = False
     root_path: str = ""
     forwarded_allow_ips: Iterable[str] = ("127.0.0.1", "::1")
+    forwarded_header: ForwardedHeader = "auto"
     access_log: bool = False
     drain_timeout: float | None = None
     cleanup_timeout: float | None = None
@@ -79,7 +83,7 @@ class ServerOptions(TypedDict, total=False):
 
     host: str | None
     port: int
-    bind: Iterable[str]
+    bind: str | Iterable[str]
     uds: str | os.PathLike[str] | None
     uds_permissions: int | None
     sockets: Iterable[AnySocket]
@@ -91,6 +95,7 @@ class ServerOptions(TypedDict, total=False):
     reuse_port: bool
     root_path: str
     forwarded_allow_ips: Iterable[str]
+    forwarded_header: ForwardedHeader
     access_log: bool
     drain_timeout: float | None
     cleanup_timeout: float | None

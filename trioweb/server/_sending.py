@@ -3,7 +3,8 @@
 Rules of this module:
 
 * `send` returns when the transport has taken the last byte: a response that fits the kernel's
-  buffer costs no checkpoint.
+  buffer costs no checkpoint.  A piece of a stream can be cancelled, and lets others run when it was
+  long since they could.
 * Nothing is sent of a message that was refused; a response that breaks off ends its connection.
 * Whether the connection goes on after the response is decided here, by one function, as the head is
   sent.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Iterator, Sequence
+from time import perf_counter
 
 import msgspec
 import trio
@@ -60,6 +62,7 @@ class Sender(msgspec.Struct, eq=False):
     listening: trio.CancelScope | None = None
     _writing: Patience | None = None
     _continued: trio.Event | None = None  # while 100 Continue is on its way
+    _turn_began: float = 0.0  # when others had a turn, while a stream went on and on
 
     # For our own framework, which may call what `_asgi.ServerExchange` has besides.
     is_of_trioweb = True
@@ -174,7 +177,7 @@ class Sender(msgspec.Struct, eq=False):
             or self.output.closes  # by the app's
             or self.output.body_end is BodyEnd.CLOSE
             or self.is_last
-            or self.service.draining
+            or self.service.closing
             # Who waits for 100 Continue may send the body all the same, or the next request.
             or (self.expects_continue and self.has_unread_body)
         )
@@ -185,7 +188,7 @@ class Sender(msgspec.Struct, eq=False):
             if taken < len(data):
                 await self._write_rest(memoryview(data)[taken:])
             elif more:
-                await trio.lowlevel.checkpoint()
+                await self._let_others_run()
         except BaseException:
             self._break()
             raise
@@ -202,6 +205,15 @@ class Sender(msgspec.Struct, eq=False):
                 await send_rest(self.transport, rest, self._writing)
         finally:
             self.is_writing = False
+        self._turn_began = perf_counter()
+
+    async def _let_others_run(self) -> None:
+        """A turn for each piece would cost more than most pieces do."""
+        if perf_counter() - self._turn_began < _limits.TURN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        await trio.lowlevel.checkpoint()
+        self._turn_began = perf_counter()
 
     async def _settle(self) -> None:
         """Whether a client that has closed its sending side takes the end, or refuses it.
