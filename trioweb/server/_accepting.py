@@ -23,6 +23,7 @@ from ._connections import Connections
 from ._errors import ClientGone
 from ._forwarded import Address
 from ._listeners import Listener
+from ._scope import name_of
 from ._service import Service
 from ._system import prepare_connection
 from ._tls import TLSTransport
@@ -141,9 +142,11 @@ class Acceptor:
         server: Address,
     ) -> None:
         try:
-            with scope, contextlib.suppress(ClientGone):
+            with scope:
                 encrypted = await _encrypted(transport, context)
                 self._connections.take_over(encrypted, scheme="https", client=client, server=server)
+        except ClientGone as exc:
+            logger.debug("%s: %s (%s)", name_of(client), exc, exc.__cause__ or "nothing came")
         finally:
             self._handshakes.discard(scope)
             self._service.notify()

@@ -49,9 +49,9 @@ class AccessLog:
             logger.info(
                 '%s "%s %s HTTP/%s" %d %d %.1fms',
                 answer.client,
-                _escaped(answer.method),
-                _escaped(answer.target),
-                _escaped(answer.version),
+                escaped(answer.method),
+                escaped(answer.target),
+                escaped(answer.version),
                 answer.status,
                 answer.size,
                 answer.seconds * 1000,
@@ -62,6 +62,7 @@ class AccessLog:
             self._lost = 0
 
 
-def _escaped(text: bytes) -> str:
+def escaped(text: bytes) -> str:
+    """One line of visible ASCII, whatever it was; its quotes can't be taken for ours."""
     escaped = text.decode("latin-1").encode("unicode_escape").decode("ascii")
     return escaped.replace('"', '\\"')

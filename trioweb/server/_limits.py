@@ -88,6 +88,9 @@ OUT_OF_FILES_PAUSE = 0.1  # seconds
 # Connections that wait in the kernel to be accepted.
 BACKLOG = 2048
 
+# How much of the reason for a refusal is logged: parsers quote what they were given.
+MAX_REASON = 200  # characters
+
 # Lines of the access log that wait to be written.
 MAX_WAITING_LOG_LINES = 10_000
 
