@@ -97,6 +97,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     listen: Callable[[ServerListener], object]
 
 
+def _nothing() -> None: ...
+
+
 # In `lifespan.startup.complete`: an `AppSettings`.
 APP_SETTINGS: Final = "trioweb.app"
 
@@ -105,9 +108,11 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an app says of itself as it starts.
 
     It drains by itself, in so many seconds, and cleans up in so many more.  `limits` are those that
-    count now: the app's own, with those of `ServerSettings` in their place.
+    count now: the app's own, with those of `ServerSettings` in their place.  `cancel` has it cancel
+    what is in flight, and then close its lifespan in order.
     """
 
     drain_timeout: float
     cleanup_timeout: float
     limits: object
+    cancel: Callable[[], object] = _nothing

@@ -73,6 +73,19 @@ def may_wait(func: Callable[..., Any]) -> bool:
     return any(step.opname in _WAITS for step in dis.get_instructions(code))
 
 
+def takes(func: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments; yes where that can't be known."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        return callable(func)
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
 def name(func: Callable[..., Any]) -> str:
     """`send_mail` or `Mailer.send`: as the author would say it."""
     while isinstance(func, functools.partial):

@@ -101,6 +101,7 @@ async def test_every_key_of_the_scope(http: ParserName, autojump_clock: MockCloc
             "client": ("192.0.2.1", 5000),
             "server": ("192.0.2.2", 80),
             "extensions": {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}},
+            "state": {},
         }
     ]
 

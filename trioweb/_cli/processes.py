@@ -25,6 +25,7 @@ import trio
 
 from ..server._listeners import Listener
 from .signals import CANCEL_BYTE, Order, Times
+from .systems import HANG_UP, block_signals, set_blocked_signals
 
 logger = logging.getLogger("trioweb.run")
 
@@ -33,7 +34,7 @@ MARGIN = 2.0  # seconds
 
 # Signals that wait while a worker starts: it mustn't miss them, nor end by them, before it has
 # handlers for them.
-_HELD_BACK = (signal.SIGINT, signal.SIGHUP)
+_HELD_BACK = (signal.SIGINT, *HANG_UP)
 
 
 class Worker(abc.ABC):
@@ -190,11 +191,11 @@ def _popen(command: Sequence[str], descriptors: Sequence[int]) -> subprocess.Pop
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
     """A process that is started in this block has these signals blocked, until it lets them in."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    before = block_signals(_HELD_BACK)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        set_blocked_signals(before)
 
 
 def close_all(listeners: Sequence[Listener]) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 
 from .. import _callables
-from .._app.app import App
 from .._errors import CommandError
 from .._inject.plan import Input
 from .._routing.router import Route
 from .importing import load_app
+from .wrapped import app_behind
 
 _HEADINGS = ("METHODS", "PATH", "NAME", "HANDLER", "TASKS", "PARAMETERS")
 
@@ -47,12 +47,15 @@ class Line:
     parameters: tuple[Parameter, ...]
 
 
-def show_routes(import_string: str | None, *, as_json: bool) -> str:
-    """The routes of the app; raises CommandError."""
-    app = load_app(import_string)
-    if not isinstance(app, App):
+def show_routes(import_string: str | None, folder: str | None = None, *, as_json: bool) -> str:
+    """The routes of the app, which `load_app` finds; raises CommandError."""
+    served = load_app(import_string, folder)
+    app = app_behind(served)
+    if app is None:
         raise CommandError(
-            f"only a trioweb.App can tell its routes, and this is another kind of app: {app!r}"
+            f"only a trioweb.App can tell its routes, and this is another kind of app: {served!r}",
+            wrong=f"trioweb routes {import_string or ''}".rstrip(),
+            right="trioweb routes MODULE:NAME, where NAME is the App that this one calls",
         )
     lines = [_line(route) for route in app.routes]
     if as_json:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from types import MethodType, SimpleNamespace
-from typing import Any, cast
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -42,8 +42,32 @@ _FAILURE: Outcomes = frozenset(("success", "error", "always"))
 _making = threading.Lock()
 
 
-class State(SimpleNamespace):
+class State:
     """Attributes of your own: `app.state.db = …`, `request.state.user = …`."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __delattr__(self, name: str) -> None: ...
+
+    def __repr__(self) -> str:
+        return f"State({vars(self)})"
+
+
+def state_in(scope: Scope) -> dict[str, Any]:
+    """What the scope holds for whoever sees this request; in place, so that all see it."""
+    state = scope.get("state")
+    if not isinstance(state, dict):
+        state = scope["state"] = dict(state or {})
+    return state
+
+
+def state_over(values: dict[str, Any]) -> State:
+    """One whose attributes are these values: what is set here is seen there, and the reverse."""
+    state = State()
+    state.__dict__ = values
+    return state
 
 
 class Exchange:
@@ -125,9 +149,12 @@ class Exchange:
 
     @property
     def state(self) -> State:
-        """The handlers' own for this request; begins with what the app's lifespan yielded."""
+        """The handlers' own for this request; begins with what the app's lifespan yielded.
+
+        It is the scope's `state`, for middleware to see what handlers have set.
+        """
         if self.kept_state is None:
-            self.kept_state = State(**self.scope.get("state", {}))
+            self.kept_state = state_over(state_in(self.scope))
         return self.kept_state
 
     # The body, and the client's leaving

@@ -26,7 +26,7 @@ import trio
 from .._asgi import LimitReached, Scope
 from . import _limits
 from ._access import AccessLog, Answer, escaped
-from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
+from ._errors import BadRequest, ClientGone, is_departure, is_stray, log_bug, split
 from ._forwarded import Address
 from ._limits import ServerLimits
 from ._output import error_response
@@ -34,6 +34,7 @@ from ._receiving import Exchange, new_exchange
 from ._scope import ScopeMaker, name_of
 from ._service import Service
 from ._strict import RequestHead
+from ._tls import TLSExtension
 from ._transport import Patience, Transport, send_all
 
 logger = logging.getLogger("trioweb.server")
@@ -50,6 +51,7 @@ class Connection:
         scheme: str = "http",
         client: Address | None = None,
         server: Address | None = None,
+        tls: TLSExtension | None = None,
         on_close: Callable[[Connection], object],
     ) -> None:
         self.client = name_of(client)
@@ -63,6 +65,7 @@ class Connection:
             scheme=scheme,
             client=client,
             server=server,
+            tls=tls,
             root_path=service.root_path,
             state=service.state,
             trusted=service.trusted,
@@ -109,7 +112,7 @@ class Connection:
         try:
             await self._run(exchange)
         except Exception:
-            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
+            log_bug()
 
     async def _run(self, exchange: Exchange | None) -> None:
         mine = self._waiting = trio.CancelScope()

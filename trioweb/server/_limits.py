@@ -76,6 +76,12 @@ SWEEP_INTERVAL = 0.1  # seconds
 # How long a shutdown waits for what is in flight, where the app says nothing else.
 DRAIN_TIMEOUT = 20.0  # seconds
 
+# How long a lifespan may take to close after it was told to at once, where nobody says anything.
+CLEANUP_TIMEOUT = 5.0  # seconds
+
+# What it may take beyond its cleanup time, of which its requests may have left it nothing.
+CLOSING_TIME = 0.75  # seconds
+
 # Who has connected so short a time before the end may be about to send a request.
 HEADWAY = 0.05  # seconds
 
@@ -85,7 +91,10 @@ LANDING_TIME = 0.2  # seconds
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds
 
-# Connections that wait in the kernel to be accepted.
+# How often a port of the system's choice is tried that is to be free at all addresses of a host.
+PORT_ATTEMPTS = 10
+
+# Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 
 # How much of the reason for a refusal is logged: parsers quote what they were given.

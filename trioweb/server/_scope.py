@@ -18,13 +18,14 @@ from urllib.parse import quote, unquote
 from .._asgi import DISCARDS_UNREAD_BODY, RawFields, Scope
 from ._forwarded import Address, TrustedPeers
 from ._strict import RequestHead, absolute_target
+from ._tls import TLSExtension
 
 
 class ScopeMaker:
     """Makes the scopes of one connection's requests."""
 
     __slots__ = (
-        *("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_trusted"),
+        *("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_tls", "_trusted"),
         "client_name",
     )
 
@@ -34,6 +35,7 @@ class ScopeMaker:
         scheme: str,
         client: Address | None,
         server: Address | None,
+        tls: TLSExtension | None = None,
         root_path: str,
         state: dict[str, Any],
         trusted: TrustedPeers | None,
@@ -59,6 +61,7 @@ class ScopeMaker:
         self._root = root_path
         self._root_raw = quote(root_path).encode()
         self._state = state
+        self._tls = tls
         # None for a peer whose word doesn't count.
         peer = client[0] if client else ""
         self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
@@ -86,8 +89,9 @@ class ScopeMaker:
         scope["query_string"] = query
         scope["headers"] = fields.copy()
         scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
-        if self._state:
-            scope["state"] = self._state.copy()
+        if self._tls is not None:
+            scope["extensions"]["tls"] = self._tls.copy()
+        scope["state"] = self._state.copy()  # an empty one, too: whoever copies the scope shares it
         return scope
 
     def _learn(self, version: bytes, fields: RawFields) -> None:

@@ -15,8 +15,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb.server import ClientGone
+from trioweb.server._encrypted import TLSTransport
 from trioweb.server._limits import KIB, LINGER_TIME, MAX_TLS_ANSWERS, MIB, TLS_PIECE, TLS_TURN
-from trioweb.server._tls import TLSTransport
 from trioweb.server._transport import Patience, SocketTransport, send_all
 
 from ..support.certificates import client_context, server_context
