@@ -48,6 +48,14 @@ def _missing() -> Iterator[tuple[Any, str]]:
         yield from ((place, name) for name in names if hasattr(place, name))
 
 
+def _socketpair(*_: int) -> tuple[socket.socket, socket.socket]:
+    """As Python makes it where the system has none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _address = server.accept()
+    return ours, theirs
+
+
 def become() -> None:
     """For the whole process: there is no way back."""
     assert trio.run  # whose own choice was made as it was imported
@@ -57,6 +65,7 @@ def become() -> None:
         delattr(place, name)
     # One value of each of these is a name that is looked up.
     socket.SO_EXCLUSIVEADDRUSE = socket.SO_REUSEADDR  # type: ignore[attr-defined]
+    socket.socketpair = _socketpair
     sys.platform = "win32"
 
 
