@@ -13,7 +13,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > importing  options  serving  survivors > others  table
                             > settings > conversions  env_files  frames  logs  notify
                             signals  tls  wrapped > handlers  statuses > systems
-    6       _app/           app > failures  lifespan > debug  inner > limits
+    6       _app/           app > failures  lifespan > debug  inner  pressure > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  signature > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
@@ -23,17 +23,17 @@ side by side is independent of each other.  A test reads this map, and holds eac
     1       _tasks/         run > runner > list > task > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
                             > constraints  models  nodes > problems
-            _concurrency/   exits > grace  starter > context  scopes
+            _concurrency/   exits > grace  starter > context  scopes  threads
 
     ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers
 
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
-                            > _config  _encrypted  _heads  _access  _scope
+                            > _config  _heads  _access  _peers  _scope  _tls
                             > _forwarded  _output  _bodies  _parsers  _transport
-                            > _system  _strict
-                            > _addresses  _errors  _grammar  _limits  _tls
+                            > _system  _strict > _addresses  _errors  _grammar
+                            _limits  _tls_extension
 
 What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an
 ASGI server that runs any app: it knows `_asgi`, the words that it shares with the framework, and

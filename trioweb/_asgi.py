@@ -33,6 +33,11 @@ LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 DISCARDS_UNREAD_BODY: Final = "trioweb.discards_unread_body"
 
 
+# In an `http.disconnect`: the client has closed its sending side, and may still read.  Only what
+# becomes of what is sent to it tells.
+HALF_CLOSED: Final = "trioweb.half_closed"
+
+
 class ServerExchange(Protocol):
     """What our server's `receive` and `send` are methods of.
 

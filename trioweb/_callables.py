@@ -59,6 +59,15 @@ def flags_of(own: Callable[..., Any]) -> int:
     return 0 if code is None else int(code.co_flags)
 
 
+def identity(func: Callable[..., Any]) -> object:
+    """What makes two mentions of a function the same one."""
+    try:
+        hash(func)
+    except TypeError:
+        return id(func)
+    return func
+
+
 def is_generator(func: Callable[..., Any]) -> bool:
     """Of either kind."""
     return bool(flags_of(target(func)) & GENERATORS)

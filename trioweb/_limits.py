@@ -35,6 +35,10 @@ OFFENDER_INTERVAL = 5.0  # seconds
 # How long the iterator behind a response may take to close after its client left.
 STREAM_CLOSE_TIMEOUT = 5.0  # seconds
 
+# How long the head of a streamed response waits for its first piece: what fails by then still gets
+# an answer of its own.  A client that waits for events learns that late that there is a stream.
+FIRST_PIECE_TIME = 0.5  # seconds
+
 # After an early answer the rest of the request's body is read and thrown away:
 # closing a socket with unread data resets it, and the client may lose the answer.
 LINGER_TIME = 2.0  # seconds

@@ -206,6 +206,26 @@ async def test_what_a_lifespan_runs_beside_its_yield_ends_after_the_tasks(
     assert story.events == [("task cleaned up", 2), ("pool ended", 2)]
 
 
+async def test_a_start_that_was_cancelled_behind_a_shield_is_closed_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    story = Story()
+
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        async with story.resource("pool"):
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+            yield
+            await trio.lowlevel.checkpoint()
+            story("plain code ran")
+
+    with trio.move_on_after(1) as scope:
+        await serve(App(lifespan=lifespan), port=0)
+    assert scope.cancelled_caught
+    assert story.events == [("plain code ran", 3), ("pool closed", 4)]
+
+
 async def test_any_servers_cancellation_leaves_the_lifespan_in_order_and_goes_on(
     autojump_clock: MockClock,
 ) -> None:

@@ -23,7 +23,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from trioweb._cli.tls import CertificateFiles
 from trioweb._errors import CommandError
 from trioweb.server import serve
-from trioweb.server._tls import distinguished_name
+from trioweb.server._tls_extension import distinguished_name
 
 PASSWORD = "pass: wörd"
 

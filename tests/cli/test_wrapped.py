@@ -31,7 +31,8 @@ class Failing:
 def test_an_app_is_found_behind_any_wrappers() -> None:
     app = App()
     assert app_behind(app) is app
-    assert app_behind(CORSMiddleware(GZipMiddleware(Wrapper(app)), allow_origins=["*"])) is app
+    wrapper: Any = Wrapper(app)
+    assert app_behind(CORSMiddleware(GZipMiddleware(wrapper), allow_origins=["*"])) is app
     deep: Any = app
     for _ in range(MOST_LAYERS - 1):
         deep = Wrapper(deep)
@@ -51,7 +52,7 @@ def test_the_routes_behind_middleware_are_shown(monkeypatch: pytest.MonkeyPatch)
     @app.get("/items")
     async def items() -> None: ...
 
-    monkeypatch.setattr(routes, "load_app", lambda name: Wrapper(Wrapper(app)))
+    monkeypatch.setattr(routes, "load_app", lambda name, folder: Wrapper(Wrapper(app)))
     table = routes.show_routes("main:app", as_json=False)
     assert "/items" in table
 

@@ -90,6 +90,11 @@ async def test_several_at_once(tmp_path: Path) -> None:
     assert not file.exists()
 
 
+async def test_one_alone_needs_no_list() -> None:
+    async with listening(bind="127.0.0.1:0") as listeners:
+        assert [listener.address[0] for listener in listeners] == ["127.0.0.1"]
+
+
 async def test_what_was_opened_is_closed_when_one_of_them_fails(tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
     with socket.socket() as taken:

@@ -240,7 +240,7 @@ async def test_a_client_that_leaves(
         await client.send(raw)
         await wait_all_tasks_blocked()
         await client.leave()
-    assert app.seen[-2:] == [{"type": "http.disconnect"}] * 2
+    assert [message["type"] for message in app.seen[-2:]] == ["http.disconnect"] * 2
     assert errors(caplog) == []
 
 

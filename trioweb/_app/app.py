@@ -37,6 +37,7 @@ from .failures import Failures, check_exception_class, check_task_error_handler
 from .inner import Inner
 from .lifespan import Yielded, check_lifespan, checked_manager, no_lifespan, run_lifespan
 from .limits import Limits
+from .pressure import PendingLimit
 
 E = TypeVar("E", bound=BaseException)
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Yielded]]
@@ -83,6 +84,7 @@ class App(Router):
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
         self._failures = Failures(self._inner)
+        self._pending_limit = PendingLimit(self._inner.events)
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
         self._server_state: object = _NO_STATE
@@ -191,17 +193,18 @@ class App(Router):
     async def _serve_outside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """After the lifespan nothing is served; where there is none, its nursery is this call's."""
         # The tasks of all such calls share the limits and the ledger of the app.
+        draining = DrainEvent()
+        if self._draining.is_set():
+            draining.set()
         lifetime = AppLifetime(
             self._lifetime.runner,
             Grace(self._cleanup_timeout, self._inner.run_sync),
             self._inner.events,
             self._failures.respond,
-            DrainEvent(),
+            draining,
             drain_timeout=math.inf,
             reports=False,
         )
-        if self._draining.is_set():
-            lifetime.draining.set()
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
 
@@ -213,10 +216,11 @@ class App(Router):
         limits = self._inner.limits
         endpoint: Plan | _Refusal
         try:
-            if lifetime.draining.is_set():
+            if lifetime.is_draining:
                 raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
             ledger = lifetime.ledger
             if ledger.added - ledger.left >= limits.max_pending_tasks:
+                self._pending_limit.refuse(ledger, limits.max_pending_tasks)
                 raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
             target, path_params = self._matcher.match(scope["method"], *_path_below_root(scope))
         except HTTPException as exc:
@@ -319,6 +323,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     waits = False
     reads_body = False
     cancel_on_disconnect = False
+    stops_with_client = True
     timeout = None
 
     async def __call__(self, exchange: Exchange, exits: RequestExits) -> Response:

@@ -51,7 +51,8 @@ Serve an app, for production.
 SIGTERM and Ctrl-C drain: nothing new is accepted, requests and tasks end, up to the
 drain timeout.  A second one cancels what is left.  What doesn't end even then is named
 in the log, and ends with the process, whose status is 3.  With --workers, SIGHUP
-replaces all workers one by one without refusing a connection.
+replaces all workers one by one without refusing a connection, and a worker that hangs
+or crashes is replaced.
 """
 
 _DEV = """\
@@ -98,12 +99,13 @@ def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return _print(show_routes(app, app_dir, as_json=given["json"]))
     settings = _options.settings(command, given, environ)
     if given["worker"] is not None:
-        return run_worker(settings, given["worker"])
-    if settings.reload or settings.workers > 1:
+        row, *descriptors = given["worker"]
+        return run_worker(settings, row, descriptors)
+    if settings.reload or settings.supervised:
         _check_system(settings)
     if settings.reload:
         return reload(settings, arguments)
-    if settings.workers > 1:
+    if settings.supervised:
         return supervise(settings, arguments)
     return run(settings)
 
@@ -148,11 +150,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_server(commands: Any, name: str, help: str, description: str) -> None:
     command = _add_command(commands, name, help, description)
-    # How a supervisor starts a worker: the descriptors that it inherits.
-    command.add_argument("--worker", type=_descriptors, help=argparse.SUPPRESS)
+    # How a supervisor starts a worker: its row, and the descriptors that it inherits.
+    command.add_argument("--worker", type=_numbers, help=argparse.SUPPRESS)
 
 
-def _descriptors(text: str) -> list[int]:
+def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 

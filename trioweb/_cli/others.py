@@ -19,10 +19,13 @@ from .settings import variable
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "bind": ("b",),
     "workers": ("w",),
+    "worker-timeout": ("timeout-worker-healthcheck", "timeout", "t"),
     "drain-timeout": ("timeout-graceful-shutdown", "graceful-timeout"),
     "root-path": ("url-path-prefix",),
     "limit-idle-timeout": ("timeout-keep-alive", "keep-alive"),
     "limit-max-head-size": ("h11-max-incomplete-event-size",),
+    "limit-max-fields": ("limit-request-fields",),
+    "limit-max-connections": ("worker-connections",),
     "ssl-certfile": ("certfile", "ssl-certificate"),
     "ssl-keyfile": ("keyfile",),
     "ssl-keyfile-password": ("keyfile-password",),
@@ -52,6 +55,11 @@ _LOG_FILE = (
     "all logs go to standard error",
     "2>app.log; or --log-config, for a file for each logger",
 )
+_LOG_FORMAT = (
+    "a line is written by its formatter",
+    "--log-config, with a format such as '%(client)s %(status)d'",
+)
+_NAME = ("a process has the name of its command", LEAVE_OUT)
 _CONFIG = (
     "there is no file of options",
     "--env-file .env, with lines such as TRIOWEB_PORT=8000",
@@ -77,7 +85,6 @@ REFUSED: Mapping[str, Refusal] = {
         "workers are told apart by themselves",
         "--max-requests N, for a worker's lifetime",
     ),
-    "timeout-worker-healthcheck": ("there is no such check", LEAVE_OUT),
     "factory": ("a call says that it is a factory", "trioweb run 'main:make_app()'"),
     "loop": _TRIO,
     "interface": _ASGI,
@@ -104,9 +111,21 @@ REFUSED: Mapping[str, Refusal] = {
     "reload-delay": _RELOADER,
     "version": ("it is one of trioweb itself", "trioweb --version"),
     # Gunicorn, Hypercorn
+    "max-requests-jitter": ("each worker has up to a tenth more, by chance", LEAVE_OUT),
     "k": _TRIO,
     "worker-class": _TRIO,
     "threads": _THREADS,
+    "limit-request-line": ("it has another name", "--limit-max-target-size BYTES"),
+    "limit-request-field_size": (
+        "it has another name",
+        "--limit-max-head-size BYTES, for all fields",
+    ),
+    "e": _CONFIG,
+    "env": _CONFIG,
+    "n": _NAME,
+    "name": _NAME,
+    "proxy-protocol": ("it speaks HTTP alone", "a proxy that writes X-Forwarded-For"),
+    "access-logformat": _LOG_FORMAT,
     "preload": ("each worker imports the app itself, so that SIGHUP brings new code", LEAVE_OUT),
     "chdir": _APP_DIR,
     "pythonpath": _APP_DIR,
@@ -129,6 +148,11 @@ REFUSED: Mapping[str, Refusal] = {
     "quic-bind": _HTTP2,
     "insecure-bind": ("TLS is for all addresses, or for none", "a second trioweb run, without TLS"),
     # Granian
+    "access-log-fmt": _LOG_FORMAT,
+    "process-name": _NAME,
+    "pid-file": _BACKGROUND,
+    "respawn-failed-workers": ("a worker that crashes is always replaced", LEAVE_OUT),
+    "static-path-mount": ("files are served by the app, or by a proxy", LEAVE_OUT),
     "blocking-threads": _THREADS,
     "runtime-threads": _THREADS,
     "runtime-mode": _THREADS,

@@ -124,15 +124,16 @@ async def sheltered(
     A cancellation from outside, or one of `outside`, ends the block, and what the manager does
     after that has so many `seconds` from then on, and some in any case.  Then it goes on outwards.
     """
-    grace = Grace(seconds)
+    grace, block = Grace(seconds), trio.CancelScope()
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
+            # From before the entry: once there is a shield, nobody would hear of an earlier one.
+            await nursery.start(_pass_on_cancellation, outside, grace, block)
             try:
                 async with Exits(RequestExits(grace), "request") as exits:
                     value = await exits.enter(manager, name, is_shielded=True)
-                    with trio.CancelScope() as block:
-                        nursery.start_soon(_pass_on_cancellation, outside, grace, block)
+                    with block:
                         yield value
             except BaseException as exc:
                 failure = exc
@@ -145,9 +146,14 @@ async def sheltered(
 
 
 async def _pass_on_cancellation(
-    outside: trio.CancelScope, grace: Grace, block: trio.CancelScope
+    outside: trio.CancelScope,
+    grace: Grace,
+    block: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     with outside:
+        task_status.started()
         try:
             await trio.sleep_forever()
         finally:

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
+from .. import _limits
 from .._asgi import Message, RawFields
 from .._fields import checked_value, refuse_control_characters
 from .._instead import tells_instead
@@ -45,6 +46,8 @@ class Response:
     media_type: ClassVar[str | None] = None
     # Whether sending it waits for more than the server.
     streams: ClassVar[bool] = False
+    # Whether all of its body was made; of one that streams, once it is.
+    is_whole: bool = True
 
     def __init__(
         self,
@@ -160,8 +163,11 @@ class Response:
                     await sending
                     return True
             await exchange.send_head(self._head(len(self.body)))
+            body = self.body if shows_body else b""
+            if len(body) > _limits.LARGE_RESPONSE and exchange.wants_delivery():
+                body = await exchange.send_all_but_last(body)
             is_there = await exchange.is_client_there()
-            await exchange.send_last(self.body if shows_body else b"")
+            await exchange.send_last(body)
         except OSError:
             return False
         return is_there

@@ -79,7 +79,8 @@ class AppLifetime:
         drain_timeout: float,
         reports: bool = True,
     ) -> None:
-        self.draining = draining
+        self.is_draining = draining.is_set()  # to ask the event would cost each request a call
+        self._draining = draining
         self.is_open = False
         self.runner = runner
         self.ledger = runner.ledger
@@ -140,9 +141,10 @@ class AppLifetime:
         self._departures.stop()
 
     def _begin_shutdown(self) -> None:
-        if self.draining.is_set():
+        if self.is_draining:
             return
-        self.draining.set()
+        self.is_draining = True
+        self._draining.set()
         self._tell(DrainBegan())
         if self._reports:
             self._report = ShutdownReport(self.ledger, self._events)

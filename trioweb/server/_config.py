@@ -59,7 +59,7 @@ class ServerConfig:
 
     host: str | None = "127.0.0.1"
     port: int = 8000
-    bind: Iterable[str] = ()
+    bind: str | Iterable[str] = ()
     uds: str | os.PathLike[str] | None = None
     uds_permissions: int | None = None
     sockets: Iterable[AnySocket] = ()
@@ -83,7 +83,7 @@ class ServerOptions(TypedDict, total=False):
 
     host: str | None
     port: int
-    bind: Iterable[str]
+    bind: str | Iterable[str]
     uds: str | os.PathLike[str] | None
     uds_permissions: int | None
     sockets: Iterable[AnySocket]

@@ -84,7 +84,8 @@ async def open_listeners(config: ServerConfig) -> list[Listener]:
 
 def _places(config: ServerConfig, *, have_some: bool) -> list[Bind]:
     """Where to listen beside the sockets that were given.  Raises ValueError."""
-    places = [_read(text) for text in config.bind]
+    binds = [config.bind] if isinstance(config.bind, str) else config.bind
+    places = [_read(text) for text in binds]
     if config.uds is not None:
         places.append(UnixPath(os.fspath(config.uds)))
     return places if places or have_some else [HostPort(config.host, config.port)]

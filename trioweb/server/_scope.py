@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from .._asgi import DISCARDS_UNREAD_BODY, RawFields, Scope
 from ._forwarded import Address, TrustedPeers
 from ._strict import RequestHead, absolute_target
-from ._tls import TLSExtension
+from ._tls_extension import TLSExtension
 
 
 class ScopeMaker:

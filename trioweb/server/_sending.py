@@ -54,6 +54,7 @@ class Sender(msgspec.Struct, eq=False):
     refused: bool = False  # the server has answered in the app's place
     refusal: str = ""  # what the client did wrong in its body
     disconnected: bool = False  # the client has left, or was sent away
+    half_closed: bool = False  # so it seems; but it may only have closed its sending side
     works: bool = False  # the app's call is under way, and the connection stands by it
     waits: int = 0  # how many of the call's tasks wait for the client
     returned: bool = False  # the app's call is over
@@ -106,6 +107,8 @@ class Sender(msgspec.Struct, eq=False):
             more = message.get("more_body", False)
             head, content = self.output.body(message.get("body", b""), more=more)
             await self._write(self.join(head, content) if head else content, more=more)
+            if self.half_closed and not more:
+                await self._settle()
         elif kind == "http.response.trailers":
             more = message.get("more_trailers", False)
             await self._write(self.output.trailers(message["headers"], more=more), more=more)
@@ -175,7 +178,7 @@ class Sender(msgspec.Struct, eq=False):
             or self.output.closes  # by the app's
             or self.output.body_end is BodyEnd.CLOSE
             or self.is_last
-            or self.service.draining
+            or self.service.closing
             # Who waits for 100 Continue may send the body all the same, or the next request.
             or (self.expects_continue and self.has_unread_body)
         )
@@ -212,6 +215,19 @@ class Sender(msgspec.Struct, eq=False):
             return
         await trio.lowlevel.checkpoint()
         self._turn_began = perf_counter()
+
+    async def _settle(self) -> None:
+        """Whether a client that has closed its sending side takes the end, or refuses it.
+
+        Nothing tells when the kernel knows: it has to be asked now and then.
+        """
+        for _ in range(_limits.SETTLING_LOOKS):
+            if self.transport.is_refused():
+                self._break()
+                raise ClientGone("the client has left")
+            if not self.transport.backlog():
+                return
+            await trio.sleep(_limits.SETTLING_TIME / _limits.SETTLING_LOOKS)
 
     @contextlib.contextmanager
     def held_up(self) -> Iterator[None]:

@@ -48,6 +48,10 @@ class Transport(Protocol):
         """How many bytes were taken that the client hasn't got; None where nobody knows."""
         ...
 
+    def is_refused(self) -> bool:
+        """Whether the client has refused what was sent; told once."""
+        ...
+
     def has_data(self) -> bool:
         """Whether bytes are known to wait."""
         ...
@@ -120,6 +124,9 @@ class SocketTransport:
     def backlog(self) -> int | None:
         return unsent(self._socket)
 
+    def is_refused(self) -> bool:
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
     def has_data(self) -> bool:
         try:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
@@ -179,6 +186,9 @@ class StreamTransport:
 
     def backlog(self) -> int | None:
         return None
+
+    def is_refused(self) -> bool:
+        return False
 
     def has_data(self) -> bool:
         return False

@@ -15,8 +15,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb.server import ClientGone
-from trioweb.server._encrypted import TLSTransport
 from trioweb.server._limits import KIB, LINGER_TIME, MAX_TLS_ANSWERS, MIB, TLS_PIECE, TLS_TURN
+from trioweb.server._tls import TLSTransport
 from trioweb.server._transport import Patience, SocketTransport, send_all
 
 from ..support.certificates import client_context, server_context
@@ -186,6 +186,7 @@ async def test_an_end_of_the_connection_is_an_end() -> None:
 async def test_receiving_can_be_ended() -> None:
     async with wire() as w:
         await w.client.send_all(b"hello")
+        assert not w.transport.is_refused()
         assert w.transport.end_receiving()
         assert await w.transport.receive() == b"hello"
         assert await w.transport.receive() == b""
