@@ -106,6 +106,8 @@ PORT_ATTEMPTS = 10
 # Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 
+# How much of the reason for a refusal is logged: parsers quote what they were given.
+MAX_REASON = 200  # characters
 # How long a worker that has more connections than another lets that one go first: time enough to
 # wake up, and little for a client to wait while the other one is busy.
 LET_OTHERS_GO = 0.002  # seconds
