@@ -28,6 +28,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from .._errors import RegistrationError
+from .generics import refuse_open
 from .models import checks_itself, is_model
 from .nodes import TEXTS, union_members
 
@@ -94,7 +95,8 @@ _IGNORED_PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
 
 
 def refuse_ignored(annotation: Any) -> None:
-    """Refuse an annotation whose constraints msgspec would pass over in silence."""
+    """Refuse an annotation of which msgspec would pass over something in silence."""
+    refuse_open(annotation, parts(annotation))
     for part in parts(annotation):
         if checks_itself(part) and not is_model(part):
             raise RegistrationError(
@@ -124,7 +126,10 @@ def _refuse_metadata(annotation: Any, metadata: Any) -> None:
 
 
 def parts(annotation: Any) -> Iterator[Any]:
-    """An annotation and all that it is made of, into the fields of classes that msgspec decodes."""
+    """An annotation and all that it is made of, into the fields of classes that msgspec decodes.
+
+    The class of `Page[int]` is no part beside it.
+    """
     return _parts(annotation, {})
 
 
@@ -134,7 +139,7 @@ def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
     seen[id(annotation)] = annotation  # held, so that no other gets the same id
     yield annotation
     origin = get_origin(annotation)
-    inner = [origin, *get_args(annotation), *_fields(annotation)]
+    inner = [*get_args(annotation), *_fields(origin or annotation)]
     inner += [getattr(annotation, name, None) for name in ("__value__", "__supertype__")]
     for part in inner:
         yield from _parts(part, seen)

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import inspect as mi
@@ -29,6 +31,7 @@ from .constraints import meta_to_the_end
 from .explain import REFUSALS, explain
 from .models import decode_model, is_model, model_problems
 from .nodes import all_nodes
+from .preparing import ByMembers, Preparation, Prepare, preparation
 from .problems import MISSING, make_problem
 
 Decoder = Callable[[bytes], Any]
@@ -45,9 +48,50 @@ def body_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Decoder:
     for custom in all_nodes(node):
         if isinstance(custom, mi.CustomType) and not is_model(custom.cls):
             raise undecodable(annotation, f"nothing is known about {custom.cls.__name__}")
-    typed = msgspec.json.Decoder(annotation, dec_hook=decode_model)
+    prepared = preparation(node)
+    decode = _decoder(annotation, prepared)
     has_defaults = any(map(_has_defaults, parts(annotation)))
-    return refusing_collisions(node, _explaining(node, typed.decode, has_defaults=has_defaults))
+    classes = prepared.classes if prepared else {}
+    explaining = _explaining(node, decode, classes, has_defaults=has_defaults)
+    return refusing_collisions(node, explaining)
+
+
+def _decoder(annotation: Any, prepared: Preparation | None) -> Decoder:
+    if prepared is not None and prepared.classes:
+        return _building(annotation, prepared)
+    typed = msgspec.json.Decoder(annotation, dec_hook=decode_model).decode
+    return _refusing_infinite(typed, prepared.prepare) if prepared is not None else typed
+
+
+def _building(annotation: Any, prepared: Preparation) -> Decoder:
+    """A decoder for what has classes in it that msgspec would take or build otherwise."""
+    plain = msgspec.json.Decoder().decode
+    exact = msgspec.json.Decoder(float_hook=Decimal).decode if prepared.has_decimals else None
+
+    def decode(data: bytes) -> Any:
+        value = plain(data)
+        value = prepared.prepare(value, exact(data) if exact else value)
+        return msgspec.convert(value, annotation, str_keys=True, dec_hook=decode_model)
+
+    return decode
+
+
+# Any text of NaN or an infinity has this in it, unless its letters are escaped.
+_maybe_infinite = re.compile(rb"nan|inf|\\u", re.IGNORECASE).search
+
+
+def _refusing_infinite(typed: Decoder, prepare: Prepare) -> Decoder:
+    """msgspec's decoder `typed`, for what has decimals or keys in it that might not be finite."""
+    untyped = msgspec.json.Decoder(float_hook=Decimal).decode
+
+    def decode(data: bytes) -> Any:
+        value = typed(data)
+        if _maybe_infinite(data):
+            found = untyped(data)
+            prepare(found, found)
+        return value
+
+    return decode
 
 
 def _model_decoder(model: Any) -> Decoder:
@@ -61,26 +105,32 @@ def _model_decoder(model: Any) -> Decoder:
     return decode
 
 
-def _explaining(node: mi.Type, decode_typed: Decoder, *, has_defaults: bool = False) -> Decoder:
-    """msgspec's decoder for `node`, whose refusals are explained."""
+def _explaining(
+    node: mi.Type,
+    decode_typed: Decoder,
+    classes: Mapping[Any, ByMembers],
+    *,
+    has_defaults: bool = False,
+) -> Decoder:
+    """A decoder for `node`, whose refusals are explained."""
 
     def decode(data: bytes) -> Any:
         try:
             return decode_typed(data)
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, exc)) from None
+            raise Invalid(explain(node, data, exc, classes)) from None
 
     def decode_with_defaults(data: bytes) -> Any:
         try:
             return _fill_defaults(decode_typed(data))
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, exc)) from None
+            raise Invalid(explain(node, data, exc, classes)) from None
 
     return decode_with_defaults if has_defaults else decode
 
 
 raw_body_members: Callable[[bytes], dict[str, msgspec.Raw]] = _explaining(
-    mi.type_info(dict[str, Any]), msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    mi.type_info(dict[str, Any]), msgspec.json.Decoder(dict[str, msgspec.Raw]).decode, {}
 )
 """The members of a JSON object, undecoded: one for each of several body parameters."""
 
@@ -90,12 +140,9 @@ raw_body_members: Callable[[bytes], dict[str, msgspec.Raw]] = _explaining(
 
 
 def _has_defaults(annotation: Any) -> bool:
-    return (
-        isinstance(annotation, type)
-        and dataclasses.is_dataclass(annotation)
-        and any(
-            field.default is not dataclasses.MISSING for field in dataclasses.fields(annotation)
-        )
+    cls = get_origin(annotation) or annotation
+    return dataclasses.is_dataclass(cls) and any(
+        field.default is not dataclasses.MISSING for field in dataclasses.fields(cls)
     )
 
 
