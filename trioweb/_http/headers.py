@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Headers(Mapping[str, str]):
-    """A request's header fields; names in any case, the first of a repeated one.
+    """A request's header fields; names in any case, the last of a repeated one.
 
     `getlist` gives all of them.
     """
@@ -33,7 +33,7 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         key = _key(name)
-        for field, value in self._raw:
+        for field, value in reversed(self._raw):
             if field == key:
                 return value.decode("latin-1")
         raise KeyError(name)
@@ -64,7 +64,7 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
     __slots__ = ()
 
     def __init__(self, items: Mapping[str, str] | None = None) -> None:
-        # Of a repeated field, such as set-cookie, a mapping shows only the first.
+        # Of a repeated field, such as set-cookie, a mapping shows only the last.
         super().__init__(items.raw if isinstance(items, ResponseHeaders) else ())
         if not self._raw:
             self.update(items or {})

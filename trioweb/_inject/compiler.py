@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import inspect
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,14 +26,16 @@ from .._concurrency.exits import LASTS, DependencyScope
 from .._errors import RegistrationError
 from .._http.exchange import Exchange
 from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.members import Members, settable_members
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
 from .calls import Run, gives_generator, run_dependency, run_plain
+from .classes import members_as_parameters, members_of_callable, names_of, reads_names, with_names
 from .markers import Dependency, checked_dependencies
+from .models import Taken, extract_model, refuse_unknown
 from .plan import Call, Parameter, Plan, Traits, make_plan
 from .signature import (
     marker_of,
-    parameters_of,
     refuse_class_as_text,
     refuse_depends_on_nothing,
     refuse_unmarked,
@@ -91,6 +94,7 @@ class _Compiler:
         self._calls: dict[object, Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._waiting: list[_Waiting] = []
+        self._taken: Taken = defaultdict(set)
         # The generator that closes first of those that a call's value may hold.
         self._closing: dict[object, tuple[DependencyScope, str]] = {}
         self._inline = True
@@ -140,13 +144,18 @@ class _Compiler:
             )
         self._open.append(func)
         needs: list[object] = []
+        members = members_of_callable(func)
         parameters = [
-            self._parameter(func, parameter, scope, needs) for parameter in parameters_of(func)
+            self._parameter(func, parameter, scope, needs, names_of(members, parameter.name))
+            for parameter in members_as_parameters(func, members)
         ]
+        parameters += self._checks_of_names(members, parameters)
         self._open.pop()
         self._inline = self._inline and _callables.is_async(func)
         self._waits = self._waits or _callables.may_wait(func)
         is_direct = _callables.is_async(func) and not checks_itself(func)
+        if members is not None and reads_names(func, members):
+            run = with_names(run, members)
         if any(parameter.may_be_left_out for parameter in parameters):
             run, is_direct = _leaving_out(run), False
         closing = [self._closing[need] for need in needs if need in self._closing]
@@ -194,6 +203,7 @@ class _Compiler:
         parameter: inspect.Parameter,
         scope: DependencyScope,
         needs: list[object],
+        names: tuple[str, ...],
     ) -> Parameter:
         annotation, marker = marker_of(func, parameter)
         name = parameter.name
@@ -209,7 +219,7 @@ class _Compiler:
         if marker is None:
             refuse_unmarked(func, parameter, annotation)
         try:
-            return self._input(func, parameter, annotation, marker)
+            return self._input(func, parameter, annotation, marker, names)
         except RegistrationError as exc:
             exc.add_note(f"    where:  {_callables.name(func)}({parameter})")
             exc.add_note("    or:     Annotated[..., Depends(...)], where a dependency is meant")
@@ -221,17 +231,18 @@ class _Compiler:
         parameter: inspect.Parameter,
         annotation: Any,
         marker: Source | None,
+        names: tuple[str, ...],
     ) -> Parameter:
-        """A parameter whose value is in the request."""
+        """A parameter whose value is in the request, under the first of `names` that is there."""
         # What a class that checks its arguments says of them isn't ours to refuse.
         if not checks_itself(func):
             refuse_ignored(annotation)
-        source = marker or Source(self._kind(parameter.name, annotation))
+        source = marker or Source(self._kind(names or (parameter.name,), annotation))
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
-        alias = source.alias or kind.name_of(source, parameter.name)
-        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types)
+        alias, *others = kind.names_of(source, parameter.name, names)
+        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types, tuple(others))
         found = Parameter(
             parameter.name,
             _of_the_body,
@@ -244,15 +255,38 @@ class _Compiler:
             kind.extract(wanted, False)
             self._waiting.append(_Waiting(found, wanted))
             return found
-        if kind.is_text:
+        if kind.texts is not None:
+            members = settable_members(annotation)
+            if members is not None:
+                found.extract = extract_model(wanted, kind.texts, members, self._taken)
+                found.place = [source.kind]
+                return found
             refuse_class_as_text(func, parameter, annotation, source)
+            self._taken[source.kind].update(map(kind.texts.key, (alias, *others)))
         found.extract = kind.extract(wanted, False)
         found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
         return found
 
-    def _kind(self, name: str, annotation: Any) -> str:
+    def _checks_of_names(
+        self, members: Members | None, parameters: Sequence[Parameter]
+    ) -> list[Parameter]:
+        """What a class that refuses unknown names checks, of each source that it takes."""
+        if members is None or not members.refuses_unknown:
+            return []
+        kinds = {str(parameter.place[0]): None for parameter in parameters if parameter.place}
+        return [
+            Parameter(
+                f"others of the {kind}",
+                refuse_unknown(kind, texts, self._taken, _LeftOut),
+                may_be_left_out=True,
+            )
+            for kind in kinds
+            if (texts := SOURCES[kind].texts) is not None
+        ]
+
+    def _kind(self, names: Sequence[str], annotation: Any) -> str:
         """The source of what its author has given none."""
-        if name in self._path_types:
+        if not self._path_types.keys().isdisjoint(names):
             return "path"
         return "body" if shape_of(annotation) == "body" else "query"
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, cast
 
@@ -169,6 +169,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """A value that a parameter of `func` takes from a source, where its name is `alias`.
 
     `path_types` are those that the path template's converters give, by the names of its parameters.
+    `others` are names that count where `alias` isn't there.
     """
 
     func: Callable[..., Any]
@@ -177,20 +178,49 @@ class Wanted(msgspec.Struct, frozen=True):
     source: Source
     alias: str
     path_types: Mapping[str, type[Any]]
+    others: tuple[str, ...] = ()
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """What gives texts by their names.
+
+    `read` makes what takes all texts of one name out of an exchange; `names` are those that are
+    there; `name_of` is what a parameter's own name is there, `key` a name as it is among `names`.
+    """
+
+    read: Callable[[str], Read]
+    names: Callable[[Exchange], Iterable[str]]
+    name_of: Callable[[Source, str], str] = lambda source, name: name
+    key: Callable[[str], str] = str
+
+    def reader(self, names: Sequence[str]) -> Read:
+        """What takes the texts of the first of these names that is there."""
+        reads = [self.read(name) for name in names]
+        if len(reads) == 1:
+            return reads[0]
+        return lambda exchange: next(filter(None, (read(exchange) for read in reads)), [])
 
 
 class SourceKind(msgspec.Struct, frozen=True):
     """A row of the table.
 
     `extract` makes what takes the value out of an exchange; of a source that `is_body`, whether its
-    members are shared out is known only when all parameters are.  `is_text`: what is there is one
+    members are shared out is known only when all parameters are.  `texts`: what is there is one
     text, or several, so that nothing but these can be made of it.
     """
 
     extract: Callable[[Wanted, bool], Extract]
-    is_text: bool = False
+    texts: Texts | None = None
     is_body: bool = False
-    name_of: Callable[[Source, str], str] = lambda source, name: name
+
+    def names_of(self, source: Source, own: str, names: Sequence[str]) -> list[str]:
+        """What a parameter is called there: by its alias, else by these names or its own."""
+        if source.alias is not None:
+            return [source.alias]
+        return [
+            self.texts.name_of(source, own) if self.texts and name == own else name
+            for name in names or (own,)
+        ]
 
 
 def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
@@ -222,27 +252,30 @@ def is_as_converted(wanted: Wanted) -> bool:
     return not is_annotated or wanted.annotation is wanted.path_types[wanted.alias]
 
 
-def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Wanted, bool], Extract]:
-    """For a source of texts.  `which` counts of several where one is wanted: as in the mapping
-    that a `Request` has of them."""
+def _from_texts(texts: Texts) -> SourceKind:
+    """For a source of texts, of which the last counts where one is wanted."""
 
     def make(wanted: Wanted, is_shared: bool) -> Extract:
-        read = read_field(wanted.alias)
-        default = _default(wanted.source.default)
-        decode: Callable[[Any], Any]
-        if shape_of(wanted.annotation) == "texts":
-            decode = texts_decoder(wanted.annotation, wanted.source.meta)
-        else:
-            decode_one = text_decoder(wanted.annotation, wanted.source.meta)
-            decode = lambda texts: decode_one(texts[which])  # noqa: E731
+        read = texts.reader([wanted.alias, *wanted.others])
+        default = default_of(wanted.source.default)
+        decode = decoder_of_texts(wanted.annotation, wanted.source.meta)
 
         def extract(exchange: Exchange, values: Values) -> Any:
-            texts = read(exchange)
-            return decode(texts) if texts else default()
+            found = read(exchange)
+            return decode(found) if found else default()
 
         return extract
 
-    return make
+    return SourceKind(make, texts)
+
+
+def decoder_of_texts(
+    annotation: Any, meta: msgspec.Meta | None = None
+) -> Callable[[list[str]], Any]:
+    if shape_of(annotation) == "texts":
+        return texts_decoder(annotation, meta)
+    decode = text_decoder(annotation, meta)
+    return lambda texts: decode(texts[-1])
 
 
 def _query_field(alias: str) -> Read:
@@ -267,7 +300,7 @@ def _cookie(alias: str) -> Read:
 
 def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
     decode = body_decoder(wanted.annotation, wanted.source.meta)
-    default = _default(wanted.source.default)
+    default = default_of(wanted.source.default)
     alias = wanted.alias
 
     def extract_whole(exchange: Exchange, values: Values) -> Any:
@@ -286,9 +319,11 @@ def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
 
 SOURCES: dict[str, SourceKind] = {
     "path": SourceKind(_from_path),
-    "query": SourceKind(_from_texts(_query_field, -1), is_text=True),
-    "header": SourceKind(_from_texts(_header_field, 0), is_text=True, name_of=_header_name),
-    "cookie": SourceKind(_from_texts(_cookie, -1), is_text=True),
+    "query": _from_texts(Texts(_query_field, lambda exchange: exchange.query_params)),
+    "header": _from_texts(
+        Texts(_header_field, lambda exchange: exchange.headers, _header_name, str.lower)
+    ),
+    "cookie": _from_texts(Texts(_cookie, lambda exchange: exchange.cookies)),
     "body": SourceKind(_from_body, is_body=True),
 }
 
@@ -300,7 +335,7 @@ SPECIAL: dict[type, Extract] = {
 }
 
 
-def _default(default: Any) -> Callable[[], Any]:
+def default_of(default: Any) -> Callable[[], Any]:
     """What stands in for a value that isn't there; the same each time, whoever changed it."""
     if default is REQUIRED:
         return _missing

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, Required, get_args, get_origin, get_type_hints, is_typeddict
 
 import msgspec
 
 from .._errors import RegistrationError
 from .generics import hints_of
-from .models import is_model
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -38,20 +37,20 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Members(msgspec.Struct, frozen=True):
-    """What a client may set of `cls`.
+    """What a client may set of `cls`, and whether it refuses or keeps what it doesn't know.
 
-    `hidden` are names that msgspec would take though they aren't the client's.  `builds_itself`:
-    only its constructor makes of the members what the class means.
+    `hidden` are names that msgspec would take though they aren't the client's; `lacking` are those
+    that the constructor requires and no client may set.  `builds_itself`: only its constructor
+    makes of the members what the class means.
     """
 
     cls: Any
     settable: tuple[Member, ...]
     refuses_unknown: bool = False
+    keeps_unknown: bool = False
     hidden: frozenset[str] = frozenset()
+    lacking: tuple[str, ...] = ()
     builds_itself: bool = False
-
-    def names(self) -> set[str]:
-        return {name for member in self.settable for name in member.names}
 
 
 def members_of(annotation: Any) -> Members | None:
@@ -65,145 +64,151 @@ def members_of(annotation: Any) -> Members | None:
     return None
 
 
-# The kinds of classes
-
-
-def _of_model(annotation: Any, model: Any) -> Members:
-    settable = tuple(
-        Member(name, _names_in_model(model, name), info.rebuild_annotation(), info.is_required())
-        for name, info in model.model_fields.items()
-    )
-    return Members(model, settable, model.model_config.get("extra") == "forbid")
-
-
-def _names_in_model(model: Any, name: str) -> tuple[str, ...]:
-    """A field's aliases, and its own name where the model takes that."""
-    alias, config = model.model_fields[name].validation_alias, model.model_config
-    paths = [getattr(choice, "path", [choice]) for choice in getattr(alias, "choices", [alias])]
-    names = [path[0] for path in paths if path != [None] and len(path) == 1]
-    if not config.get("validate_by_alias", True):
-        names = []
-    by_name = config.get("populate_by_name") or config.get("validate_by_name")
-    if alias is None or by_name or not config.get("validate_by_alias", True):
-        names.append(name)
-    return tuple(names)
-
-
-def _of_struct(annotation: Any, cls: type[msgspec.Struct]) -> Members:
-    settable, hidden, config = [], set(), cls.__struct_config__
-    for field in msgspec.structs.fields(annotation):
-        name = field.name
-        if not _is_private(name) or name != field.encode_name:
-            settable.append(Member(name, (field.encode_name,), field.type, field.required))
-        elif field.required or config.array_like:
-            right = f"{name.strip('_')}: ... = field(name={name!r})"
-            raise _nobodys(cls, name, right)
-        else:
-            hidden.add(name)
-    return Members(cls, tuple(settable), config.forbid_unknown_fields, frozenset(hidden))
-
-
-def _of_typed_dict(annotation: Any, cls: Any) -> Members:
-    """Its keys are the client's own, whatever they begin with."""
-    hints = hints_of(annotation)
-    return Members(
-        dict,
-        tuple(
-            Member(name, (name,), _unqualified(hint), _is_required(cls, name, hint))
-            for name, hint in hints.items()
-        ),
-    )
-
-
-def _is_required(cls: Any, name: str, hint: Any) -> bool:
-    if get_origin(hint) in (Required, NotRequired):
-        return get_origin(hint) is Required
-    return name in cls.__required_keys__
-
-
-def _unqualified(hint: Any) -> Any:
-    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
-
-
-def _of_named_tuple(annotation: Any, cls: Any) -> Members:
-    hints = hints_of(annotation)
-    return Members(
-        cls,
-        tuple(
-            Member(name, (name,), hints.get(name, Any), name not in cls._field_defaults)
-            for name in cls._fields
-        ),
-    )
-
-
-def _of_dataclass(annotation: Any, cls: Any) -> Members:
-    hints = hints_of(annotation)
-    arguments = {
-        name: hint.type if isinstance(hint, dataclasses.InitVar) else hint
-        for name, hint in hints.items()
-    }
-    return _of_constructor(cls, arguments, {field.name for field in dataclasses.fields(cls)})
-
-
-def _of_attrs(annotation: Any, cls: Any) -> Members:
-    hints = hints_of(annotation)
-    arguments = {
-        each.alias: _annotation_of_attribute(cls, each, hints.get(each.name, each.type or Any))
-        for each in cls.__attrs_attrs__
-    }
-    members = _of_constructor(cls, arguments, {each.name for each in cls.__attrs_attrs__})
-    if any(each.converter is not None for each in cls.__attrs_attrs__):
-        return msgspec.structs.replace(members, builds_itself=True)
+def settable_members(annotation: Any) -> Members | None:
+    """`members_of` a class of which a client may set all that nothing else sets."""
+    members = members_of(annotation)
+    for name in members.lacking if members else ():
+        raise lacks(annotation, name)
     return members
 
 
-def _of_constructor(cls: Any, arguments: dict[str, Any], fields: set[str]) -> Members:
-    """A class whose constructor takes some of these arguments, and whose fields msgspec takes."""
-    settable = []
-    others = _annotations_of_constructor(cls)
-    for parameter in inspect.signature(cls).parameters.values():
-        is_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        required = parameter.default is parameter.empty
-        name = parameter.name
-        if is_keyword and not _is_private(name):
-            annotation = arguments.get(name, others.get(name, Any))
-            settable.append(Member(name, (name,), annotation, required))
-        elif required and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise _nobodys(cls, name, f"{name.strip('_')}: ..., or a default for it")
-    hidden = frozenset(fields - {member.argument for member in settable})
-    builds_itself = bool(hidden) or not _is_generated(cls.__init__)
-    return Members(cls, tuple(settable), False, hidden, builds_itself)
-
-
-_KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any], Members]], ...] = (
-    (is_model, _of_model),
-    (lambda cls: issubclass(cls, msgspec.Struct), _of_struct),
-    (is_typeddict, _of_typed_dict),
-    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"), _of_named_tuple),
-    (dataclasses.is_dataclass, _of_dataclass),
-    (lambda cls: hasattr(cls, "__attrs_attrs__"), _of_attrs),
-)
-
-
-# Constructors
+def lacks(annotation: Any, name: str) -> RegistrationError:
+    cls = get_origin(annotation) or annotation
+    public = name.strip("_")
+    is_struct = issubclass(cls, msgspec.Struct)
+    right = f"{public}: ... = field(name={name!r})" if is_struct else f"{public}: ..."
+    return RegistrationError(
+        f"{cls.__name__}: {name!r} is private, so no client may set it, and nothing else does",
+        wrong=f"{name}: ... in class {cls.__name__}",
+        right=f"{right}, or a default for {name}",
+    )
 
 
 def _is_private(name: str) -> bool:
     return name.startswith("_")
 
 
-def _nobodys(cls: Any, name: str, right: str) -> RegistrationError:
-    return RegistrationError(
-        f"{cls.__name__}: {name!r} is private, so no client may set it, and nothing else does",
-        wrong=f"{name}: ... in class {cls.__name__}",
-        right=right,
+# Of pydantic
+
+
+def _is_of_pydantic(cls: Any) -> bool:
+    """A model or dataclass, but not a model that is a list, or a dict, or the like."""
+    is_root = getattr(cls, "__pydantic_root_model__", False)
+    return hasattr(cls, "__pydantic_fields__") and not is_root
+
+
+def _of_pydantic(annotation: Any, model: Any) -> Members:
+    config = getattr(model, "model_config", None) or getattr(model, "__pydantic_config__", {})
+    settable = tuple(
+        Member(name, _names(info, name, config), info.rebuild_annotation(), info.is_required())
+        for name, info in model.__pydantic_fields__.items()
+        if info.init is not False
+    )
+    extra = config.get("extra")
+    return Members(model, settable, extra == "forbid", extra == "allow")
+
+
+def _names(info: Any, name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """A field's aliases, and its own name where the model takes that.
+
+    None at all where it is only a path into something else.
+    """
+    alias = info.validation_alias
+    names: list[str] = []
+    if alias is not None and config.get("validate_by_alias", True):
+        for choice in getattr(alias, "choices", [alias]):
+            first, *rest = getattr(choice, "path", [choice])
+            names += [] if rest else [first]
+    by_name = config.get("populate_by_name") or config.get("validate_by_name")
+    return (*names, name) if alias is None or by_name else tuple(names)
+
+
+# Of msgspec
+
+
+def _of_struct(annotation: Any, cls: type[msgspec.Struct]) -> Members:
+    fields, config = msgspec.structs.fields(annotation), cls.__struct_config__
+    hidden = {f.name: f.required for f in fields if f.name == f.encode_name and _is_private(f.name)}
+    return Members(
+        cls,
+        tuple(
+            Member(field.name, (field.encode_name,), field.type, field.required)
+            for field in fields
+            if field.name not in hidden
+        ),
+        refuses_unknown=config.forbid_unknown_fields,
+        hidden=frozenset(hidden),
+        # A list has a place for each.
+        lacking=tuple(name for name in hidden if hidden[name] or config.array_like),
     )
 
 
-def _is_generated(constructor: Any) -> bool:
-    """Whether dataclasses or attrs have written it, so that it does what msgspec does."""
-    code = getattr(constructor, "__code__", None)
-    return code is not None and code.co_filename.startswith("<")
+# Of the standard library and attrs
+
+
+def _of_typed_dict(annotation: Any, cls: Any) -> Members:
+    """Its keys are the client's own, whatever they begin with."""
+    settable = []
+    for name, hint in hints_of(annotation).items():
+        is_required = name in cls.__required_keys__
+        if get_origin(hint) in (Required, NotRequired):
+            is_required = get_origin(hint) is Required
+            (hint,) = get_args(hint)
+        settable.append(Member(name, (name,), hint, is_required))
+    return Members(dict, tuple(settable))
+
+
+def _of_named_tuple(annotation: Any, cls: Any) -> Members:
+    hints, defaults = hints_of(annotation), cls._field_defaults
+    settable = (
+        Member(name, (name,), hints.get(name, Any), name not in defaults) for name in cls._fields
+    )
+    return Members(cls, tuple(settable))
+
+
+def _of_dataclass(annotation: Any, cls: Any) -> Members:
+    arguments = {
+        name: hint.type if isinstance(hint, dataclasses.InitVar) else hint
+        for name, hint in hints_of(annotation).items()
+    }
+    return _of_constructor(cls, arguments, {field.name for field in dataclasses.fields(cls)})
+
+
+def _of_attrs(annotation: Any, cls: Any) -> Members:
+    hints, attributes = hints_of(annotation), cls.__attrs_attrs__
+    arguments = {
+        each.alias: _taken_for_attribute(cls, each, hints.get(each.name, each.type or Any))
+        for each in attributes
+    }
+    members = _of_constructor(cls, arguments, {each.name for each in attributes})
+    if any(each.converter is not None for each in attributes):
+        return msgspec.structs.replace(members, builds_itself=True)
+    return members
+
+
+def _of_constructor(cls: Any, arguments: Mapping[str, Any], fields: set[str]) -> Members:
+    """A class whose constructor takes some of these arguments, and whose fields msgspec takes."""
+    settable, lacking = [], []
+    others = _annotations_of_constructor(cls)
+    for name, parameter in inspect.signature(cls).parameters.items():
+        is_required = parameter.default is parameter.empty
+        if parameter.kind in _BY_NAME and not _is_private(name):
+            annotation = arguments.get(name, others.get(name, Any))
+            settable.append(Member(name, (name,), annotation, is_required))
+        elif is_required and parameter.kind not in _ANY_NUMBER:
+            lacking.append(name)
+    hidden = frozenset(fields - {member.argument for member in settable})
+    return Members(
+        cls,
+        tuple(settable),
+        hidden=hidden,
+        lacking=tuple(lacking),
+        builds_itself=bool(hidden) or not _is_generated(cls.__init__),
+    )
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _annotations_of_constructor(cls: Any) -> dict[str, Any]:
@@ -212,7 +217,13 @@ def _annotations_of_constructor(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls.__init__, include_extras=True)
 
 
-def _annotation_of_attribute(cls: Any, attribute: Any, hint: Any) -> Any:
+def _is_generated(constructor: Any) -> bool:
+    """Whether dataclasses or attrs have written it, so that it does what msgspec does."""
+    code = getattr(constructor, "__code__", None)
+    return code is not None and code.co_filename.startswith("<")
+
+
+def _taken_for_attribute(cls: Any, attribute: Any, hint: Any) -> Any:
     """What the constructor of an attrs class takes: what the field's converter does, if any."""
     if attribute.converter is None:
         return hint
@@ -237,3 +248,13 @@ def _first_annotation(converter: Any) -> Any:
     except (TypeError, ValueError, NameError):  # built in, or with unknown names
         return inspect.Parameter.empty
     return next((p.annotation for p in parameters), inspect.Parameter.empty)
+
+
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any], Members]], ...] = (
+    (_is_of_pydantic, _of_pydantic),
+    (lambda cls: issubclass(cls, msgspec.Struct), _of_struct),
+    (is_typeddict, _of_typed_dict),
+    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"), _of_named_tuple),
+    (dataclasses.is_dataclass, _of_dataclass),
+    (lambda cls: hasattr(cls, "__attrs_attrs__"), _of_attrs),
+)

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as mi
 
-from .members import Member, Members, members_of
+from .members import Member, Members, settable_members
 from .models import decode_model
 from .nodes import all_nodes, json_type, plain, union_members
 from .problems import NOT_FINITE
@@ -90,7 +90,7 @@ class _Compiler:
             self._nodes.append(each)
             self.has_decimals = self.has_decimals or isinstance(each, mi.DecimalType)
             if isinstance(each, _CLASSES) and each.cls not in self.classes:
-                members = members_of(each.cls)
+                members = settable_members(each.cls)
                 if members is not None and (members.hidden or members.builds_itself):
                     nodes = {m.argument: mi.type_info(m.annotation) for m in members.settable}
                     self.classes[each.cls] = ByMembers(members, nodes)
