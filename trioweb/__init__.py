@@ -21,7 +21,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
-                            > constraints  models  nodes > problems
+                            > codecs  constraints > encoding  nodes > models > problems
             _concurrency/   exits > grace  starter > context  scopes
 
     ground  ground/         _asgi  _callables  _errors  _limits

@@ -34,8 +34,10 @@ from trioweb._limits import (
     MAX_PROBLEMS,
 )
 from trioweb._shapes.annotations import shape_of
+from trioweb._shapes.codecs import NO_CODECS
 from trioweb._shapes.explain import Walk
-from trioweb._shapes.json import body_decoder, encode_json, raw_body_members
+from trioweb._shapes.encoding import encode_json
+from trioweb._shapes.json import body_decoder, raw_body_members
 from trioweb._shapes.text import text_decoder, texts_decoder
 
 
@@ -919,7 +921,7 @@ def test_a_long_list_is_explained_in_bounded_memory() -> None:
     for count in (MAX_PROBLEM_VISITS + 1, 30 * MAX_PROBLEM_VISITS):
         items = [1] * count
         tracemalloc.start()
-        Walk().visit(msgspec.inspect.type_info(list[int]), items)
+        Walk(NO_CODECS).visit(msgspec.inspect.type_info(list[int]), items)
         sizes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert sizes[1] < 2 * sizes[0]

@@ -23,12 +23,13 @@ from .._concurrency.grace import Grace
 from .._errors import HTTPException, RegistrationError
 from .._http.exchange import Exchange, State
 from .._http.paths import below_root, origin_form
-from .._http.response import Response
+from .._http.response import Response, responder
 from .._inject.plan import Plan
 from .._lifetime.app import AppLifetime
 from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
 from .._routing.templates import Template
+from .._shapes.codecs import Codecs
 from .._tasks.ledger import TaskStatistics
 from .._tasks.runner import TaskRunner
 from .._tasks.task import BackgroundTask, TaskErrorHandler
@@ -53,7 +54,9 @@ class App(Router):
 
     `lifespan` is an async context manager that takes the app and may yield a
     mapping, which every `request.state` begins with; it closes after the last
-    task.  `debug` answers errors with their traceback.  Shutdown waits
+    task.  `debug` answers errors with their traceback.  `encoders` and `decoders`
+    are functions for types that nobody else knows: from a value to what JSON can
+    hold, in what a handler returns, and back, in bodies and parameters.  Shutdown waits
     `drain_timeout` seconds for requests and tasks, then cancels them and gives
     them `cleanup_timeout` seconds.
     """
@@ -64,6 +67,8 @@ class App(Router):
         lifespan: Lifespan | None = None,
         debug: bool = False,
         limits: Limits | None = None,
+        encoders: Mapping[type[Any], Callable[[Any], Any]] | None = None,
+        decoders: Mapping[type[Any], Callable[[Any], Any]] | None = None,
         drain_timeout: float = _limits.DRAIN_TIMEOUT,
         cleanup_timeout: float = _limits.CLEANUP_TIMEOUT,
     ) -> None:
@@ -78,7 +83,9 @@ class App(Router):
         self._cleanup_timeout = _checked_seconds("cleanup_timeout", cleanup_timeout)
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
-        self._failures = Failures(self._inner)
+        self._codecs = Codecs(encoders, decoders)
+        self._plans: list[Plan] = []  # of the routes, in their order
+        self._failures = Failures(self._inner, responder(self._codecs))
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
         self._lifetime = self._new_lifetime(None)
@@ -163,10 +170,11 @@ class App(Router):
         return self._lifetime.ledger.running()
 
     def _register(self, route: Route) -> None:
-        template, plan = route.compile()
+        template, plan = route.compile(self._codecs)
         self._matcher.add(template, route.methods, _Target(plan, route.max_body_size))
         self._templates.setdefault(route.name, []).append(template)
         super()._register(route)
+        self._plans.append(plan)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI application; only servers call it.
@@ -254,6 +262,11 @@ class App(Router):
 def inner_of(app: App) -> Inner:
     """What an app's users don't see, for who serves it in a test or watches it."""
     return app._inner
+
+
+def plans_of(app: App) -> list[tuple[Route, Plan]]:
+    """The routes, each with what was made of it when it was registered."""
+    return list(zip(app.routes, app._plans, strict=True))
 
 
 def lifetime_of(app: App) -> AppLifetime:

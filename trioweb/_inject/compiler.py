@@ -25,7 +25,9 @@ from .. import _callables
 from .._concurrency.exits import LASTS, DependencyScope
 from .._errors import RegistrationError
 from .._http.exchange import Exchange
+from .._http.response import responder
 from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.members import Members, settable_members
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
@@ -64,6 +66,7 @@ def compile_plan(
     status_code: int = 200,
     timeout: float | None = None,
     cancel_on_disconnect: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> Plan:
     """The plan for a handler on a template with these parameters (name to type).
 
@@ -75,7 +78,7 @@ def compile_plan(
     _refuse_generator(handler)
     if timeout is not None:
         _refuse_timeout_of_thread(handler)
-    compiler = _Compiler(path_types)
+    compiler = _Compiler(path_types, codecs)
     for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
     compiler.add_call("handler", handler, run_plain(handler), "function")
@@ -89,8 +92,9 @@ def compile_plan(
 class _Compiler:
     """Goes through a handler and all that it depends on, innermost first."""
 
-    def __init__(self, path_types: Mapping[str, type[Any]]) -> None:
+    def __init__(self, path_types: Mapping[str, type[Any]], codecs: Codecs) -> None:
         self._path_types = path_types
+        self._codecs = codecs
         self._calls: dict[object, Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._waiting: list[_Waiting] = []
@@ -113,6 +117,7 @@ class _Compiler:
             takes_tasks=self._takes_tasks,
             shares_body=shares_body,
             cancel_on_disconnect=cancel_on_disconnect and (self._waits or reads_body),
+            respond=responder(self._codecs),
             status_code=status_code,
             timeout=timeout,
         )
@@ -242,7 +247,16 @@ class _Compiler:
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
         alias, *others = kind.names_of(source, parameter.name, names)
-        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types, tuple(others))
+        wanted = Wanted(
+            func,
+            parameter,
+            annotation,
+            source,
+            alias,
+            self._path_types,
+            self._codecs,
+            tuple(others),
+        )
         found = Parameter(
             parameter.name,
             _of_the_body,
@@ -261,7 +275,7 @@ class _Compiler:
                 found.extract = extract_model(wanted, kind.texts, members, self._taken)
                 found.place = [source.kind]
                 return found
-            refuse_class_as_text(func, parameter, annotation, source)
+            refuse_class_as_text(func, parameter, annotation, source, self._codecs)
             self._taken[source.kind].update(map(kind.texts.key, (alias, *others)))
         found.extract = kind.extract(wanted, False)
         found.is_as_matched = alias == parameter.name and is_as_converted(wanted)

@@ -24,7 +24,7 @@ from .._errors import Invalid, Problem, RegistrationError
 from .._http.exchange import Exchange
 from .._limits import MAX_PROBLEMS
 from .._shapes.annotations import shape_of
-from .._shapes.explain import REFUSALS
+from .._shapes.codecs import REFUSALS
 from .._shapes.members import Member, Members, members_of
 from .._shapes.models import checks_itself, model_problems
 from .._shapes.problems import EXTRA, MISSING, make_problem, placed_within
@@ -190,18 +190,22 @@ def refuse_unknown(kind: str, texts: Texts, taken: Taken, value: Any) -> Extract
 
 
 def _decoder(wanted: Wanted, members: Members, member: Member) -> Callable[[list[str]], Any]:
+    annotation, codecs = member.annotation, wanted.codecs
     is_checked = checks_itself(members.cls)
-    is_text = _is_text_of_model if is_checked else lambda kind: shape_of(kind) != "body"
-    if not member.names or not is_text(member.annotation):
+    if is_checked:
+        is_text = _is_text_of_model(annotation)
+    else:
+        is_text = shape_of(annotation, codecs) != "body"
+    if not member.names or not is_text:
         raise RegistrationError(
             f"{members.cls.__name__}: {member.argument!r} is neither a text nor a list of texts,"
             f" as a {wanted.source.kind} gives them",
-            wrong=f"{member.argument}: {inspect.formatannotation(member.annotation)}",
+            wrong=f"{member.argument}: {inspect.formatannotation(annotation)}",
             right=f"{member.argument}: str, or list[str], or another type that texts are read as",
         )
     if not is_checked:
-        return decoder_of_texts(member.annotation)
-    if _takes_several(member.annotation):
+        return decoder_of_texts(annotation, None, codecs)
+    if _takes_several(annotation):
         return lambda texts: texts
     return lambda texts: texts[-1]
 

@@ -21,6 +21,7 @@ from .. import _callables
 from .._errors import RegistrationError
 from .._http.response import Response
 from .._shapes.annotations import parts, shape_of
+from .._shapes.codecs import Codecs
 from .._tasks.task import BackgroundTask
 from .markers import Dependency, Depends
 from .sources import MARKERS, REQUIRED, SPECIAL, Source
@@ -223,10 +224,14 @@ def refuse_unmarked(
 
 
 def refuse_class_as_text(
-    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
+    func: Callable[..., Any],
+    parameter: inspect.Parameter,
+    annotation: Any,
+    source: Source,
+    codecs: Codecs,
 ) -> None:
     """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
-    if shape_of(annotation) != "body":
+    if shape_of(annotation, codecs) != "body":
         return
     name = parameter.name
     is_type = isinstance(annotation, type)

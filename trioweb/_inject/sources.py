@@ -31,6 +31,7 @@ from .._errors import HTTPException, Invalid, RegistrationError
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._shapes.annotations import shape_of
+from .._shapes.codecs import Codecs
 from .._shapes.json import body_decoder
 from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.list import BackgroundTasks
@@ -178,6 +179,7 @@ class Wanted(msgspec.Struct, frozen=True):
     source: Source
     alias: str
     path_types: Mapping[str, type[Any]]
+    codecs: Codecs
     others: tuple[str, ...] = ()
 
 
@@ -232,7 +234,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
             wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
-    if shape_of(wanted.annotation) != "text":
+    if shape_of(wanted.annotation, wanted.codecs) != "text":
         raise RegistrationError(
             f"{_callables.name(wanted.func)}: a path parameter is one value",
             wrong=f"{parameter}",
@@ -240,7 +242,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
         )
     if is_as_converted(wanted):
         return lambda exchange, values: exchange.path_params[alias]
-    decode = text_decoder(wanted.annotation, wanted.source.meta)
+    decode = text_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     return lambda exchange, values: decode(str(exchange.path_params[alias]))
 
 
@@ -258,7 +260,7 @@ def _from_texts(texts: Texts) -> SourceKind:
     def make(wanted: Wanted, is_shared: bool) -> Extract:
         read = texts.reader([wanted.alias, *wanted.others])
         default = default_of(wanted.source.default)
-        decode = decoder_of_texts(wanted.annotation, wanted.source.meta)
+        decode = decoder_of_texts(wanted.annotation, wanted.source.meta, wanted.codecs)
 
         def extract(exchange: Exchange, values: Values) -> Any:
             found = read(exchange)
@@ -270,11 +272,11 @@ def _from_texts(texts: Texts) -> SourceKind:
 
 
 def decoder_of_texts(
-    annotation: Any, meta: msgspec.Meta | None = None
+    annotation: Any, meta: msgspec.Meta | None, codecs: Codecs
 ) -> Callable[[list[str]], Any]:
-    if shape_of(annotation) == "texts":
-        return texts_decoder(annotation, meta)
-    decode = text_decoder(annotation, meta)
+    if shape_of(annotation, codecs) == "texts":
+        return texts_decoder(annotation, meta, codecs)
+    decode = text_decoder(annotation, meta, codecs)
     return lambda texts: decode(texts[-1])
 
 
@@ -299,7 +301,7 @@ def _cookie(alias: str) -> Read:
 
 
 def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
-    decode = body_decoder(wanted.annotation, wanted.source.meta)
+    decode = body_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     default = default_of(wanted.source.default)
     alias = wanted.alias
 

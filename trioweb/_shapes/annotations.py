@@ -28,6 +28,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from .._errors import RegistrationError
+from .codecs import NO_CODECS, Codecs
 from .generics import refuse_open
 from .models import checks_itself, is_model
 from .nodes import TEXTS, union_members
@@ -35,26 +36,31 @@ from .nodes import TEXTS, union_members
 # What can be decoded
 
 
-def shape_of(annotation: Any) -> Literal["text", "texts", "body"]:
+def shape_of(annotation: Any, codecs: Codecs = NO_CODECS) -> Literal["text", "texts", "body"]:
     """Where a parameter can come from: one string, a list of strings, or a JSON body.
 
-    A parameter without annotation (`inspect.Parameter.empty`) is a text.
+    A parameter without annotation (`inspect.Parameter.empty`) is a text; so can be what `codecs`
+    have a decoder for.
     """
     members = union_members(node_of(annotation))
-    if are_texts(members):
+    if are_texts(members, codecs):
         return "text"
-    if len(members) == 1 and _is_list_of_texts(members[0]):
+    if len(members) == 1 and _is_list_of_texts(members[0], codecs):
         return "texts"
     return "body"
 
 
-def are_texts(members: list[mi.Type]) -> bool:
+def are_texts(members: list[mi.Type], codecs: Codecs) -> bool:
     """Whether each of these can be read from a text."""
-    return all(type(member) in TEXTS for member in members)
+    return all(
+        type(member) in TEXTS
+        or (isinstance(member, mi.CustomType) and codecs.has_decoder(member.cls))
+        for member in members
+    )
 
 
-def _is_list_of_texts(node: mi.Type) -> bool:
-    return isinstance(node, mi.CollectionType) and are_texts(union_members(node.item_type))
+def _is_list_of_texts(node: mi.Type, codecs: Codecs) -> bool:
+    return isinstance(node, mi.CollectionType) and are_texts(union_members(node.item_type), codecs)
 
 
 def node_of(annotation: Any, meta: msgspec.Meta | None = None) -> mi.Type:
@@ -79,12 +85,13 @@ def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
     return Union[tuple(m if m is type(None) else Annotated[m, meta] for m in members)]  # noqa: UP007
 
 
-def undecodable(annotation: Any, reason: str) -> RegistrationError:
+def undecodable(annotation: Any, reason: str, *, right: str = "") -> RegistrationError:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return RegistrationError(
         f"The annotation can't be decoded: {reason}",
         wrong=f"parameter: {name}",
-        right="parameter: str  (a scalar, a list of scalars, a msgspec.Struct, dataclass,"
+        right=right
+        or "parameter: str  (a scalar, a list of scalars, a msgspec.Struct, dataclass,"
         " TypedDict, attrs class or pydantic model, or a list or dict of those)",
     )
 

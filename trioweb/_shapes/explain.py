@@ -37,26 +37,22 @@ from msgspec import inspect as mi
 
 from .._errors import Problem
 from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
+from .codecs import REFUSALS, Codecs
 from .constraints import broken_constraint, constraints_of
-from .models import decode_model, model_problems
+from .models import model_problems
 from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
-from .preparing import ByMembers, is_finite, name_given
+from .preparing import NO_CLASSES, ByMembers, is_finite, name_given
 from .problems import EXTRA, MISSING, NOT_FINITE, choices, make_problem, placed_within
 
-# What msgspec and hooks of user classes raise for bad input.  TypeError: a JSON list in a
-# `set[Any]` can't be hashed.  ArithmeticError: a Decimal's exponent is beyond what it can hold.
-# AssertionError: what an author of a `__post_init__` may say it with, as pydantic's do.
-REFUSALS = (ValueError, TypeError, ArithmeticError, RecursionError, AssertionError)
-
 _INVALID: Any = object()
-_NO_CLASSES: Mapping[Any, ByMembers] = {}
 
 
 def explain(
     node: mi.Type,
     data: bytes,
     refusal: BaseException,
-    classes: Mapping[Any, ByMembers] = _NO_CLASSES,
+    codecs: Codecs,
+    classes: Mapping[Any, ByMembers] = NO_CLASSES,
 ) -> list[Problem]:
     """The problems of a body that was refused with `refusal`.
 
@@ -68,7 +64,7 @@ def explain(
         value = msgspec.json.decode(data)
     except REFUSALS as exc:
         return [make_problem([], f"Invalid JSON: {exc}", "json_invalid")]
-    walk = Walk(classes)
+    walk = Walk(codecs, classes)
     walk.visit(node, value)
     return walk.problems or _from_refusal(refusal)
 
@@ -96,7 +92,8 @@ def _from_refusal(exc: BaseException) -> list[Problem]:
 class Walk:
     """One visit to an untyped value along its type; see the module's text."""
 
-    def __init__(self, classes: Mapping[Any, ByMembers] = _NO_CLASSES) -> None:
+    def __init__(self, codecs: Codecs, classes: Mapping[Any, ByMembers] = NO_CLASSES) -> None:
+        self._codecs = codecs
         self.problems: list[Problem] = []
         self._classes = classes
         self._loc: list[str | int] = []
@@ -205,7 +202,9 @@ class Walk:
             return self._built(by_members.build, self._settable(by_members, value))
         as_list = isinstance(node, mi.StructType) and node.array_like
         members = self._positions(node, value) if as_list else self._fields(node, value)
-        convert = partial(msgspec.convert, type=node.cls, str_keys=True, dec_hook=decode_model)
+        convert = partial(
+            msgspec.convert, type=node.cls, str_keys=True, dec_hook=self._codecs.decode
+        )
         return self._built(convert, members)
 
     def _built(self, build: Callable[[Any], Any], members: Any) -> Any:
@@ -291,8 +290,8 @@ class Walk:
 
     def _custom(self, node: mi.CustomType, value: Any) -> Any:
         try:
-            return decode_model(node.cls, value)
-        except ValueError as exc:
+            return self._codecs.decode(node.cls, value)
+        except REFUSALS as exc:
             for problem in model_problems(exc):
                 self._report(problem)
             return _INVALID
@@ -307,9 +306,14 @@ class Walk:
             return self.visit(members[0], value)
         if members and isinstance(value, (dict, list)):
             return self._tagged(members, value)
-        if any(_may_fit(member, value) for member in members):
+        if any(self._may_fit(member, value) for member in members):
             return value
         return self._report(make_problem([], "Input should be one of the allowed types", "union"))
+
+    def _may_fit(self, node: mi.Type, value: Any) -> bool:
+        walk = Walk(self._codecs)
+        walk.visit(node, value)
+        return not walk.problems
 
     def _tagged(self, structs: list[Any], value: Any) -> Any:
         """A union of structs, which msgspec takes only if all have tags."""
@@ -386,9 +390,3 @@ def _whole(members: Any) -> Any:
 
 def _json_type_of(value: Any) -> type[Any]:
     return type(value) if isinstance(value, (dict, list)) else object
-
-
-def _may_fit(node: mi.Type, value: Any) -> bool:
-    walk = Walk()  # of scalars, so that no class is within
-    walk.visit(node, value)
-    return not walk.problems

@@ -1,4 +1,4 @@
-"""JSON: decoders of bodies, and the encoder of what is answered.
+"""JSON: decoders of bodies.
 
 Rules of this module:
 
@@ -13,25 +13,23 @@ Rules of this module:
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import PurePath
 from typing import Any, get_origin
 
 import msgspec
 from msgspec import inspect as mi
 
-from .._errors import Invalid
+from .._errors import Invalid, RegistrationError
 from .annotations import constrained, node_of, parts, undecodable
+from .codecs import NO_CODECS, REFUSALS, Codecs
 from .collisions import refusing_collisions
 from .constraints import meta_to_the_end
-from .explain import REFUSALS, explain
-from .models import decode_model, is_model, model_problems
+from .explain import explain
+from .models import is_model, model_problems
 from .nodes import all_nodes
-from .preparing import ByMembers, Preparation, Prepare, preparation
+from .preparing import NO_CLASSES, ByMembers, Preparation, Prepare, preparation
 from .problems import MISSING, make_problem
 
 Decoder = Callable[[bytes], Any]
@@ -39,31 +37,44 @@ Decoder = Callable[[bytes], Any]
 # Decoding
 
 
-def body_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Decoder:
+def body_decoder(
+    annotation: Any, meta: msgspec.Meta | None = None, codecs: Codecs = NO_CODECS
+) -> Decoder:
     """The decoder of a JSON body; finds all the problems of a bad one."""
     if is_model(annotation):
         return _model_decoder(annotation)
     annotation = constrained(annotation, meta_to_the_end(meta))
     node = node_of(annotation)
     for custom in all_nodes(node):
-        if isinstance(custom, mi.CustomType) and not is_model(custom.cls):
-            raise undecodable(annotation, f"nothing is known about {custom.cls.__name__}")
-    prepared = preparation(node)
-    decode = _decoder(annotation, prepared)
+        if isinstance(custom, mi.CustomType) and not codecs.can_decode(custom.cls):
+            raise _unknown(annotation, custom.cls)
+    prepared = preparation(node, codecs)
+    decode = _decoder(annotation, codecs, prepared)
     has_defaults = any(map(_has_defaults, parts(annotation)))
     classes = prepared.classes if prepared else {}
-    explaining = _explaining(node, decode, classes, has_defaults=has_defaults)
+    explaining = _explaining(node, decode, codecs, classes, has_defaults=has_defaults)
     return refusing_collisions(node, explaining)
 
 
-def _decoder(annotation: Any, prepared: Preparation | None) -> Decoder:
+def _unknown(annotation: Any, kind: Any) -> RegistrationError:
+    """For a class that is none of those that hold data."""
+    name = getattr(kind, "__name__", str(kind))
+    return undecodable(
+        annotation,
+        f"nothing is known about {name}",
+        right=f"a msgspec.Struct, dataclass, TypedDict, attrs class or pydantic model in its place,"
+        f" or App(decoders={{{name}: {name.lower()}_from_json}})",
+    )
+
+
+def _decoder(annotation: Any, codecs: Codecs, prepared: Preparation | None) -> Decoder:
     if prepared is not None and prepared.classes:
-        return _building(annotation, prepared)
-    typed = msgspec.json.Decoder(annotation, dec_hook=decode_model).decode
+        return _building(annotation, codecs, prepared)
+    typed = msgspec.json.Decoder(annotation, dec_hook=codecs.decode).decode
     return _refusing_infinite(typed, prepared.prepare) if prepared is not None else typed
 
 
-def _building(annotation: Any, prepared: Preparation) -> Decoder:
+def _building(annotation: Any, codecs: Codecs, prepared: Preparation) -> Decoder:
     """A decoder for what has classes in it that msgspec would take or build otherwise."""
     plain = msgspec.json.Decoder().decode
     exact = msgspec.json.Decoder(float_hook=Decimal).decode if prepared.has_decimals else None
@@ -71,7 +82,7 @@ def _building(annotation: Any, prepared: Preparation) -> Decoder:
     def decode(data: bytes) -> Any:
         value = plain(data)
         value = prepared.prepare(value, exact(data) if exact else value)
-        return msgspec.convert(value, annotation, str_keys=True, dec_hook=decode_model)
+        return msgspec.convert(value, annotation, str_keys=True, dec_hook=codecs.decode)
 
     return decode
 
@@ -108,7 +119,8 @@ def _model_decoder(model: Any) -> Decoder:
 def _explaining(
     node: mi.Type,
     decode_typed: Decoder,
-    classes: Mapping[Any, ByMembers],
+    codecs: Codecs = NO_CODECS,
+    classes: Mapping[Any, ByMembers] = NO_CLASSES,
     *,
     has_defaults: bool = False,
 ) -> Decoder:
@@ -118,19 +130,19 @@ def _explaining(
         try:
             return decode_typed(data)
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, exc, classes)) from None
+            raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
     def decode_with_defaults(data: bytes) -> Any:
         try:
             return _fill_defaults(decode_typed(data))
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, exc, classes)) from None
+            raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
     return decode_with_defaults if has_defaults else decode
 
 
 raw_body_members: Callable[[bytes], dict[str, msgspec.Raw]] = _explaining(
-    mi.type_info(dict[str, Any]), msgspec.json.Decoder(dict[str, msgspec.Raw]).decode, {}
+    mi.type_info(dict[str, Any]), msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 )
 """The members of a JSON object, undecoded: one for each of several body parameters."""
 
@@ -170,32 +182,3 @@ def _members(value: Any) -> list[Any]:
             vars(value).setdefault(field.name, field.default)
         names.append(field.name)
     return [getattr(value, name, None) for name in names]
-
-
-# Encoding
-
-
-def _encode_other(value: Any) -> Any:
-    """What msgspec doesn't know, as something that it knows."""
-    if is_model(type(value)):
-        return value.model_dump(mode="json", by_alias=True)
-    if isinstance(value, (deque, range, Iterator)):
-        return list(value)
-    if isinstance(value, PurePath):
-        return str(value)
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    if inspect.iscoroutine(value):
-        value.close()  # or Python warns that it was never awaited
-        raise TypeError(
-            f"{name}() was never awaited, so there is nothing to encode: await {name}()"
-        )
-    if inspect.isasyncgen(value):
-        raise TypeError(f"{name}() gives its values one by one: StreamingResponse({name}())")
-    raise TypeError(f"{type(value).__qualname__} can't be encoded as JSON")
-
-
-encode_json: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=_encode_other).encode
-"""A value as JSON.  Raises `TypeError`, with the type's name, for what can't be written as JSON.
-
-msgspec's own method, with nothing of ours around it: each response calls it.
-"""

@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect as mi
 
+from .codecs import Codecs
 from .members import Member, Members, settable_members
-from .models import decode_model
 from .nodes import all_nodes, json_type, plain, union_members
 from .problems import NOT_FINITE
 
@@ -35,6 +35,7 @@ class ByMembers(msgspec.Struct, frozen=True):
 
     members: Members
     nodes: Mapping[str, mi.Type]
+    codecs: Codecs
 
     def build(self, given: Mapping[str, Any]) -> Any:
         """The instance, from members under the client's names, in which classes are built."""
@@ -43,7 +44,7 @@ class ByMembers(msgspec.Struct, frozen=True):
             name = name_given(member, given)
             if name is not None:
                 arguments[member.argument] = msgspec.convert(
-                    given[name], member.annotation, str_keys=True, dec_hook=decode_model
+                    given[name], member.annotation, str_keys=True, dec_hook=self.codecs.decode
                 )
         return self.members.cls(**arguments)
 
@@ -65,9 +66,12 @@ class Preparation(msgspec.Struct, frozen=True):
     has_decimals: bool
 
 
-def preparation(node: mi.Type) -> Preparation | None:
+NO_CLASSES: Mapping[Any, ByMembers] = {}
+
+
+def preparation(node: mi.Type, codecs: Codecs) -> Preparation | None:
     """What is to be done to values of `node`; None where that is nothing."""
-    compiler = _Compiler(node)
+    compiler = _Compiler(node, codecs)
     prepare = compiler.compiled(node)
     if prepare is None:
         return None
@@ -77,7 +81,8 @@ def preparation(node: mi.Type) -> Preparation | None:
 class _Compiler:
     """Makes what prepares values of a node, of all that is within it."""
 
-    def __init__(self, node: mi.Type) -> None:
+    def __init__(self, node: mi.Type, codecs: Codecs) -> None:
+        self._codecs = codecs
         self.classes: dict[Any, ByMembers] = {}
         self.has_decimals = False
         self._steps: dict[Any, Prepare] = {}
@@ -93,7 +98,7 @@ class _Compiler:
                 members = settable_members(each.cls)
                 if members is not None and (members.hidden or members.builds_itself):
                     nodes = {m.argument: mi.type_info(m.annotation) for m in members.settable}
-                    self.classes[each.cls] = ByMembers(members, nodes)
+                    self.classes[each.cls] = ByMembers(members, nodes, self._codecs)
                     for inner in nodes.values():
                         self._collect(inner)
 

@@ -27,26 +27,32 @@ from msgspec.structs import replace
 from .._errors import Invalid, Problem
 from .._limits import MAX_PROBLEMS
 from .annotations import are_texts, node_of, undecodable
+from .codecs import NO_CODECS, REFUSALS, Codecs
 from .constraints import broken_constraint, constraints_of, pattern_to_the_end
+from .models import model_problems
 from .nodes import COLLECTIONS, mismatch, python_type, union_members
 from .problems import make_problem, placed_within
 
 TextDecoder = Callable[[str], Any]
 
 
-def text_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> TextDecoder:
+def text_decoder(
+    annotation: Any, meta: msgspec.Meta | None = None, codecs: Codecs = NO_CODECS
+) -> TextDecoder:
     """The decoder of one string, for a `kind` of "text"."""
     if meta is not None and _is_decimal(annotation):
         return _constrained_decimal(meta)
-    return _decoder(node_of(annotation, meta), annotation)
+    return _decoder(node_of(annotation, meta), annotation, codecs)
 
 
-def texts_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable[[list[str]], Any]:
+def texts_decoder(
+    annotation: Any, meta: msgspec.Meta | None = None, codecs: Codecs = NO_CODECS
+) -> Callable[[list[str]], Any]:
     """The decoder of a list of strings, for a `kind` of "texts"; finds all the bad ones."""
     (node,) = union_members(node_of(annotation, meta))
     if not isinstance(node, mi.CollectionType):
         raise undecodable(annotation, "it is not a list of scalars")
-    decode_text = _decoder(node.item_type, annotation)
+    decode_text = _decoder(node.item_type, annotation, codecs)
     build, constraints = COLLECTIONS[type(node)], constraints_of(node)
 
     def decode_texts(texts: list[str]) -> Any:
@@ -71,14 +77,28 @@ def texts_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable
 # Types
 
 
-def _decoder(node: mi.Type, annotation: Any) -> TextDecoder:
+def _decoder(node: mi.Type, annotation: Any, codecs: Codecs) -> TextDecoder:
     members = union_members(node)
-    if not are_texts(members):
+    if not are_texts(members, codecs):
         raise undecodable(annotation, "it has no reading from text")
-    if len(members) == 1:
-        return _scalar_decoder(members[0])
     members.sort(key=lambda member: isinstance(member, mi.StrType))
-    return _union_decoder([_scalar_decoder(member) for member in members])
+    decoders = [
+        _custom_decoder(member, codecs)
+        if isinstance(member, mi.CustomType)
+        else _scalar_decoder(member)
+        for member in members
+    ]
+    return decoders[0] if len(decoders) == 1 else _union_decoder(decoders)
+
+
+def _custom_decoder(node: mi.CustomType, codecs: Codecs) -> TextDecoder:
+    def decode(text: str) -> Any:
+        try:
+            return codecs.decode(node.cls, text)
+        except REFUSALS as exc:
+            raise Invalid(model_problems(exc)) from None
+
+    return decode
 
 
 def _union_decoder(decoders: list[TextDecoder]) -> TextDecoder:
