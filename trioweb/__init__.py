@@ -14,14 +14,16 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > conversions  frames  signals  tls > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
-    3       _inject/        compiler > plan  signature > calls  markers  sources
+    3       _inject/        compiler > classes  models  plan > signature
+                            > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
                             > endpoint  landing > events
     2       _http/          request  streaming > response > exchange
                             > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options
     0       _shapes/        json  text > annotations  collisions  explain
-                            > codecs  constraints > encoding  nodes > models > problems
+                            > preparing > codecs  constraints  members
+                            > encoding  generics  nodes > models > problems
             _concurrency/   exits > grace  starter > context  scopes
 
     ground  ground/         _asgi  _callables  _errors  _limits

@@ -9,6 +9,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,7 @@ def members_as_parameters(
         return parameters_of(func)
     if reads_names(func, members):
         return [_parameter_of_model(func, member) for member in members.settable]
-    return [p for p in parameters_of(func) if _is_given(func, members, p)]
+    return [_unwrapped(p) for p in parameters_of(func) if _is_given(func, members, p)]
 
 
 def _parameter_of_model(model: Any, member: Member) -> inspect.Parameter:
@@ -72,6 +73,12 @@ def _parameter_of_model(model: Any, member: Member) -> inspect.Parameter:
         default=default,
         annotation=member.annotation,
     )
+
+
+def _unwrapped(parameter: inspect.Parameter) -> inspect.Parameter:
+    annotation = parameter.annotation
+    is_init_var = isinstance(annotation, dataclasses.InitVar)
+    return parameter.replace(annotation=annotation.type) if is_init_var else parameter
 
 
 def _is_given(func: Any, members: Members, parameter: inspect.Parameter) -> bool:

@@ -42,7 +42,7 @@ from .signature import (
     refuse_depends_on_nothing,
     refuse_unmarked,
 )
-from .sources import REQUIRED, SOURCES, SPECIAL, Source, Values, Wanted, is_as_converted
+from .sources import REQUIRED, SOURCES, SPECIAL, Source, Texts, Values, Wanted, is_as_converted
 
 Handler = Callable[..., Any]
 
@@ -268,18 +268,24 @@ class _Compiler:
             # Refused now, if it is to be; made when it is known how many share the body.
             kind.extract(wanted, False)
             self._waiting.append(_Waiting(found, wanted))
-            return found
-        if kind.texts is not None:
-            members = settable_members(annotation)
-            if members is not None:
-                found.extract = extract_model(wanted, kind.texts, members, self._taken)
-                found.place = [source.kind]
-                return found
-            refuse_class_as_text(func, parameter, annotation, source, self._codecs)
-            self._taken[source.kind].update(map(kind.texts.key, (alias, *others)))
-        found.extract = kind.extract(wanted, False)
-        found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
+        elif kind.texts is not None:
+            self._take_texts(found, wanted, kind.texts)
+        else:
+            found.extract = kind.extract(wanted, False)
+            found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
         return found
+
+    def _take_texts(self, found: Parameter, wanted: Wanted, texts: Texts) -> None:
+        """Finish a parameter that is read from texts, or whose members are."""
+        source = wanted.source
+        members = settable_members(wanted.annotation)
+        if members is not None:
+            found.extract = extract_model(wanted, texts, members, self._taken)
+            found.place = [source.kind]
+            return
+        refuse_class_as_text(wanted.func, wanted.parameter, wanted.annotation, source, self._codecs)
+        self._taken[source.kind].update(map(texts.key, (wanted.alias, *wanted.others)))
+        found.extract = SOURCES[source.kind].extract(wanted, False)
 
     def _checks_of_names(
         self, members: Members | None, parameters: Sequence[Parameter]

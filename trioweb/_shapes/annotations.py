@@ -69,7 +69,10 @@ def node_of(annotation: Any, meta: msgspec.Meta | None = None) -> mi.Type:
     try:
         return mi.type_info(annotation)
     except TypeError as exc:
-        raise undecodable(annotation, str(exc)) from None
+        right = "the member as a field, and __post_init__ or a pydantic model to use it up"
+        raise undecodable(
+            annotation, str(exc), right=right if "`InitVar`" in str(exc) else ""
+        ) from None
 
 
 def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
@@ -113,6 +116,24 @@ def refuse_ignored(annotation: Any) -> None:
             )
         for metadata in getattr(part, "__metadata__", ()):
             _refuse_metadata(part, metadata)
+        if is_model(part):
+            _refuse_uninitialised(part, set())
+
+
+def _refuse_uninitialised(model: Any, seen: set[Any]) -> None:
+    """Refuse `Field(init=False)` in a model, where it means nothing: the client sets it."""
+    if model in seen:
+        return
+    seen.add(model)
+    for name, info in getattr(model, "model_fields", {}).items():
+        if getattr(info, "init", None) is False:
+            raise RegistrationError(
+                f"{model.__name__}: init=False is for dataclasses, so any client may set {name!r}",
+                wrong=f"{name}: ... = Field(init=False)",
+                right=f"_{name}: ... = PrivateAttr(...)",
+            )
+        for part in filter(is_model, parts(info.annotation)):
+            _refuse_uninitialised(part, seen)
 
 
 def _refuse_metadata(annotation: Any, metadata: Any) -> None:

@@ -254,7 +254,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any], Members]], ...] 
     (_is_of_pydantic, _of_pydantic),
     (lambda cls: issubclass(cls, msgspec.Struct), _of_struct),
     (is_typeddict, _of_typed_dict),
-    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"), _of_named_tuple),
+    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_field_defaults"), _of_named_tuple),
     (dataclasses.is_dataclass, _of_dataclass),
     (lambda cls: hasattr(cls, "__attrs_attrs__"), _of_attrs),
 )
