@@ -14,7 +14,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > conversions  frames  signals  tls > statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
-    3       _inject/        compiler > classes  models  plan > signature
+    3       _inject/        compiler > classes  models  plan > parameters  signature
                             > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
                             > endpoint  landing > events

@@ -8,8 +8,16 @@ import ipaddress
 import json
 import re
 import sqlite3
-from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, UserString, defaultdict
-from collections import deque as deque_of
+from collections import (
+    ChainMap,
+    Counter,
+    OrderedDict,
+    UserDict,
+    UserList,
+    UserString,
+    defaultdict,
+    deque as deque_of,
+)
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -92,7 +100,7 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass
 class Holder:
-    host: Any = ipaddress.ip_address("10.0.0.1")
+    host: Any = ipaddress.ip_address("10.0.0.1")  # noqa: RUF009
     by_kind: Any = dataclasses.field(default_factory=lambda: {None: 1})
 
 
@@ -309,7 +317,9 @@ def test_an_encoder_goes_before_ours_and_reaches_everywhere() -> None:
     assert encode([Wallet(Money(5)), Box(Money(6))]) == (
         b'[{"money":[5,"cents"]},{"money":[6,"cents"]}]'
     )
-    assert encode({Text("a"): Text("b"), None: deque_of([Bare()])}) == b'{"a":"B","null":["bare"]}'  # msgspec has its form for a key
+    assert (
+        encode({Text("a"): Text("b"), None: deque_of([Bare()])}) == b'{"a":"B","null":["bare"]}'
+    )  # msgspec has its form for a key
 
 
 def test_the_closest_encoder_counts() -> None:

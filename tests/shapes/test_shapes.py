@@ -35,8 +35,8 @@ from trioweb._limits import (
 )
 from trioweb._shapes.annotations import shape_of
 from trioweb._shapes.codecs import NO_CODECS
-from trioweb._shapes.explain import Walk
 from trioweb._shapes.encoding import encode_json
+from trioweb._shapes.explain import Walk
 from trioweb._shapes.json import body_decoder, raw_body_members
 from trioweb._shapes.text import text_decoder, texts_decoder
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import msgspec
 
 from .._concurrency.exits import RequestExits
 from .._errors import Invalid, Problem, RegistrationError
@@ -20,8 +22,49 @@ from .._shapes.members import Member, Members, lacks, members_of
 from .._shapes.models import checks_itself
 from .calls import Run
 from .markers import Dependency
-from .signature import marker_of, parameters_of
+from .parameters import parameters_of
+from .signature import marker_of
 from .sources import SPECIAL, Source
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What a call needs from a request: its parameters, and a class' members, which they are.
+
+    `by_names`: it is called by the names that its client uses.
+    """
+
+    parameters: list[inspect.Parameter]
+    members: Members | None = None
+    by_names: bool = False
+
+    def names_of(self, argument: str) -> tuple[str, ...]:
+        """The names that a client uses for a parameter; none where its own name will do."""
+        settable = self.members.settable if self.members else ()
+        return next((member.names for member in settable if member.argument == argument), ())
+
+
+def needs_of(func: Callable[..., Any]) -> Needs:
+    """What a function needs, or a class."""
+    if _is_called_by_names(func):
+        members = members_of(func)
+        if members is not None:
+            parameters = [_parameter_of_model(func, member) for member in members.settable]
+            return Needs(parameters, members, by_names=True)
+    parameters = parameters_of(func)
+    members = members_of(func)
+    if members is None:
+        return Needs(parameters)
+    given = [p for p in parameters if _is_given(func, members, p)]
+    annotations = {member.argument: member.annotation for member in members.settable}
+    return Needs([_annotated(p, annotations) for p in given], members)
+
+
+def _is_called_by_names(func: Any) -> bool:
+    """Whether it is a class of pydantic, whose signature doesn't show each alias.
+
+    One with a constructor of its own is as any other class.
+    """
+    return checks_itself(func) and str(func.__init__.__module__).startswith("pydantic.")
 
 
 class _MadeByClass:
@@ -29,32 +72,6 @@ class _MadeByClass:
 
     def __repr__(self) -> str:
         return "<factory>"
-
-
-def members_of_callable(func: Callable[..., Any]) -> Members | None:
-    """The members of a class that is a dependency."""
-    return members_of(func) if isinstance(func, type) else None
-
-
-def reads_names(func: Callable[..., Any], members: Members | None) -> bool:
-    """Whether it is called with the names that its client uses: a class of pydantic, whose
-    signature doesn't show each alias.  One with a constructor of its own is as any other.
-    """
-    if members is None or not checks_itself(func):
-        return False
-    constructor: Any = func.__init__
-    return str(constructor.__module__).startswith("pydantic.")
-
-
-def members_as_parameters(
-    func: Callable[..., Any], members: Members | None
-) -> list[inspect.Parameter]:
-    """The parameters of a function, or of a class with these members."""
-    if members is None:
-        return parameters_of(func)
-    if reads_names(func, members):
-        return [_parameter_of_model(func, member) for member in members.settable]
-    return [_unwrapped(p) for p in parameters_of(func) if _is_given(func, members, p)]
 
 
 def _parameter_of_model(model: Any, member: Member) -> inspect.Parameter:
@@ -75,12 +92,6 @@ def _parameter_of_model(model: Any, member: Member) -> inspect.Parameter:
     )
 
 
-def _unwrapped(parameter: inspect.Parameter) -> inspect.Parameter:
-    annotation = parameter.annotation
-    is_init_var = isinstance(annotation, dataclasses.InitVar)
-    return parameter.replace(annotation=annotation.type) if is_init_var else parameter
-
-
 def _is_given(func: Any, members: Members, parameter: inspect.Parameter) -> bool:
     """Whether a member is given to the constructor: not if it is private, and nothing is said."""
     name = parameter.name
@@ -94,12 +105,14 @@ def _is_given(func: Any, members: Members, parameter: inspect.Parameter) -> bool
     return False
 
 
-def names_of(members: Members | None, argument: str) -> tuple[str, ...]:
-    """The names that a client uses for a parameter; none where its own name will do."""
-    for member in members.settable if members else ():
-        if member.argument == argument:
-            return member.names
-    return ()
+def _annotated(parameter: inspect.Parameter, annotations: Mapping[str, Any]) -> inspect.Parameter:
+    """A parameter with the annotation of its member, where the constructor shows none."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        annotation = annotations.get(parameter.name, annotation)
+    elif isinstance(annotation, dataclasses.InitVar):
+        annotation = annotation.type
+    return parameter.replace(annotation=annotation)
 
 
 def with_names(run: Run, members: Members) -> Run:
@@ -116,6 +129,6 @@ def with_names(run: Run, members: Members) -> Run:
     return run_with_names
 
 
-def _as_argument(arguments_of: dict[str, str], problem: Problem) -> Problem:
+def _as_argument(arguments_of: Mapping[str, str], problem: Problem) -> Problem:
     first = [arguments_of.get(str(name), name) for name in problem["loc"][:1]]
     return {**problem, "loc": [*first, *problem["loc"][1:]]}

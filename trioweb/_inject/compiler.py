@@ -10,7 +10,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import math
@@ -31,16 +30,27 @@ from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.members import Members, settable_members
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
-from .calls import Run, gives_generator, run_dependency, run_plain
-from .classes import members_as_parameters, members_of_callable, names_of, reads_names, with_names
+from .calls import (
+    Run,
+    gives_generator,
+    refuse_context_manager,
+    refuse_generator,
+    refuse_timeout_of_thread,
+    run_dependency,
+    run_plain,
+)
+from .classes import needs_of, with_names
 from .markers import Dependency, checked_dependencies
 from .models import Taken, extract_model, refuse_unknown
 from .plan import Call, Parameter, Plan, Traits, make_plan
 from .signature import (
     marker_of,
+    named,
     refuse_class_as_text,
     refuse_depends_on_nothing,
+    refuse_forgotten_annotation,
     refuse_unmarked,
+    unusable,
 )
 from .sources import REQUIRED, SOURCES, SPECIAL, Source, Texts, Values, Wanted, is_as_converted
 
@@ -75,9 +85,9 @@ def compile_plan(
     client's stay; a `def` doesn't, as its thread would go on with what was closed.
     Raises RegistrationError.
     """
-    _refuse_generator(handler)
+    refuse_generator(handler)
     if timeout is not None:
-        _refuse_timeout_of_thread(handler)
+        refuse_timeout_of_thread(handler)
     compiler = _Compiler(path_types, codecs)
     for depends in checked_dependencies(dependencies):
         compiler.add_dependency(depends, None, _callables.name(handler), "function")
@@ -149,18 +159,18 @@ class _Compiler:
             )
         self._open.append(func)
         needs: list[object] = []
-        members = members_of_callable(func)
+        own = needs_of(func)
         parameters = [
-            self._parameter(func, parameter, scope, needs, names_of(members, parameter.name))
-            for parameter in members_as_parameters(func, members)
+            self._parameter(func, parameter, scope, needs, own.names_of(parameter.name))
+            for parameter in own.parameters
         ]
-        parameters += self._checks_of_names(members, parameters)
+        if own.members is not None:
+            run = with_names(run, own.members) if own.by_names else run
+            parameters += self._checks_of_names(own.members, parameters)
         self._open.pop()
         self._inline = self._inline and _callables.is_async(func)
         self._waits = self._waits or _callables.may_wait(func)
         is_direct = _callables.is_async(func) and not checks_itself(func)
-        if members is not None and reads_names(func, members):
-            run = with_names(run, members)
         if any(parameter.may_be_left_out for parameter in parameters):
             run, is_direct = _leaving_out(run), False
         closing = [self._closing[need] for need in needs if need in self._closing]
@@ -182,7 +192,7 @@ class _Compiler:
                 wrong=f"Depends({func!r})",
                 right="Depends(get_session)  # the function, not its result",
             )
-        _refuse_context_manager(func)
+        refuse_context_manager(func)
         closes = depends.scope if gives_generator(func) else None
         key: object = (_identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
@@ -210,6 +220,21 @@ class _Compiler:
         needs: list[object],
         names: tuple[str, ...],
     ) -> Parameter:
+        try:
+            return self._found(func, parameter, scope, needs, names)
+        except RegistrationError:
+            raise
+        except Exception as exc:  # of an annotation or default that others wrote
+            raise named(unusable(parameter, exc), func, parameter) from exc
+
+    def _found(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        scope: DependencyScope,
+        needs: list[object],
+        names: tuple[str, ...],
+    ) -> Parameter:
         annotation, marker = marker_of(func, parameter)
         name = parameter.name
         if isinstance(marker, Dependency):
@@ -222,13 +247,13 @@ class _Compiler:
             self._takes_tasks = self._takes_tasks or annotation is BackgroundTasks
             return Parameter(name, SPECIAL[annotation])
         if marker is None:
+            if name not in self._path_types:
+                refuse_forgotten_annotation(func, parameter)
             refuse_unmarked(func, parameter, annotation)
         try:
             return self._input(func, parameter, annotation, marker, names)
         except RegistrationError as exc:
-            exc.add_note(f"    where:  {_callables.name(func)}({parameter})")
-            exc.add_note("    or:     Annotated[..., Depends(...)], where a dependency is meant")
-            raise
+            raise named(exc, func, parameter) from None
 
     def _input(
         self,
@@ -246,21 +271,12 @@ class _Compiler:
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
-        alias, *others = kind.names_of(source, parameter.name, names)
-        wanted = Wanted(
-            func,
-            parameter,
-            annotation,
-            source,
-            alias,
-            self._path_types,
-            self._codecs,
-            tuple(others),
-        )
+        names = kind.names_of(source, parameter.name, names)
+        wanted = Wanted(func, parameter, annotation, source, names, self._path_types, self._codecs)
         found = Parameter(
             parameter.name,
             _of_the_body,
-            [source.kind, alias],
+            [source.kind, wanted.alias],
             may_be_left_out=source.default is _LeftOut,
             annotation=annotation,
         )
@@ -272,7 +288,7 @@ class _Compiler:
             self._take_texts(found, wanted, kind.texts)
         else:
             found.extract = kind.extract(wanted, False)
-            found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
+            found.is_as_matched = wanted.alias == parameter.name and is_as_converted(wanted)
         return found
 
     def _take_texts(self, found: Parameter, wanted: Wanted, texts: Texts) -> None:
@@ -284,14 +300,14 @@ class _Compiler:
             found.place = [source.kind]
             return
         refuse_class_as_text(wanted.func, wanted.parameter, wanted.annotation, source, self._codecs)
-        self._taken[source.kind].update(map(texts.key, (wanted.alias, *wanted.others)))
+        self._taken[source.kind].update(map(texts.key, wanted.names))
         found.extract = SOURCES[source.kind].extract(wanted, False)
 
     def _checks_of_names(
-        self, members: Members | None, parameters: Sequence[Parameter]
+        self, members: Members, parameters: Sequence[Parameter]
     ) -> list[Parameter]:
         """What a class that refuses unknown names checks, of each source that it takes."""
-        if members is None or not members.refuses_unknown:
+        if not members.refuses_unknown:
             return []
         kinds = {str(parameter.place[0]): None for parameter in parameters if parameter.place}
         return [
@@ -354,41 +370,3 @@ def _identity(func: Callable[..., Any]) -> object:
     except TypeError:
         return id(func)
     return func
-
-
-def _refuse_generator(handler: Handler) -> None:
-    # Of its own: one that wraps a generator may be what makes a response of it.
-    if _callables.is_generator(handler):
-        name = _callables.name(handler)
-        raise RegistrationError(
-            f"{name} yields, but a handler returns its response",
-            wrong=f"yield ... in {name}",
-            right=f"return StreamingResponse(...) with a generator inside {name}",
-        )
-
-
-def _refuse_context_manager(func: Callable[..., Any]) -> None:
-    """Refuse what `@asynccontextmanager` made: it would give the manager, not what is yielded."""
-    target = _callables.target(func)
-    made = getattr(target, "__globals__", None) is vars(contextlib)
-    if made and gives_generator(inspect.unwrap(target)):
-        name = _callables.name(func)
-        is_async = _callables.is_async_generator(inspect.unwrap(target))
-        decorator, keyword = (
-            ("asynccontextmanager", "async def") if is_async else ("contextmanager", "def")
-        )
-        raise RegistrationError(
-            f"{name} would give its context manager, not what it yields",
-            wrong=f"@{decorator} above {keyword} {name}",
-            right=f"{keyword} {name} without the decorator, in Depends({name})",
-        )
-
-
-def _refuse_timeout_of_thread(handler: Handler) -> None:
-    if not _callables.is_async(handler):
-        name = _callables.name(handler)
-        raise RegistrationError(
-            f"{name} runs in a thread, which no timeout can end",
-            wrong=f"timeout=… on def {name}",
-            right=f"timeout=… on async def {name}",
-        )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, cast
@@ -27,7 +28,7 @@ import trio
 
 from .. import _callables
 from .._asgi import RawFields
-from .._errors import HTTPException, Invalid, RegistrationError
+from .._errors import HTTPException, Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._shapes.annotations import shape_of
@@ -154,7 +155,7 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
     try:
         # Its overloads can't say what the TypedDict does; it checks by itself.
         return msgspec.Meta(**cast(Any, constraints)) if constraints else None
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, re.error) as exc:
         given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
         raise RegistrationError(
             f"{marker}: {exc}",
@@ -167,20 +168,22 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A value that a parameter of `func` takes from a source, where its name is `alias`.
+    """A value that a parameter of `func` takes from a source, by the first of `names` there.
 
     `path_types` are those that the path template's converters give, by the names of its parameters.
-    `others` are names that count where `alias` isn't there.
     """
 
     func: Callable[..., Any]
     parameter: inspect.Parameter
     annotation: Any
     source: Source
-    alias: str
+    names: tuple[str, ...]
     path_types: Mapping[str, type[Any]]
     codecs: Codecs
-    others: tuple[str, ...] = ()
+
+    @property
+    def alias(self) -> str:
+        return self.names[0]
 
 
 class Texts(msgspec.Struct, frozen=True):
@@ -215,14 +218,12 @@ class SourceKind(msgspec.Struct, frozen=True):
     texts: Texts | None = None
     is_body: bool = False
 
-    def names_of(self, source: Source, own: str, names: Sequence[str]) -> list[str]:
+    def names_of(self, source: Source, own: str, names: Sequence[str]) -> tuple[str, ...]:
         """What a parameter is called there: by its alias, else by these names or its own."""
         if source.alias is not None:
-            return [source.alias]
-        return [
-            self.texts.name_of(source, own) if self.texts and name == own else name
-            for name in names or (own,)
-        ]
+            return (source.alias,)
+        there = self.texts.name_of(source, own) if self.texts else own
+        return tuple(there if name == own else name for name in names or (own,))
 
 
 def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
@@ -258,7 +259,7 @@ def _from_texts(texts: Texts) -> SourceKind:
     """For a source of texts, of which the last counts where one is wanted."""
 
     def make(wanted: Wanted, is_shared: bool) -> Extract:
-        read = texts.reader([wanted.alias, *wanted.others])
+        read = texts.reader(wanted.names)
         default = default_of(wanted.source.default)
         decode = decoder_of_texts(wanted.annotation, wanted.source.meta, wanted.codecs)
 
@@ -341,7 +342,16 @@ def default_of(default: Any) -> Callable[[], Any]:
     """What stands in for a value that isn't there; the same each time, whoever changed it."""
     if default is REQUIRED:
         return _missing
-    if copy.deepcopy(default) is default:  # as it is for what can't be changed
+    try:
+        copied = copy.deepcopy(default)
+    except Exception as exc:
+        raise RegistrationError(
+            f"a default is copied for each request, and this one can't be: {describe(exc)}",
+            wrong=f"parameter: ... = {default!r}",
+            right="parameter: ... = None, or Annotated[..., Depends(get_it)] for what requests"
+            " share",
+        ) from None
+    if copied is default:  # as it is for what can't be changed
         return lambda: default
     return lambda: copy.deepcopy(default)
 

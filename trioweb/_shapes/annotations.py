@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from types import UnionType
 from typing import (
     Annotated,
@@ -27,7 +28,7 @@ from typing import (
 import msgspec
 from msgspec import inspect as mi
 
-from .._errors import RegistrationError
+from .._errors import RegistrationError, describe
 from .codecs import NO_CODECS, Codecs
 from .generics import refuse_open
 from .models import checks_itself, is_model
@@ -68,11 +69,8 @@ def node_of(annotation: Any, meta: msgspec.Meta | None = None) -> mi.Type:
     annotation = constrained(annotation, meta)
     try:
         return mi.type_info(annotation)
-    except TypeError as exc:
-        right = "the member as a field, and __post_init__ or a pydantic model to use it up"
-        raise undecodable(
-            annotation, str(exc), right=right if "`InitVar`" in str(exc) else ""
-        ) from None
+    except Exception as exc:  # of any kind: msgspec looks into classes that others wrote
+        raise undecodable(annotation, describe(exc), right=_hint(annotation)) from None
 
 
 def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
@@ -88,6 +86,18 @@ def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
     return Union[tuple(m if m is type(None) else Annotated[m, meta] for m in members)]  # noqa: UP007
 
 
+def _hint(annotation: Any) -> str:
+    """A right line, where more is known of what is wrong."""
+    if any(isinstance(part, dataclasses.InitVar) for part in parts(annotation)):
+        return "the member as a field, and __post_init__ or a pydantic model to use it up"
+    if any(type(part).__name__ == "TypeAliasType" for part in parts(annotation)):
+        return (
+            "parameter: Annotated[Any, Body()] for any JSON, or a class that has itself as a field;"
+            " and what a name that `type` gives stands for, in place of the name"
+        )
+    return ""
+
+
 def undecodable(annotation: Any, reason: str, *, right: str = "") -> RegistrationError:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return RegistrationError(
@@ -95,7 +105,8 @@ def undecodable(annotation: Any, reason: str, *, right: str = "") -> Registratio
         wrong=f"parameter: {name}",
         right=right
         or "parameter: str  (a scalar, a list of scalars, a msgspec.Struct, dataclass,"
-        " TypedDict, attrs class or pydantic model, or a list or dict of those)",
+        " TypedDict, attrs class or pydantic model, or a list or dict of those);"
+        " or Annotated[..., Depends(...)], where a dependency is meant",
     )
 
 
@@ -168,7 +179,9 @@ def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
     yield annotation
     origin = get_origin(annotation)
     inner = [*get_args(annotation), *_fields(origin or annotation)]
-    inner += [getattr(annotation, name, None) for name in ("__value__", "__supertype__")]
+    for name in ("__value__", "__supertype__"):
+        with suppress(NameError):  # of what `type` gives a name to
+            inner.append(getattr(annotation, name, None))
     for part in inner:
         yield from _parts(part, seen)
 

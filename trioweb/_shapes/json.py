@@ -62,7 +62,8 @@ def _unknown(annotation: Any, kind: Any) -> RegistrationError:
     return undecodable(
         annotation,
         f"nothing is known about {name}",
-        right=f"a msgspec.Struct, dataclass, TypedDict, attrs class or pydantic model in its place,"
+        right=f"parameter: Annotated[{name}, Depends(...)], where a dependency is meant;"
+        " a msgspec.Struct, dataclass, attrs class or pydantic model in its place;"
         f" or App(decoders={{{name}: {name.lower()}_from_json}})",
     )
 

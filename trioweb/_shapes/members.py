@@ -159,9 +159,10 @@ def _of_typed_dict(annotation: Any, cls: Any) -> Members:
 
 
 def _of_named_tuple(annotation: Any, cls: Any) -> Members:
-    hints, defaults = hints_of(annotation), cls._field_defaults
+    hints = hints_of(annotation)
     settable = (
-        Member(name, (name,), hints.get(name, Any), name not in defaults) for name in cls._fields
+        Member(name, (name,), hints.get(name, Any), parameter.default is parameter.empty)
+        for name, parameter in inspect.signature(cls).parameters.items()
     )
     return Members(cls, tuple(settable))
 
@@ -254,7 +255,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any], Members]], ...] 
     (_is_of_pydantic, _of_pydantic),
     (lambda cls: issubclass(cls, msgspec.Struct), _of_struct),
     (is_typeddict, _of_typed_dict),
-    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_field_defaults"), _of_named_tuple),
+    (lambda cls: issubclass(cls, tuple) and hasattr(cls, "_fields"), _of_named_tuple),
     (dataclasses.is_dataclass, _of_dataclass),
     (lambda cls: hasattr(cls, "__attrs_attrs__"), _of_attrs),
 )
