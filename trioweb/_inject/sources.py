@@ -361,12 +361,15 @@ def _missing() -> Any:
 
 
 def check_is_json(fields: RawFields) -> None:
-    """Nobody can mean JSON and say something else; saying nothing is taken for JSON."""
+    """Nobody can mean JSON and say something else, be it in a second field.
+
+    Saying nothing is taken for JSON.
+    """
     for name, value in fields:
         if name == b"content-type":
             media_type = value.partition(b";")[0].strip().lower()
             if media_type in (b"application/json", b"") or media_type.endswith(b"+json"):
-                return
+                continue
             said = media_type.decode("latin-1")
             raise HTTPException(
                 415, f"The body must be JSON: send Content-Type: application/json, not {said}"

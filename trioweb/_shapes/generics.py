@@ -10,37 +10,37 @@ Rules of this module:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from .._errors import RegistrationError
-
-Arguments = dict[Any, Any]
 
 
 def hints_of(annotation: Any) -> dict[str, Any]:
     """The annotations of a class by name, with what its type parameters stand for put in."""
     cls = get_origin(annotation) or annotation
-    hints = get_type_hints(cls, include_extras=True)
-    arguments: Arguments = {}
-    _collect(annotation, arguments)
-    return {name: _filled(hint, arguments) for name, hint in hints.items()}
+    return _hints(annotation, get_type_hints(cls, include_extras=True))
 
 
-def _collect(annotation: Any, arguments: Arguments) -> None:
-    """What a class and its bases say of their type parameters."""
+def _hints(annotation: Any, evaluated: Mapping[str, Any]) -> dict[str, Any]:
     cls = get_origin(annotation) or annotation
-    given = [_filled(argument, arguments) for argument in get_args(annotation)]
-    arguments |= dict(zip(getattr(cls, "__parameters__", ()), given, strict=False))
-    for base in _bases(cls):
-        _collect(base, arguments)
+    arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(annotation), strict=False))
+    hints: dict[str, Any] = {}
+    for base in reversed(_bases(cls)):
+        if get_origin(base) is not Generic:
+            hints |= _hints(_filled(base, arguments), evaluated)
+    own = inspect.get_annotations(cls).keys() & evaluated.keys()
+    if is_typeddict(cls):  # which has those of its bases, too
+        own -= hints.keys()
+    return hints | {name: _filled(evaluated[name], arguments) for name in evaluated if name in own}
 
 
-def _filled(hint: Any, arguments: Arguments) -> Any:
+def _filled(hint: Any, arguments: Mapping[Any, Any]) -> Any:
+    """A hint with what its type parameters stand for."""
     if isinstance(hint, TypeVar):
         return arguments.get(hint, hint)
-    parameters = getattr(hint, "__parameters__", ())
-    if not parameters or (isinstance(hint, type) and get_origin(hint) is None):
+    parameters = () if isinstance(hint, type) else getattr(hint, "__parameters__", ())
+    if not parameters:
         return hint
     return hint[tuple(arguments.get(parameter, parameter) for parameter in parameters)]
 

@@ -74,11 +74,12 @@ def settable_members(annotation: Any) -> Members | None:
 
 def lacks(annotation: Any, name: str) -> RegistrationError:
     cls = get_origin(annotation) or annotation
-    public = name.strip("_")
     is_struct = issubclass(cls, msgspec.Struct)
+    public = name.strip("_")
     right = f"{public}: ... = field(name={name!r})" if is_struct else f"{public}: ..."
+    reason = "is private" if _is_private(name) else "has no name to be passed by"
     return RegistrationError(
-        f"{cls.__name__}: {name!r} is private, so no client may set it, and nothing else does",
+        f"{cls.__name__}: {name!r} {reason}, so no client may set it, and nothing else does",
         wrong=f"{name}: ... in class {cls.__name__}",
         right=f"{right}, or a default for {name}",
     )
