@@ -342,7 +342,7 @@ def halved(value: int) -> float:
 
 @attrs.define
 class Converted:
-    name: str = attrs.field(converter=str.upper, validator=attrs.validators.min_len(2))
+    name: str = attrs.field(converter=str.upper, validator=attrs.validators.min_len(2))  # type: ignore[misc]
     tags: set[str] = attrs.field(converter=set, factory=set)
     half: float = attrs.field(converter=halved, default=1)
     other: str = attrs.field(alias="another", default="")

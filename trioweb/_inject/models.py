@@ -28,11 +28,13 @@ from .._shapes.codecs import REFUSALS
 from .._shapes.members import Member, Members, members_of
 from .._shapes.models import checks_itself, model_problems
 from .._shapes.problems import EXTRA, MISSING, make_problem, placed_within
+from .markers import Dependency
 from .sources import (
     REQUIRED,
     SOURCES,
     Extract,
     Read,
+    Source,
     Texts,
     Values,
     Wanted,
@@ -191,6 +193,7 @@ def refuse_unknown(kind: str, texts: Texts, taken: Taken, value: Any) -> Extract
 
 def _decoder(wanted: Wanted, members: Members, member: Member) -> Callable[[list[str]], Any]:
     annotation, codecs = member.annotation, wanted.codecs
+    _refuse_marker(members, member)
     is_checked = checks_itself(members.cls)
     if is_checked:
         is_text = _is_text_of_model(annotation)
@@ -235,6 +238,16 @@ def _takes_several(annotation: Any) -> bool:
         and not issubclass(kind, (str, bytes))
         for kind in _bare(annotation)
     )
+
+
+def _refuse_marker(members: Members, member: Member) -> None:
+    for marker in getattr(member.annotation, "__metadata__", ()):
+        if isinstance(marker, (Source, Dependency)):
+            raise RegistrationError(
+                f"{members.cls.__name__}: {marker} of {member.argument!r} would be passed over",
+                wrong=f"{member.argument}: {inspect.formatannotation(member.annotation)}",
+                right=f"Annotated[{members.cls.__name__}, Depends()], whose members may be marked",
+            )
 
 
 def _refuse_alias(wanted: Wanted) -> None:
