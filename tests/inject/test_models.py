@@ -57,7 +57,7 @@ class Data:
 
 @attrs.define
 class Attrs:
-    name: str = attrs.field(converter=str.upper)
+    name: str = attrs.field(converter=str.upper)  # type: ignore[misc]
     other: int = attrs.field(alias="another", default=1)
     role: str = attrs.field(init=False, default="user")
 
@@ -74,6 +74,11 @@ class Pair(NamedTuple):
 
 class Of(msgspec.Struct, Generic[T]):
     value: T
+
+
+def of(kind: Any, **members: Any) -> Any:
+    """An instance, by the names that a type checker wouldn't know."""
+    return kind(**members)
 
 
 def app_of(handler: Callable[..., Any]) -> App:
@@ -103,16 +108,16 @@ def said(exchange: Exchange) -> Any:
 @pytest.mark.parametrize(
     ("kind", "query", "expected"),
     [
-        (Model, "", Model()),
-        (Model, "limit=5&order_by=updated_at", Model(limit=5, order_by="updated_at")),
-        (Model, "tags=a&tags=b&numbers=1&numbers=2", Model(tags=["a", "b"], numbers=(1, 2))),
-        (Model, "limit=1&limit=2", Model(limit=2)),
-        (Model, "page-no=3&page=4", Model(**{"page-no": 3})),
-        (Model, "page-size=3", Model(size=3)),
-        (Model, "page-size=3&size=4", Model(size=4)),
-        (Model, "other=1", Model()),
-        (Open, "page=4&more=1&more=2&one=x", Open(page=4, more=["1", "2"], one="x")),
-        (Strict, "limit=5", Strict(limit=5)),
+        (Model, "", of(Model)),
+        (Model, "limit=5&order_by=updated_at", of(Model, limit=5, order_by="updated_at")),
+        (Model, "tags=a&tags=b&numbers=1&numbers=2", of(Model, tags=["a", "b"], numbers=(1, 2))),
+        (Model, "limit=1&limit=2", of(Model, limit=2)),
+        (Model, "page-no=3&page=4", of(Model, **{"page-no": 3})),
+        (Model, "page-size=3", of(Model, size=3)),
+        (Model, "page-size=3&size=4", of(Model, size=4)),
+        (Model, "other=1", of(Model)),
+        (Open, "page=4&more=1&more=2&one=x", of(Open, page=4, more=["1", "2"], one="x")),
+        (Strict, "limit=5", of(Strict, limit=5)),
         (Struct, "pageSize=3&tags=a&tags=b", Struct(3, ["a", "b"])),
         (Data, "name=x&role=admin&_role=admin&ids=1&ids=2", Data("x", ids={1, 2})),
         (Attrs, "name=x&another=2&other=3&role=admin", Attrs("x", 2)),
@@ -212,7 +217,7 @@ async def test_header_names_may_be_written_as_they_are() -> None:
     fields = [HOST, ("user-agent", "me"), ("user_agent", "you")]
     assert await got(marked, "", fields) == repr(SentData("a.example", "you"))
     assert await got(Annotated[Sent, Header()], "", [HOST, ("x-key", "a")]) == repr(
-        Sent(host="a.example", **{"X-Key": "a"})
+        of(Sent, host="a.example", **{"X-Key": "a"})
     )
 
 
