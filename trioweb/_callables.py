@@ -104,11 +104,16 @@ def may_wait(func: Callable[..., Any]) -> bool:
 
 def name(func: Callable[..., Any]) -> str:
     """`send_mail` or `Mailer.send`: as the author would say it."""
-    partials = [each for each in layers(func) if isinstance(each, functools.partial)]
-    if partials:
-        func = partials[-1].func
-    if origin := get_origin(func):
-        arguments = ", ".join(getattr(each, "__name__", str(each)) for each in get_args(func))
-        return f"{name(origin)}[{arguments}]"
-    qualified = getattr(func, "__qualname__", None) or type(func).__qualname__
+    if type(func) is FunctionType and not hasattr(func, "__wrapped__"):  # at a glance
+        return func.__qualname__.rpartition("<locals>.")[2]
+    try:
+        partials = [each for each in layers(func) if isinstance(each, functools.partial)]
+        if partials:
+            func = partials[-1].func
+        if (origin := get_origin(func)) and (arguments := get_args(func)):
+            names = ", ".join(getattr(each, "__name__", str(each)) for each in arguments)
+            return f"{name(origin)}[{names}]"
+        qualified = getattr(func, "__qualname__", None) or type(func).__qualname__
+    except Exception:  # of an object with a `__getattr__` of its own
+        qualified = type(func).__qualname__
     return str(qualified).rpartition("<locals>.")[2]

@@ -22,7 +22,7 @@ import trio
 
 from .. import _callables
 from .._concurrency.exits import LASTS, DependencyScope
-from .._errors import RegistrationError
+from .._errors import RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.response import responder
 from .._shapes.annotations import refuse_ignored, shape_of
@@ -85,18 +85,28 @@ def compile_plan(
     client's stay; a `def` doesn't, as its thread would go on with what was closed.
     Raises RegistrationError.
     """
-    refuse_generator(handler)
-    if timeout is not None:
-        refuse_timeout_of_thread(handler)
-    compiler = _Compiler(path_types, codecs)
-    for depends in checked_dependencies(dependencies):
-        compiler.add_dependency(depends, None, _callables.name(handler), "function")
-    compiler.add_call("handler", handler, run_plain(handler), "function")
-    return compiler.plan(
-        status_code=status_code,
-        timeout=timeout,
-        cancel_on_disconnect=cancel_on_disconnect and _callables.is_async(handler),
-    )
+    name = _callables.name(handler)
+    try:
+        refuse_generator(handler)
+        if timeout is not None:
+            refuse_timeout_of_thread(handler)
+        compiler = _Compiler(path_types, codecs)
+        for depends in checked_dependencies(dependencies):
+            compiler.add_dependency(depends, None, name, "function")
+        compiler.add_call("handler", handler, run_plain(handler), "function")
+        return compiler.plan(
+            status_code=status_code,
+            timeout=timeout,
+            cancel_on_disconnect=cancel_on_disconnect and _callables.is_async(handler),
+        )
+    except RegistrationError:
+        raise
+    except Exception as exc:  # of an object that answers oddly to what is asked of a function
+        raise RegistrationError(
+            f"{name}: what it takes isn't known: {describe(exc)}",
+            wrong=f"a {type(handler).__name__} as a handler, or as its dependency",
+            right="a function with typed parameters",
+        ) from exc
 
 
 class _Compiler:

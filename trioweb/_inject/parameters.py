@@ -43,7 +43,7 @@ def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
 def _signature(func: Callable[..., Any], name: str) -> inspect.Signature:
     try:
         origin = get_origin(func) or func
-        if inspect.isclass(origin) and _is_left_to_protocol(origin.__init__):
+        if inspect.isclass(origin) and _is_of_typing(origin.__init__):
             return _signature_behind_protocols(origin)
         return inspect.signature(origin)
     except NameError as exc:  # a Struct resolves all of its annotations
@@ -60,16 +60,23 @@ def _signature(func: Callable[..., Any], name: str) -> inspect.Signature:
         ) from None
 
 
-def _is_left_to_protocol(init: Any) -> bool:
-    """Whether it is what `Protocol` puts in the place of an `__init__`, which takes anything."""
-    return getattr(init, "__module__", None) in ("typing", "typing_extensions")
+def _is_of_typing(thing: Any) -> bool:
+    """As is what `Protocol` puts in the place of an `__init__`, which takes anything."""
+    return getattr(thing, "__module__", None) in ("typing", "typing_extensions")
+
+
+def _is_protocol(kind: Any) -> bool:
+    return any(
+        base.__name__ == "Protocol" and _is_of_typing(base)
+        for base in getattr(kind, "__bases__", ())
+    )
 
 
 def _signature_behind_protocols(kind: type[Any]) -> inspect.Signature:
     """That of a class that implements a Protocol, whose `__init__` is put right when it is made."""
     for base in kind.__mro__[:-1]:
         init = vars(base).get("__init__")
-        if init is not None and not _is_left_to_protocol(init):
+        if init is not None and not _is_of_typing(init):
             parameters = list(inspect.signature(init).parameters.values())
             return inspect.Signature(parameters[1:])
     return inspect.Signature()
@@ -88,7 +95,7 @@ def _refuse_uncallable(func: Any, name: str) -> None:
         )
     elif not callable(func):
         what = "what it takes isn't known, as it can't be called"
-    elif getattr(kind, "_is_protocol", False):
+    elif _is_protocol(kind):
         what = "a Protocol has no instances"
     elif inspect.isabstract(kind):
         what = "an abstract class has no instances"

@@ -62,6 +62,8 @@ def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
     while True:
         # Known by its name: typing has it since 3.12, typing_extensions one of its own.
         if type(annotation).__name__ == "TypeAliasType" and annotation not in seen:
+            if isinstance(annotation.__value__, str):
+                return annotation, metadata  # nobody knows what it means there
             seen.append(annotation)  # `type X = X`
             annotation = annotation.__value__
         elif get_origin(annotation) is Annotated:
@@ -131,11 +133,16 @@ def _refuse_second_default(
         )
 
 
+_NOBODYS = ("builtins", "typing", "typing_extensions", "collections", "collections.abc")
+
+
 def refuse_depends_on_nothing(
     func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, depends: Dependency
 ) -> None:
-    """Refuse `Depends()` for a built-in class, which is also what no annotation stands for."""
-    if depends.dependency is None and getattr(annotation, "__module__", "") == "builtins":
+    """Refuse `Depends()` for what isn't a class of somebody's own, or without an annotation."""
+    kind = get_origin(annotation) or annotation
+    is_own = isinstance(kind, type) and kind.__module__ not in _NOBODYS
+    if depends.dependency is None and not is_own:
         name = parameter.name
         raise RegistrationError(
             f"{_callables.name(func)}: {name!r} doesn't say on what it depends",
