@@ -21,8 +21,8 @@ side by side is independent of each other.  A test reads this map, and holds eac
     2       _http/          request  streaming > response > exchange
                             > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options
-    0       _shapes/        json  text > annotations  collisions  explain
-                            > preparing > codecs  constraints  members
+    0       _shapes/        json  text > annotations  explain
+                            > collisions  preparing > codecs  constraints  members
                             > encoding  generics  nodes > models > problems
             _concurrency/   exits > grace  starter > context  scopes
 

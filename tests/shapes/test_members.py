@@ -506,3 +506,27 @@ def test_what_is_done_with_other_names() -> None:
 )
 def test_what_has_no_members(annotation: Any) -> None:
     assert members_of(annotation) is None
+
+
+class Unread:
+    pass
+
+
+def of_unread(value: Unread) -> None: ...
+
+
+def of_set(value: set[int]) -> list[int]:
+    return sorted(value)
+
+
+def test_what_only_a_constructor_takes_is_looked_at_as_all_else_is() -> None:
+    ids: Any = attrs.field(type=list[int], converter=of_unread)
+    with pytest.raises(RegistrationError, match="nothing is known about Unread"):
+        body_decoder(attrs.make_class("Kind", {"ids": ids}))
+
+    ids = attrs.field(type=list[int], converter=of_set)
+    decode = body_decoder(attrs.make_class("Kind", {"ids": ids}))
+    assert decode(b'{"ids": [3, 1, 3]}').ids == [1, 3]
+    many = b", ".join(b"%d" % (n * (2**61 - 1)) for n in range(10**9, 10**9 + 10_000))
+    with pytest.raises(Invalid, match="one hash"):
+        decode(b'{"ids": [%b]}' % many)

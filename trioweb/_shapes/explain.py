@@ -38,6 +38,7 @@ from msgspec import inspect as mi
 from .._errors import Problem
 from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
 from .codecs import REFUSALS, Codecs
+from .collisions import is_hashable
 from .constraints import broken_constraint, constraints_of
 from .models import model_problems
 from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
@@ -155,7 +156,7 @@ class Walk:
         if items is _INVALID:
             return _INVALID
         for index, item in enumerate(items):
-            if not _is_hashable(node.item_type, item):
+            if not is_hashable(node.item_type, item):
                 self._report(make_problem([index], *_UNHASHABLE))
                 items = _INVALID
         return items
@@ -352,29 +353,6 @@ _VISITS: dict[type[mi.Type], Callable[[Walk, Any, Any], Any]] = {
     mi.UnionType: Walk._union,
 }
 _EQUAL_AS_WRITTEN = {mi.StrType, mi.IntType, mi.EnumType}
-
-
-def _is_hashable(node: mi.Type, value: Any) -> bool:
-    """Whether what msgspec makes of this valid value has a hash; a list may become a tuple."""
-    if isinstance(value, list):
-        return any(_is_hashable_as(member, value) for member in union_members(node))
-    try:
-        hash(value)
-    except TypeError:  # asked of a struct that isn't frozen, too, and of one that holds a list
-        return False
-    return True
-
-
-def _is_hashable_as(node: mi.Type, value: list[Any]) -> bool:
-    if isinstance(node, (mi.VarTupleType, mi.FrozenSetType)):
-        return all(_is_hashable(node.item_type, item) for item in value)
-    if isinstance(node, mi.TupleType):
-        types = list(node.item_types)
-    elif isinstance(node, mi.NamedTupleType):
-        types = [field.type for field in node.fields]
-    else:
-        return False
-    return all(map(_is_hashable, types, value))
 
 
 def _first(members: Iterable[Any]) -> Iterator[Any]:

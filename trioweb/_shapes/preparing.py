@@ -13,10 +13,10 @@ Rules of this module:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from msgspec import inspect as mi
@@ -31,22 +31,35 @@ Prepare = Callable[[Any, Any], Any]
 
 
 class ByMembers(msgspec.Struct, frozen=True):
-    """A class whose members are to be looked at: what it takes, each member with its node."""
+    """A class whose members are to be looked at: what it takes, each member with its node.
+
+    `given` is the type of an object that has some of them, under the names that clients use.
+    """
 
     members: Members
     nodes: Mapping[str, mi.Type]
+    given: Any
     codecs: Codecs
 
-    def build(self, given: Mapping[str, Any]) -> Any:
-        """The instance, from members under the client's names, in which classes are built."""
+    def build(self, value: Mapping[str, Any]) -> Any:
+        """The instance, from an object in which its members' own classes are built."""
+        given = msgspec.convert(value, self.given, str_keys=True, dec_hook=self.codecs.decode)
         arguments = {}
         for member in self.members.settable:
             name = name_given(member, given)
             if name is not None:
-                arguments[member.argument] = msgspec.convert(
-                    given[name], member.annotation, str_keys=True, dec_hook=self.codecs.decode
-                )
+                arguments[member.argument] = given[name]
         return self.members.cls(**arguments)
+
+
+def by_members(members: Members, codecs: Codecs) -> ByMembers:
+    nodes: dict[str, mi.Type] = {}
+    hints: dict[str, Any] = {}
+    for member in members.settable:
+        nodes[member.argument] = mi.type_info(member.annotation)
+        hints |= dict.fromkeys(member.names, member.annotation)
+    make_type: Any = TypedDict  # which type checkers don't let be called with what they don't see
+    return ByMembers(members, nodes, make_type("Given", hints, total=False), codecs)
 
 
 def name_given(member: Member, given: Mapping[str, Any]) -> str | None:
@@ -58,12 +71,16 @@ class Preparation(msgspec.Struct, frozen=True):
     """What is to be done to values of a type before msgspec decodes them.
 
     `classes` are those that msgspec would take or build otherwise; without any, `prepare` only
-    refuses.
+    refuses.  `nodes` are all that are within the type, and what only constructors take.
     """
 
     prepare: Prepare
     classes: Mapping[Any, ByMembers]
-    has_decimals: bool
+    nodes: Sequence[mi.Type]
+
+    @property
+    def has_decimals(self) -> bool:
+        return any(isinstance(node, mi.DecimalType) for node in self.nodes)
 
 
 NO_CLASSES: Mapping[Any, ByMembers] = {}
@@ -75,7 +92,7 @@ def preparation(node: mi.Type, codecs: Codecs) -> Preparation | None:
     prepare = compiler.compiled(node)
     if prepare is None:
         return None
-    return Preparation(prepare, compiler.classes, compiler.has_decimals)
+    return Preparation(prepare, compiler.classes, compiler.nodes)
 
 
 class _Compiler:
@@ -84,22 +101,19 @@ class _Compiler:
     def __init__(self, node: mi.Type, codecs: Codecs) -> None:
         self._codecs = codecs
         self.classes: dict[Any, ByMembers] = {}
-        self.has_decimals = False
         self._steps: dict[Any, Prepare] = {}
-        self._nodes: list[mi.Type] = []  # held, so that no other gets the same id
+        self.nodes: list[mi.Type] = []  # held, too, so that no other gets the same id
         self._collect(node)
 
     def _collect(self, node: mi.Type) -> None:
         """The classes that need it, also within what only their constructors take."""
         for each in all_nodes(node):
-            self._nodes.append(each)
-            self.has_decimals = self.has_decimals or isinstance(each, mi.DecimalType)
+            self.nodes.append(each)
             if isinstance(each, _CLASSES) and each.cls not in self.classes:
                 members = settable_members(each.cls)
                 if members is not None and (members.hidden or members.builds_itself):
-                    nodes = {m.argument: mi.type_info(m.annotation) for m in members.settable}
-                    self.classes[each.cls] = ByMembers(members, nodes, self._codecs)
-                    for inner in nodes.values():
+                    found = self.classes[each.cls] = by_members(members, self._codecs)
+                    for inner in found.nodes.values():
                         self._collect(inner)
 
     def compiled(self, node: mi.Type) -> Prepare | None:
