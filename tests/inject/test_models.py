@@ -339,8 +339,8 @@ def test_a_member_that_no_text_is_read_as_is_refused(kind: Any, reason: str) -> 
 @pytest.mark.parametrize(
     ("annotation", "right"),
     [
-        (Annotated[Data | None, Header()], "Annotated[tests.inject.test_models.Data, Header()]"),
-        (Annotated[list[Data], Query()], "Annotated[tests.inject.test_models.Data, Query()]"),
+        (Annotated[Data | None, Header()], "Annotated[Data, Header()]"),
+        (Annotated[list[Data], Query()], "Annotated[Data, Query()]"),
         (Annotated[dict[str, int], Cookie()], "such as limit: Annotated[int, Cookie()]"),
         (Annotated[pydantic.RootModel[list[int]], Query()], "Annotated[int, Query()]"),
         (Annotated[Data, Query(alias="a")], "Annotated[..., Query()], and aliases in its class"),

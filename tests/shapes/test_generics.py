@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated, Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
+import pydantic
 import pytest
 import typing_extensions
 
@@ -120,6 +121,22 @@ def test_what_is_said_of_a_type_parameter_holds_within() -> None:
 def test_a_type_parameter_of_which_nothing_is_said_is_any() -> None:
     refuse_ignored(Any_)
     assert body_decoder(Any_)(b'{"items": [1, "x"]}').items == [1, "x"]
+
+
+class Checked(pydantic.BaseModel, Generic[Default]):
+    items: list[Default]
+
+
+class CheckedToo(Checked):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Checked, CheckedToo, list[Checked], Checked[int]])
+def test_a_model_knows_what_stands_for_its_type_parameters(kind: Any) -> None:
+    refuse_ignored(kind)
+    model = kind if isinstance(kind, type) else Checked
+    with pytest.raises(Invalid):
+        body_decoder(model)(b'{"items": [{}]}')
 
 
 @dataclasses.dataclass

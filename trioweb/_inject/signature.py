@@ -242,15 +242,19 @@ def refuse_class_as_text(
     if shape_of(annotation, codecs) != "body":
         return
     name, marker = parameter.name, source.kind.title()
-    written = inspect.formatannotation(annotation)
     models = [part for part in get_args(annotation) if members_of(part) is not None]
     right = f"a parameter for each member, such as limit: Annotated[int, {marker}()]"
     if models:
-        right = f"{name}: Annotated[{inspect.formatannotation(models[0])}, {marker}()]"
+        right = f"{name}: Annotated[{_written(models[0])}, {marker}()]"
         right += "  # whose members may have defaults"
     raise RegistrationError(
-        f"{_callables.name(func)}: {name!r} is neither a text, nor a list of texts, nor a class"
-        f" with such members, as a {source.kind} gives them",
-        wrong=f"{name}: Annotated[{written}, {marker}()]",
+        f"{_callables.name(func)}: {name!r} is neither a text nor a list of texts,"
+        f" as a {source.kind} gives them",
+        wrong=f"{name}: Annotated[{_written(annotation)}, {marker}()]",
         right=right,
     )
+
+
+def _written(annotation: Any) -> str:
+    is_class = isinstance(annotation, type)
+    return annotation.__name__ if is_class else inspect.formatannotation(annotation)

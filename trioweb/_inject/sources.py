@@ -107,7 +107,7 @@ def Query(
     Constraints are those of `msgspec.Meta`: `gt`, `ge`, `lt`, `le`,
     `multiple_of`, `pattern`, `min_length`, `max_length`; `title`, `description`
     and `examples` are for readers, and change nothing.  Without `default` the field
-    is required.
+    is required.  Of a class, each member is a field.
     """
     return Source("query", _given(default), alias, _meta("Query", constraints))
 
@@ -119,7 +119,10 @@ def Header(
     convert_underscores: bool = True,
     **constraints: Unpack[Constraints],
 ) -> Any:
-    """A header field; `user_agent` is `user-agent`.  Constraints as for `Query`."""
+    """A header field, or a class of them; `user_agent` is `user-agent`.
+
+    Constraints as for `Query`.
+    """
     return Source(
         "header", _given(default), alias, _meta("Header", constraints), convert_underscores
     )
@@ -128,7 +131,7 @@ def Header(
 def Cookie(
     default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
 ) -> Any:
-    """A cookie.  Constraints as for `Query`."""
+    """A cookie, or a class of them.  Constraints as for `Query`."""
     return Source("cookie", _given(default), alias, _meta("Cookie", constraints))
 
 

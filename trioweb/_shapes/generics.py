@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from .._errors import RegistrationError
+from .models import checks_itself
 
 
 def hints_of(annotation: Any) -> dict[str, Any]:
@@ -52,9 +53,12 @@ def _bases(cls: Any) -> tuple[Any, ...]:
 
 def refuse_open(annotation: Any, parts: Iterable[Any]) -> None:
     """Refuse a type parameter that stands for nothing, in an annotation or one of its parts."""
-    _refuse(annotation)
+    if not checks_itself(annotation):
+        _refuse(annotation)
     for part in parts:
         cls = get_origin(part) or part
+        if checks_itself(cls):  # pydantic knows what stands for them
+            continue
         _refuse(part if cls is part and not isinstance(part, TypeVar) else None)
         for ancestor in getattr(cls, "__mro__", ()):
             for base in _bases(ancestor):
