@@ -28,6 +28,7 @@ import pytest
 from msgspec import Struct
 
 from trioweb._errors import Invalid, RegistrationError
+from trioweb._limits import MAX_PROBLEM_VISITS
 from trioweb._shapes.annotations import refuse_ignored
 from trioweb._shapes.json import body_decoder
 from trioweb._shapes.members import members_of
@@ -195,6 +196,14 @@ def test_all_problems_of_such_classes_have_their_places() -> None:
         (["friends", 1], "value_error"),
         (["friends", 2], "dict_type"),
     ]
+
+
+def test_a_problem_that_is_too_far_away_to_be_found_has_no_place() -> None:
+    users = [b'{"name": "x"}'] * MAX_PROBLEM_VISITS + [b'{"name": 1}']
+    with pytest.raises(Invalid) as refused:
+        body_decoder(list[User])(b"[%b]" % b", ".join(users))
+    (problem,) = refused.value.problems
+    assert (problem["loc"], problem["msg"]) == ([], "Expected `str`, got `int`")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"3", b"", b"{", b'{"name": "nobody"}'])

@@ -43,7 +43,10 @@ class ByMembers(msgspec.Struct, frozen=True):
 
     def build(self, value: Mapping[str, Any]) -> Any:
         """The instance, from an object in which its members' own classes are built."""
-        given = msgspec.convert(value, self.given, str_keys=True, dec_hook=self.codecs.decode)
+        try:
+            given = msgspec.convert(value, self.given, str_keys=True, dec_hook=self.codecs.decode)
+        except msgspec.ValidationError as exc:  # whose place is only that within the class
+            raise ValueError(str(exc).partition(" - at `")[0]) from exc.__cause__
         arguments = {}
         for member in self.members.settable:
             name = name_given(member, given)
