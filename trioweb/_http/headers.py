@@ -19,6 +19,19 @@ from .._asgi import RawFields
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+# RFC 9110, Fetch, and what proxies add.
+_SENT_WITH_ANY = frozenset(
+    """accept accept-charset accept-encoding accept-language access-control-request-headers
+    access-control-request-method authorization baggage cache-control connection content-encoding
+    content-language content-length content-type cookie date dnt early-data expect forwarded from
+    host http2-settings if-match if-modified-since if-none-match if-range if-unmodified-since
+    keep-alive max-forwards origin pragma prefer priority proxy-authorization proxy-connection
+    range referer save-data te traceparent tracestate trailer transfer-encoding upgrade
+    upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host x-forwarded-port
+    x-forwarded-prefix x-forwarded-proto x-forwarded-server x-real-ip x-request-id
+    x-requested-with""".split()  # noqa: SIM905
+)
+
 
 class Headers(Mapping[str, str]):
     """A request's header fields; names in any case, the last of a repeated one.
@@ -106,6 +119,11 @@ def checked_value(name: str, value: str) -> bytes:
 def is_token(text: str) -> bool:
     """RFC 9110, 5.6.2: what names of fields and of methods are made of."""
     return _TOKEN.fullmatch(text) is not None
+
+
+def is_sent_with_any(name: str) -> bool:
+    """Whether clients, browsers and proxies send a field with any request, whatever it is for."""
+    return name in _SENT_WITH_ANY or name.startswith("sec-")
 
 
 def refuse_control_characters(slot: str, text: str) -> None:

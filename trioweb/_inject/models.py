@@ -42,22 +42,6 @@ from .sources import (
     default_of,
 )
 
-# Sent by clients, browsers and proxies with any request, whatever its route takes (RFC 9110,
-# Fetch, and custom): a model of header fields that refuses others can't mean these.
-_SENT_WITH_ANY = frozenset(
-    """accept accept-charset accept-encoding accept-language access-control-request-headers
-    access-control-request-method authorization baggage cache-control connection content-encoding
-    content-language content-length content-type cookie date dnt early-data expect forwarded from
-    host http2-settings if-match if-modified-since if-none-match if-range if-unmodified-since
-    keep-alive max-forwards origin pragma prefer priority proxy-authorization proxy-connection
-    range referer save-data te traceparent tracestate trailer transfer-encoding upgrade
-    upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host x-forwarded-port
-    x-forwarded-prefix x-forwarded-proto x-forwarded-server x-real-ip x-request-id
-    x-requested-with""".split()  # noqa: SIM905
-)
-_SENT_BY_BROWSERS = ("sec-",)
-
-
 # The names that a route's parameters take, by their source: complete when all are compiled.
 Taken = dict[str, set[str]]
 
@@ -164,13 +148,11 @@ def _checked(
 
 def _unknown(kind: str, texts: Texts, taken: Taken) -> FindUnknown:
     """What finds the names that no parameter of the route takes."""
-    sent_with_any = _SENT_WITH_ANY if kind == "header" else frozenset()
-    prefixes = _SENT_BY_BROWSERS if kind == "header" else ()
 
     def find_unknown(exchange: Exchange) -> list[str]:
-        known = taken[kind] | sent_with_any
+        known = taken[kind]
         names = (name for name in texts.names(exchange) if name not in known)
-        return [name for name in names if not name.startswith(prefixes)][:MAX_PROBLEMS]
+        return [name for name in names if not texts.comes_anyway(name)][:MAX_PROBLEMS]
 
     return find_unknown
 

@@ -30,6 +30,7 @@ from .. import _callables
 from .._asgi import RawFields
 from .._errors import HTTPException, Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
+from .._http.headers import is_sent_with_any
 from .._http.request import Request, request_of
 from .._shapes.annotations import shape_of
 from .._shapes.codecs import Codecs
@@ -194,12 +195,14 @@ class Texts(msgspec.Struct, frozen=True):
 
     `read` makes what takes all texts of one name out of an exchange; `names` are those that are
     there; `name_of` is what a parameter's own name is there, `key` a name as it is among `names`.
+    `comes_anyway`: whether a name is there whatever the route takes, so that none can mind it.
     """
 
     read: Callable[[str], Read]
     names: Callable[[Exchange], Iterable[str]]
     name_of: Callable[[Source, str], str] = lambda source, name: name
     key: Callable[[str], str] = str
+    comes_anyway: Callable[[str], bool] = lambda name: False
 
     def reader(self, names: Sequence[str]) -> Read:
         """What takes the texts of the first of these names that is there."""
@@ -327,7 +330,13 @@ SOURCES: dict[str, SourceKind] = {
     "path": SourceKind(_from_path),
     "query": _from_texts(Texts(_query_field, lambda exchange: exchange.query_params)),
     "header": _from_texts(
-        Texts(_header_field, lambda exchange: exchange.headers, _header_name, str.lower)
+        Texts(
+            _header_field,
+            lambda exchange: exchange.headers,
+            name_of=_header_name,
+            key=str.lower,
+            comes_anyway=is_sent_with_any,
+        )
     ),
     "cookie": _from_texts(Texts(_cookie, lambda exchange: exchange.cookies)),
     "body": SourceKind(_from_body, is_body=True),
