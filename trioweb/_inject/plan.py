@@ -21,12 +21,12 @@ import msgspec
 from trio.lowlevel import disable_ki_protection
 
 from .._concurrency.exits import RequestExits
-from .._errors import Invalid, Problem, RequestValidationError
+from .._errors import HTTPException, Invalid, Problem, RequestValidationError
 from .._http.exchange import Exchange
 from .._http.response import Respond, Response
 from .._shapes.json import raw_body_members
 from .calls import Run
-from .sources import BODY, Extract, Values, check_is_json
+from .sources import BODY, Extract, Values, other_type
 
 
 class Parameter(msgspec.Struct):
@@ -174,7 +174,12 @@ class Plan:
 
     async def _read_body(self, exchange: Exchange, problems: list[Problem]) -> Any:
         """The body, or its members where several share it; None if there are none to share."""
-        check_is_json(exchange.scope["headers"])
+        said = other_type(exchange.scope["headers"])
+        # Nobody can mean JSON and say something else; but no body at all is of no type.
+        if said is not None and await exchange.has_body():
+            raise HTTPException(
+                415, f"The body must be JSON: send Content-Type: application/json, not {said}"
+            )
         data = exchange.known_body
         if data is None:
             data = await exchange.body()

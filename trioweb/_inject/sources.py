@@ -28,11 +28,11 @@ import trio
 
 from .. import _callables
 from .._asgi import RawFields
-from .._errors import HTTPException, Invalid, RegistrationError, describe
+from .._errors import Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.headers import is_sent_with_any
 from .._http.request import Request, request_of
-from .._shapes.annotations import shape_of
+from .._shapes.annotations import is_optional, shape_of
 from .._shapes.codecs import Codecs
 from .._shapes.json import body_decoder
 from .._shapes.text import text_decoder, texts_decoder
@@ -311,10 +311,14 @@ def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
     decode = body_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     default = default_of(wanted.source.default)
     alias = wanted.alias
+    if wanted.source.default is REQUIRED and is_optional(wanted.annotation):
+        default_of_whole: Callable[[], Any] = _null  # to send nothing says as much
+    else:
+        default_of_whole = default
 
     def extract_whole(exchange: Exchange, values: Values) -> Any:
         data = values[BODY]
-        return decode(data) if data else default()
+        return decode(data) if data else default_of_whole()
 
     def extract_member(exchange: Exchange, values: Values) -> Any:
         members = values[BODY]
@@ -368,21 +372,23 @@ def default_of(default: Any) -> Callable[[], Any]:
     return lambda: copy.deepcopy(default)
 
 
+def _null() -> None:
+    return None
+
+
 def _missing() -> Any:
     raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
 
 
-def check_is_json(fields: RawFields) -> None:
-    """Nobody can mean JSON and say something else, be it in a second field.
+def other_type(fields: RawFields) -> str | None:
+    """The media type that a body says it has, be it in a second field, if it isn't JSON.
 
-    Saying nothing is taken for JSON.
+    To say nothing is taken for it.
     """
     for name, value in fields:
         if name == b"content-type":
             media_type = value.partition(b";")[0].strip().lower()
             if media_type in (b"application/json", b"") or media_type.endswith(b"+json"):
                 continue
-            said = media_type.decode("latin-1")
-            raise HTTPException(
-                415, f"The body must be JSON: send Content-Type: application/json, not {said}"
-            )
+            return media_type.decode("latin-1")
+    return None

@@ -51,6 +51,13 @@ def shape_of(annotation: Any, codecs: Codecs = NO_CODECS) -> Literal["text", "te
     return "body"
 
 
+def is_optional(annotation: Any) -> bool:
+    """Whether `null` is one of its values, as the annotation says in so many words."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation)
+
+
 def are_texts(members: list[mi.Type], codecs: Codecs) -> bool:
     """Whether each of these can be read from a text."""
     return all(
