@@ -15,6 +15,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"trioweb {version}"
 html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -22,7 +23,8 @@ myst_heading_anchors = 3
 nitpicky = True  # a reference that leads nowhere is an error, but for these:
 nitpick_ignore_regex = [
     # documented elsewhere
-    ("py:.*", r"(collections|contextlib|datetime|logging|msgspec|trio)(\..*)?"),
+    ("py:.*", r"(collections|contextlib|datetime|logging|msgspec|os|socket|ssl|trio)(\..*)?"),
+    ("py:.*", r"typing\.Literal.*|.*'\)"),  # literal values, cut at their commas
     ("py:class", "PosArgs"),  # a type variable
     ("py:class", r"trioweb\._.*"),  # types that are met as attributes, never imported
 ]

@@ -7,11 +7,12 @@ side by side is independent of each other.  A test reads this map, and holds eac
     floor   room            inside
 
     8       doors/          __init__  __main__
-    7       testing/        __init__ > _client > _attached  _responses  _server  _wire
+    7       testing/        __init__ > _client > _attached  _clock  _responses  _server  _wire
                             > _conversation > _nursery  _requests > _cookies
-            _cli/           main > reloader  supervisor > processes  routes  run
-                            > importing  logs  options  serving  survivors
-                            > conversions  frames  signals  tls > statuses
+            _cli/           main > reloader  supervisor > processes  routes  run  watching
+                            > importing  options  serving  survivors > others  table
+                            > settings > conversions  env_files  frames  logs  notify
+                            signals  tls  wrapped > handlers  statuses
     6       _app/           app > failures  lifespan > debug  inner > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > classes  models  plan > parameters  signature
@@ -21,19 +22,21 @@ side by side is independent of each other.  A test reads this map, and holds eac
     2       _http/          request  streaming > response > exchange
                             > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options
-    0       _shapes/        json  text > annotations  explain
+    0       _shapes/        json  text > annotations  explain > lenient
                             > collisions  preparing > codecs  constraints  members
-                            > encoding  generics  nodes > models > problems
-            _concurrency/   exits > grace  starter > context  scopes
+                            > encoding  generics  nodes > models  moments  multiples
+                            > problems
+            _concurrency/   exits > grace  starter > context  scopes  threads
 
-    ground  ground/         _asgi  _callables  _errors  _limits
+    ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers
 
     wing    server/         __init__ > _server > _accepting  _lifespan
-                            > _connections  _listeners > _connection
+                            > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
-                            > _config  _heads  _access  _scope
-                            > _output  _bodies  _parsers  _transport
-                            > _strict > _grammar  _limits  _errors
+                            > _config  _heads  _access  _scope  _tls
+                            > _forwarded  _output  _bodies  _parsers  _transport
+                            > _system  _strict > _addresses  _errors  _grammar
+                            _limits  _tls_extension
 
 What each room promises stands in its `__init__`.  The doors show every public name.  The wing is an
 ASGI server that runs any app: it knows `_asgi`, the words that it shares with the framework, and
@@ -43,6 +46,7 @@ Most records that only we see are `msgspec.Struct`s: to define a dataclass takes
 which every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
 """
 
+from . import _loggers as _loggers
 from ._app.app import App as App
 from ._app.limits import Limits as Limits
 from ._errors import (
@@ -104,6 +108,7 @@ __all__ = [  # noqa: RUF022  in the order in which a reader of the docs meets th
     "Limits",
     "serve",
 ]
+
 
 for _name in __all__:
     # Tracebacks and help() say trioweb.App, not trioweb._app.App.

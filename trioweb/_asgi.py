@@ -33,6 +33,11 @@ LIFESPAN_VERSIONS = {"version": "3.0", "spec_version": "2.0"}
 DISCARDS_UNREAD_BODY: Final = "trioweb.discards_unread_body"
 
 
+# In an `http.disconnect`: the client has closed its sending side, and may still read.  Only what
+# becomes of what is sent to it tells.
+HALF_CLOSED: Final = "trioweb.half_closed"
+
+
 class ServerExchange(Protocol):
     """What our server's `receive` and `send` are methods of.
 
@@ -97,6 +102,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     listen: Callable[[ServerListener], object]
 
 
+def _nothing() -> None: ...
+
+
 # In `lifespan.startup.complete`: an `AppSettings`.
 APP_SETTINGS: Final = "trioweb.app"
 
@@ -105,9 +113,11 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an app says of itself as it starts.
 
     It drains by itself, in so many seconds, and cleans up in so many more.  `limits` are those that
-    count now: the app's own, with those of `ServerSettings` in their place.
+    count now: the app's own, with those of `ServerSettings` in their place.  `cancel` has it cancel
+    what is in flight, and then close its lifespan in order.
     """
 
     drain_timeout: float
     cleanup_timeout: float
     limits: object
+    cancel: Callable[[], object] = _nothing

@@ -88,6 +88,15 @@ def flags_of(own: Callable[..., Any]) -> int:
     return 0 if code is None else int(code.co_flags)
 
 
+def identity(func: Callable[..., Any]) -> object:
+    """What makes two mentions of a function the same one."""
+    try:
+        hash(func)
+    except TypeError:
+        return id(func)
+    return func
+
+
 def is_generator(func: Callable[..., Any]) -> bool:
     """Of either kind."""
     return bool(flags_of(target(func)) & GENERATORS)
@@ -100,6 +109,19 @@ def may_wait(func: Callable[..., Any]) -> bool:
     if code is None or not inspect.iscoroutinefunction(own):
         return True
     return any(step.opname in _WAITS for step in dis.get_instructions(code))
+
+
+def takes(func: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments; yes where that can't be known."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        return callable(func)
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def name(func: Callable[..., Any]) -> str:

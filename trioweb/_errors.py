@@ -19,10 +19,12 @@ import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import trio
 from trio.lowlevel import current_task, in_trio_task
+
+from ._fields import as_text, checked_field
 
 logger = logging.getLogger("trioweb")
 
@@ -66,21 +68,24 @@ class HTTPException(Exception):
     """Ends the handler; becomes a response with this status and `{"detail": detail}`.
 
     `detail` is anything that can be encoded as JSON; without one it is the
-    status' standard phrase.  `headers` are added to the response.
+    status' standard phrase.  `headers` are added to the response.  Raises TypeError or
+    ValueError for what no response can have.
     """
 
     def __init__(
-        self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
+        self, status_code: int, detail: Any = None, headers: Mapping[str, str | int] | None = None
     ) -> None:
         if not isinstance(status_code, int):
             raise TypeError(
                 "HTTPException takes the status first, a number:"
                 f" HTTPException(404, {status_code!r}), not HTTPException({status_code!r})"
             )
+        if not 200 <= status_code <= 599:
+            raise ValueError(f"{status_code!r} isn't the status of a response: 200 to 599")
         super().__init__(status_code, detail)
         self.status_code = status_code
         self.detail: Any = phrase(status_code) if detail is None else detail
-        self.headers: dict[str, str] = dict(headers or {})
+        self.headers: dict[str, str] = _checked_headers(headers) if headers else {}
 
     def __str__(self) -> str:
         return f"{self.status_code}: {self.detail}"
@@ -117,6 +122,13 @@ class Invalid(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(problems)
         self.problems = problems
+
+
+def _checked_headers(headers: Mapping[str, str | int]) -> dict[str, str]:
+    for name, value in (checked := dict(headers)).items():
+        checked_field(name, value)
+        checked[name] = as_text(name, value)
+    return cast(dict[str, str], checked)
 
 
 def phrase(status_code: int) -> str:

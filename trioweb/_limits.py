@@ -35,6 +35,10 @@ OFFENDER_INTERVAL = 5.0  # seconds
 # How long the iterator behind a response may take to close after its client left.
 STREAM_CLOSE_TIMEOUT = 5.0  # seconds
 
+# How long the head of a streamed response waits for its first piece: what fails by then still gets
+# an answer of its own.  A client that waits for events learns that late that there is a stream.
+FIRST_PIECE_TIME = 0.5  # seconds
+
 # After an early answer the rest of the request's body is read and thrown away:
 # closing a socket with unread data resets it, and the client may lose the answer.
 LINGER_TIME = 2.0  # seconds
@@ -71,6 +75,9 @@ MAX_PROBLEMS = 100
 MAX_PROBLEM_DEPTH = 32
 MAX_PROBLEM_VISITS = 20_000
 MAX_PROBLEM_TEXT = 200
+
+# Of what msgspec refuses although it may fit, so much is read once more, which takes some 50 ms.
+MAX_SECOND_READING = 256 * KIB  # bytes
 
 # From this size on a body may hold enough values of one hash to cost time, and so many it may hold.
 LONG_BODY = 16 * KIB  # bytes

@@ -1,5 +1,6 @@
 """The door for ASGI: lifespan, refusals, where the path begins; and the app's own registration."""
 
+import functools
 import gc
 import threading
 import weakref
@@ -154,7 +155,7 @@ def run_on_asyncio(app: App, scope: dict[str, Any]) -> list[Message]:
 def test_on_another_loop_the_lifespan_says_which_command_to_run() -> None:
     [answer] = run_on_asyncio(App(), {"type": "lifespan"})
     assert answer["type"] == "lifespan.startup.failed"
-    assert "hypercorn -k trio" in answer["message"]
+    assert "start it with: trioweb run MODULE:APP, or hypercorn" in answer["message"]
 
 
 def test_on_another_loop_a_request_is_told_too() -> None:
@@ -242,10 +243,109 @@ async def test_exception_handlers_go_by_the_closest_class_and_may_be_plain_funct
     assert threads != [threading.get_ident()]
 
 
-@pytest.mark.parametrize("wrong", [404, "LookupError", int])
-def test_an_exception_handler_is_for_a_class(wrong: Any) -> None:
-    with pytest.raises(RegistrationError, match=r"right:  @app.exception_handler\(LookupError\)"):
+@pytest.mark.parametrize(
+    ("wrong", "shown", "right"),
+    [
+        ("LookupError", "'LookupError'", "@app.exception_handler(LookupError)"),
+        (int, "int", "@app.exception_handler(LookupError)"),
+        (threading.get_ident, "get_ident", "@app.exception_handler(LookupError)"),
+        (404, "404", "@app.exception_handler(HTTPException), and in it exc.status_code == 404"),
+        ((KeyError, OSError), "(<class 'KeyError'>", "@app.exception_handler(...) once for each"),
+        (trio.Cancelled, "Cancelled", "try: ... finally: ... in the handler"),
+        (KeyboardInterrupt, "KeyboardInterrupt", "try: ... finally: ... in the handler"),
+    ],
+)
+def test_an_exception_handler_is_for_a_class_of_failures(
+    wrong: Any, shown: str, right: str
+) -> None:
+    with pytest.raises(RegistrationError) as refused:
         App().exception_handler(wrong)
+    problem, wrong_line, right_line = str(refused.value).split("\n")
+    assert problem == "exception_handler takes an exception class"
+    assert wrong_line.startswith(f"    wrong:  @app.exception_handler({shown}")
+    assert right_line.startswith(f"    right:  {right}")
+
+
+class Handlers:
+    def too_few(self, exc: Exception) -> None: ...
+
+    def enough(self, first: object, exc: BaseException) -> None: ...
+
+
+def by_name(request: int, *, exc: int) -> None: ...
+
+
+WRONG_HANDLERS: list[tuple[Any, str, str]] = [
+    (lambda: None, "<lambda> is called with", "<lambda>()"),
+    (lambda request: None, "<lambda> is called with", "<lambda>(request)"),
+    (lambda request, exc, db: None, "<lambda> is called with", "<lambda>(request, exc, db)"),
+    (by_name, "by_name is called with", "by_name(request: int, *, exc: int)"),
+    (Handlers().too_few, "Handlers.too_few is called with", "Handlers.too_few(exc: Exception)"),
+    (lambda request, exc: (yield), "<lambda> yields: ", "<lambda>(request, exc)"),
+]
+
+
+@pytest.mark.parametrize(("handler", "problem", "shown"), WRONG_HANDLERS)
+def test_handlers_that_cant_be_called_are_refused_when_they_are_registered(
+    handler: Any, problem: str, shown: str
+) -> None:
+    app = App()
+    for register, decorator, parameters in (
+        (app.exception_handler(OSError), "@app.exception_handler(OSError)", "request, exc"),
+        (app.on_task_error, "@app.on_task_error", "task, exc"),
+    ):
+        with pytest.raises(RegistrationError) as refused:
+            register(handler)
+        said, wrong, right = str(refused.value).split("\n")
+        assert said.startswith(problem)
+        assert wrong == f"    wrong:  {decorator} above def {shown}"
+        assert right == f"    right:  {decorator} above async def report({parameters}): ..."
+    app.exception_handler(OSError)(Handlers().enough)  # nothing of the others has stayed
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        Handlers().enough,
+        functools.partial(Handlers.enough, Handlers()),
+        lambda *args: None,
+        lambda request, exc, more=1: None,
+        print,
+        max,
+    ],
+)
+def test_whatever_can_be_called_with_both_is_a_handler(handler: Any) -> None:
+    App().exception_handler(OSError)(handler)
+    App().on_task_error(handler)
+
+
+@pytest.mark.parametrize("handler", [None, 5, "report"])
+def test_a_handler_is_a_function(handler: Any) -> None:
+    with pytest.raises(RegistrationError, match=f"app.on_task_error\\({handler!r}\\)"):
+        App().on_task_error(handler)
+    with pytest.raises(RegistrationError, match=f"exception_handler.OSError..{handler!r}"):
+        App().exception_handler(OSError)(handler)
+
+
+async def test_a_second_handler_for_a_class_would_silence_the_first() -> None:
+    app = App()
+
+    def first(request: Request, exc: Exception) -> str:
+        return "first"
+
+    def second(request: Request, exc: Exception) -> str: ...  # type: ignore[empty-body]
+
+    for kind in (OSError, HTTPException):  # ours for the latter give way once
+        app.exception_handler(kind)(first)
+        with pytest.raises(RegistrationError) as refused:
+            app.exception_handler(kind)(second)
+        assert str(refused.value).split("\n") == [
+            f"{kind.__name__} has a handler: first; the second one would silence it",
+            f"    wrong:  @app.exception_handler({kind.__name__}) above first and above second",
+            f"    right:  @app.exception_handler({kind.__name__}) above one of them",
+        ]
+    app.exception_handler(FileNotFoundError)(second)  # a class of its own
+    assert (await Client(app)("GET", "/nowhere")).json() == "first"
 
 
 def test_url_for_takes_the_route_whose_parameters_fit() -> None:

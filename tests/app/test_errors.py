@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -120,13 +121,29 @@ def test_the_text_of_an_http_exception_says_both() -> None:
 
 
 @pytest.mark.parametrize("status", [0, 99, 101, 600])
-async def test_an_http_exception_with_no_status_of_a_response_is_a_500(
-    status: int, caplog: pytest.LogCaptureFixture
+def test_an_http_exception_with_no_status_of_a_response_is_refused_where_it_is_made(
+    status: int,
 ) -> None:
-    exchange = await answer(HTTPException(status))
-    assert exchange.status == 500
-    assert exchange.json() == SERVER_ERROR
-    assert [type(exc) for exc in logged(caplog)] == [ValueError]
+    with pytest.raises(ValueError, match=f"^{status} isn't the status of a response"):
+        HTTPException(status)
+
+
+async def test_header_fields_of_an_http_exception_may_be_whole_numbers() -> None:
+    exc = HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": 5})
+    assert exc.headers == {"Retry-After": "5"}
+    exchange = await answer(exc)
+    assert exchange.status == 503
+    assert exchange.headers["retry-after"] == "5"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x": 1.5}, {"x": None}, {"x": b"a"}, {"x": "a\r\nb: c"}, {"a b": "c"}, {5: "a"}]
+)
+def test_header_fields_that_no_response_can_have_are_refused_where_they_are_given(
+    headers: Any,
+) -> None:
+    with pytest.raises((TypeError, ValueError), match="header"):
+        HTTPException(401, headers=headers)
 
 
 # Invalid input

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,13 @@ async def two(first: dict[str, int], second: list[dict[str, int]]): ...
 app.include_router(router)
 app.get("/partial")(functools.partial(read_item, item_id=1))
 """
+
+
+@pytest.fixture(autouse=True)
+def level_of_ours() -> Iterator[None]:
+    """What the command line has set for its own logs is put back."""
+    yield
+    logging.getLogger("trioweb").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

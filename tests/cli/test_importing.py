@@ -81,8 +81,19 @@ def test_what_is_there_is_shown(names: Path, wrong: str, problem: str, right: st
     assert last.startswith(f"    right:  {right}")
 
 
+def test_another_folder_is_named(folder: Path) -> None:
+    (folder / "project").mkdir()
+    (folder / "project" / "main.py").write_text("from trioweb import App\nmine = App()\n")
+    assert load_app(None, "project") is load_app("main:mine", "project")
+    assert sys.path[0] == str(folder / "project")
+    with pytest.raises(CommandError) as refused:
+        load_app("mian", "project")
+    assert f"no module 'mian' in {folder / 'project'}" in str(refused.value)
+    assert "right:  main:app" in str(refused.value)
+
+
 def test_no_module_far_and_wide(folder: Path) -> None:
-    with pytest.raises(CommandError, match=r"has no modules\n.*\n.*right:  MODULE:APP, in the f"):
+    with pytest.raises(CommandError, match=r"has no modules\n.*\n.*right:  MODULE:APP, with"):
         load_app("main:app")
 
 

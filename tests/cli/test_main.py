@@ -14,7 +14,7 @@ import pytest
 
 from trioweb import __main__ as entry
 from trioweb._cli import main, options
-from trioweb._cli.options import Settings
+from trioweb._cli.settings import Settings
 
 from ..support.trioweb_process import trioweb_output
 

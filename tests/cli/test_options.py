@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from trioweb import Limits
 from trioweb._cli import main, options
-from trioweb._cli.options import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS, Settings
+from trioweb._cli.conversions import client_certificates
+from trioweb._cli.settings import Settings
+from trioweb._cli.table import DEV_DRAIN_TIMEOUT, LIMIT_OPTIONS
 from trioweb._errors import CommandError
 from trioweb.server import ServerConfig
 
@@ -33,7 +36,19 @@ GIVEN: list[tuple[str, str, str, object]] = [
     ("--port", "0", "server.port", 0),
     ("--uds", "/run/app.sock", "server.uds", "/run/app.sock"),
     ("--fd", "3", "server.sockets", (3,)),
+    ("--bind", "[::1]:80", "server.bind", ("[::1]:80",)),
+    ("--uds-permissions", "660", "server.uds_permissions", 0o660),
+    ("--uds-permissions", "0o600", "server.uds_permissions", 0o600),
+    ("--uds-permissions", "0666", "server.uds_permissions", 0o666),
+    ("--backlog", "64", "server.backlog", 64),
     ("--workers", "4", "workers", 4),
+    ("--app-dir", "/", "app_dir", "/"),
+    ("--env-file", __file__, "env_file", __file__),
+    ("--log-level", "debug", "log_level", "debug"),
+    ("--log-level", "WARNING", "log_level", "warning"),
+    ("--reload-dir", "/", "reload_dirs", ("/",)),
+    ("--reload-include", "*.html", "reload_includes", ("*.html",)),
+    ("--reload-exclude", "data", "reload_excludes", ("data",)),
     ("--http", "h11", "server.http", "h11"),
     ("--drain-timeout", "0.5", "server.drain_timeout", 0.5),
     ("--cleanup-timeout", "inf", "server.cleanup_timeout", float("inf")),
@@ -45,6 +60,9 @@ GIVEN: list[tuple[str, str, str, object]] = [
         ("10.0.0.0/8", "::1"),
     ),
     ("--forwarded-allow-ips", "*", "server.forwarded_allow_ips", ("*",)),
+    ("--forwarded-allow-ips", "none", "server.forwarded_allow_ips", ()),
+    ("--limit-concurrency", "9", "server.limit_overrides", {"max_requests": 9}),
+    ("--forwarded-header", "forwarded", "server.forwarded_header", "forwarded"),
     ("--limit-max-body-size", "10", "server.limit_overrides", {"max_body_size": 10}),
     ("--limit-max-running-tasks", "none", "server.limit_overrides", {"max_running_tasks": None}),
     ("--limit-head-timeout", "0.5", "server.limit_overrides", {"head_timeout": 0.5}),
@@ -88,9 +106,19 @@ REFUSED = [
     ("--drain-timeout", "-1", "a number of seconds"),
     ("--drain-timeout", "nan", "a number of seconds"),
     ("--forwarded-allow-ips", "proxy", "addresses or networks"),
+    ("--forwarded-header", "x-real-ip", "auto, x-forwarded, forwarded"),
     ("--root-path", "api", "a slash"),
     ("--log-config", "no-such-file", "there is no such file"),
     ("--ssl-certfile", "no-such-file", "there is no such file"),
+    ("--app-dir", "no-such-folder", "there is no such folder"),
+    ("--reload-dir", "no-such-folder", "there is no such folder"),
+    ("--backlog", "0", "a whole number of at least 1"),
+    ("--bind", "localhost:http", "a port from 0 to 65535"),
+    ("--uds-permissions", "rw", "octal digits, such as 660"),
+    ("--uds-permissions", "689", "octal digits, such as 660"),
+    ("--uds-permissions", "1777", "octal digits, such as 660"),
+    ("--log-level", "trace", "one of critical, error, warning, info, debug"),
+    ("--ssl-cert-reqs", "3", "one of none, optional, required"),
     ("--limit-max-body-size", "0", "a whole number of at least 1"),
     ("--limit-max-body-size", "1.5", "a whole number of at least 1"),
     ("--limit-max-body-size", "much", "a whole number of at least 1"),
@@ -135,8 +163,42 @@ def test_what_does_not_go_together(tmp_path: Path) -> None:
         settings("--ssl-keyfile", str(key))
 
 
+def test_a_client_certificate_is_asked_for_by_uvicorns_number_or_by_its_name() -> None:
+    for texts, mode in (
+        (("0", "none"), ssl.CERT_NONE),
+        (("1", "optional"), ssl.CERT_OPTIONAL),
+        (("2", "Required"), ssl.CERT_REQUIRED),
+    ):
+        assert [client_certificates(text) for text in texts] == [mode, mode]
+
+
+def test_an_option_can_be_given_several_times_and_its_variable_has_commas() -> None:
+    places = (":80", "unix:/run/app.sock")
+    assert settings("--bind", places[0], "-b", places[1]).server.bind == places
+    assert settings(TRIOWEB_BIND=":80, unix:/run/app.sock").server.bind == places
+    assert settings("--bind", ":1", TRIOWEB_BIND=":2,:3").server.bind == (":1",)
+    with pytest.raises(CommandError, match=r"^TRIOWEB_BIND is empty"):
+        settings(TRIOWEB_BIND=":80,,:81")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "wrong"),
+    [
+        (["--bind", ":80", "--port", "81"], {}, "--bind :80 and --port 81"),
+        (["-b", ":80"], {"TRIOWEB_HOST": "::1"}, "--bind :80 and TRIOWEB_HOST=::1"),
+        (["--port", "81"], {"TRIOWEB_BIND": ":80"}, "TRIOWEB_BIND=:80 and --port 81"),
+    ],
+)
+def test_an_address_is_said_in_one_way(
+    arguments: list[str], environ: dict[str, str], wrong: str
+) -> None:
+    with pytest.raises(CommandError) as refused:
+        settings(*arguments, **environ)
+    assert f"wrong:  {wrong}\n" in str(refused.value)
+
+
 def test_each_limit_is_an_option() -> None:
-    assert [option.key for option in LIMIT_OPTIONS] == [f"limit_{f.name}" for f in fields(Limits)]
+    assert [option.field for option in LIMIT_OPTIONS] == [field.name for field in fields(Limits)]
 
 
 @pytest.mark.parametrize("command", ["run", "dev", "routes"])

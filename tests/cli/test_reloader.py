@@ -18,9 +18,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trioweb._cli import reloader
-from trioweb._cli.options import Settings
 from trioweb._cli.processes import Worker
-from trioweb._cli.reloader import Reloader, reload, watcher
+from trioweb._cli.reloader import Reloader, reload
+from trioweb._cli.settings import Settings
 from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._errors import CommandError
 from trioweb.server import ServerConfig
@@ -121,26 +121,6 @@ def test_watchfiles_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(CommandError, match="pip install watchfiles,"):
         reload(Settings(server=ServerConfig()), ["dev"])
-
-
-async def test_only_python_files_count(tmp_path: Path) -> None:
-    stop = trio.Event()
-    found: list[str] = []
-
-    async def touch() -> None:
-        while not stop.is_set():  # the watch begins at a time of its own
-            (tmp_path / "log.txt").write_text("a line")
-            (tmp_path / "main.py").write_text("app = 1")
-            with trio.move_on_after(0.1):
-                await stop.wait()
-
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(touch)
-            async for files in watcher()(tmp_path, stop):
-                found += files
-                stop.set()
-    assert set(found) == {"main.py"}
 
 
 def test_reload_returns_when_it_was_told_to(

@@ -16,8 +16,8 @@ import pytest
 import trio
 
 from trioweb import App
-from trioweb._cli.options import Settings
 from trioweb._cli.run import run, run_worker, times_to_end, times_to_start
+from trioweb._cli.settings import Settings
 from trioweb._cli.signals import Times
 from trioweb.server import ServerConfig, serve_config
 

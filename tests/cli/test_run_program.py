@@ -37,7 +37,7 @@ def test_a_signal_drains(endings: Path, number: signal.Signals) -> None:
         assert server.log.rstrip().endswith("trioweb.run: stopped")
 
 
-def test_a_second_signal_cancels(endings: Path) -> None:
+def test_a_second_signal_cancels_and_the_lifespan_closes_in_order(endings: Path) -> None:
     with trioweb_process("run", "--port", "0", *DRAINING_FOR_LONG, cwd=endings) as server:
         server.ask("POST", "/task/endless")
         server.wait_for_line("event endless began")
@@ -46,7 +46,9 @@ def test_a_second_signal_cancels(endings: Path) -> None:
         time.sleep(ECHO_TIME)  # a person takes longer
         server.send_signal(signal.SIGINT)
         assert server.wait() == 0
-        assert "event endless cleaned up" in server.log
+        before, _, after = server.log.partition("event endless cleaned up")
+        assert "event lifespan closed" not in before
+        assert "event lifespan closed" in after
         assert "Traceback" not in server.log
 
 

@@ -17,8 +17,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trioweb._cli import supervisor
-from trioweb._cli.options import Settings
 from trioweb._cli.processes import Worker
+from trioweb._cli.settings import Settings
 from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
 from trioweb.server import ServerConfig

@@ -14,10 +14,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import trioweb
-from trioweb import App
+from trioweb import App, BackgroundTasks
 from trioweb._cli import frames
 from trioweb._cli.survivors import survivors
 from trioweb.server import Server, serve
+from trioweb.testing import client
 
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
@@ -58,6 +59,34 @@ async def test_frames_of_trioweb_are_nobodys_in_whichever_room() -> None:
     assert any("<locals>.author (" in name for name in named)
     package = str(Path(trioweb.__file__).parent)
     assert [name for name in named if package in name] == []
+
+
+async def test_a_handler_and_a_task_are_named_where_the_app_cannot_be_seen() -> None:
+    """They have no task of Trio's of their own, and an app behind middleware names none."""
+    app = App()
+    release = trio.Event()
+
+    async def endless() -> None:
+        await release.wait()
+
+    @app.get("/")
+    async def waits() -> None:
+        await release.wait()
+
+    @app.post("/")
+    async def begin(tasks: BackgroundTasks) -> None:
+        tasks.add_task(endless)
+
+    async with client(app) as c, trio.open_nursery() as nursery:
+        nursery.start_soon(c.get, "/")
+        await c.post("/")
+        await wait_all_tasks_blocked()
+        root = trio.lowlevel.current_root_task()
+        named = await trio.to_thread.run_sync(survivors, None, root)
+        release.set()
+        nursery.cancel_scope.cancel()
+    assert any("<locals>.waits (" in name for name in named)
+    assert any("<locals>.endless (" in name for name in named)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_signal_drains_all_and_none_cuts_another_off(
 
 @pytest.mark.parametrize("to_all", [False, True])
 def test_a_second_signal_cancels_in_all(endings: Path, to_all: bool) -> None:
-    with workers(endings, *DRAINING_FOR_LONG) as (server, _):
+    with workers(endings, *DRAINING_FOR_LONG) as (server, pids):
         server.ask("POST", "/task/endless")
         server.wait_for_line("event endless began")
         send = server.send_group_signal if to_all else server.send_signal
@@ -71,6 +71,8 @@ def test_a_second_signal_cancels_in_all(endings: Path, to_all: bool) -> None:
         send(signal.SIGINT)
         assert server.wait() == 0
         assert "event endless cleaned up" in server.log
+        for pid in pids:
+            assert f"event lifespan closed {pid}" in server.log
         assert "Traceback" not in server.log
 
 

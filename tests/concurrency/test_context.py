@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any, TypeVar
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
-from trioweb._concurrency.context import begin_in, in_context
+from trioweb._concurrency.context import begin_in, frames_of, in_context
 
 T = TypeVar("T")
 
@@ -115,3 +117,33 @@ def test_what_is_left_goes_on_in_its_context() -> None:
     with pytest.raises(StopIteration):
         driven.send("2")
     assert (said, var.get()) == (["1, 2, inside"], "outside")
+
+
+async def test_frames_are_told_of_what_is_stepped_by_hand() -> None:
+    """Within each other, and up to an async generator."""
+    release = trio.Event()
+
+    async def gives() -> AsyncIterator[None]:
+        await release.wait()
+        yield
+
+    async def innermost() -> None:
+        async for _ in gives():
+            pass
+
+    async def outer() -> None:
+        await in_context(contextvars.copy_context(), innermost())
+
+    async def outermost() -> None:
+        await in_context(contextvars.copy_context(), outer())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outermost)
+        await wait_all_tasks_blocked()
+        [task] = nursery.child_tasks
+        ours = ("outermost", "outer", "innermost", "gives")
+        names = [frame.f_code.co_name for frame in frames_of(task)]
+        assert [name for name in names if name in ours] == list(ours)
+        assert names[-1] == "_real_async_yield"
+        release.set()
+    assert list(frames_of(task)) == []

@@ -18,7 +18,9 @@ ROOF = 6  # from this floor up, modules may use both the framework and the serve
 
 # Private names of others that are used all the same, each with its reason.
 PRIVATES_OF_OTHERS = {
+    "_loggers._getframe": "sys._getframe: who disables a logger",
     "_cli.processes._args_from_interpreter_flags": "as multiprocessing, for a worker's options",
+    "_cli.handlers._exit": "os._exit: what the kernel does by default",
     "_cli.signals._exit": "os._exit: the one way out of a process that doesn't end",
     "_cli.survivors._current_frames": "sys._current_frames: where threads are, documented",
     "_concurrency.scopes._cancel_status": "Trio says nowhere else which scopes a task is in",

@@ -10,18 +10,34 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from trioweb import App, Depends
 from trioweb.testing import client
 
 from ..support.asgi import running
 from ..support.examples import Shown, check_example, check_request, read_steps
 from ..support.hypercorn_process import hypercorn_process
+from ..support.postgresql import find_programs, postgresql
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+# What an example needs besides the packages of the group `test`.
+NEEDS_POSTGRESQL = "database_postgresql.py"
+
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.skipif(find_programs() is None, reason="needs PostgreSQL: apt install postgresql")
+def test_example_of_postgresql_does_what_its_docstring_shows(tmp_path: Path) -> None:
+    programs = find_programs()
+    assert programs is not None
+    with postgresql(programs) as env:
+        check_example(EXAMPLES / NEEDS_POSTGRESQL, tmp_path, env)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {NEEDS_POSTGRESQL}))
 def test_example_does_what_its_docstring_shows(name: str, tmp_path: Path) -> None:
     check_example(EXAMPLES / name, tmp_path)
 
@@ -98,6 +114,33 @@ async def test_a_shutdown_cancels_the_work_on_the_outbox_and_keeps_its_rows(
         await trio.sleep(0.15)
     assert trio.current_time() == 0.15
     assert rows_left(outbox) == [(2, "milk")]
+
+
+# --- database_apsw.py: its transactions.
+
+
+async def test_the_apsw_example_leaves_no_transaction_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """apsw's own `async with` rolls nothing back when it is cancelled."""
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(EXAMPLES / "database_apsw.py"))
+    app: App = names["app"]
+    transaction, wrote = Depends(names["transaction"]), trio.Event()
+
+    @app.get("/hangs")
+    async def hangs(database: Any = transaction) -> None:
+        await database.execute("INSERT INTO notes (text) VALUES ('never')")
+        wrote.set()
+        await trio.sleep_forever()
+
+    async with client(app) as c:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(c.get, "/hangs")
+            await wrote.wait()
+            nursery.cancel_scope.cancel()  # the client leaves
+        assert (await c.post("/notes", json={"text": "tea"})).status_code == 201
+        assert (await c.get("/notes")).json() == [{"id": 1, "text": "tea"}]
 
 
 # --- The checker itself: what it reads, and that it can say no.

@@ -22,6 +22,7 @@ DETERMINISM = "Trio's order, which it lets nobody fix by a public name"
 PLANTED = "a fault that is planted, to be found"
 
 PRIVATES_OF_OTHERS = {
+    "cli.test_handlers._exit": "os._exit: no test may end",
     "cli.test_signals._exit": "os._exit: no test may end",
     "http.test_cookies._unquote": "of the standard library, and not to be called",
     "http.test_request._making": "a lock that another thread has held",
@@ -30,6 +31,7 @@ PRIVATES_OF_OTHERS = {
     "server.test_fuzz._CHUNK": PLANTED,
     "server.test_fuzz._TRAILER": PLANTED,
     "server.test_fuzz._length": PLANTED,
+    "support.forks._exit": "os._exit: a fork's end isn't the test's",
     "support.server_driver._replace": "of a NamedTuple, documented",
     "worlds.app.program._matcher": "routes that are compiled once for all worlds",
     "worlds.common.runner._ALLOW_DETERMINISTIC_SCHEDULING": DETERMINISM,

@@ -15,7 +15,7 @@ from trioweb._http.cookies import format_cookie, parse_cookies
 CONTROLS = ["\r", "\n", "\r\n", "\0", "\x01", "\x0b", "\x0c", "\x1f", "\x7f"]
 
 
-def cookie(value: str = "1", **attributes: Any) -> str:
+def cookie(value: str | int = "1", **attributes: Any) -> str:
     absent = dict.fromkeys(("max_age", "expires", "path", "domain", "samesite"))
     flags = dict.fromkeys(("secure", "httponly", "partitioned"), False)
     return format_cookie("id", value, **{**absent, **flags, **attributes})
@@ -152,7 +152,11 @@ def test_a_cookie_that_expires_in_so_many_seconds() -> None:
     assert "Expires=Thu, 01 Jan 1970" not in cookie(expires=0)
 
 
-@pytest.mark.parametrize("value", [3, None, b"a"])
+def test_a_cookies_value_may_be_a_whole_number() -> None:
+    assert cookie(3) == "id=3"
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, b"a"])
 def test_a_cookies_value_is_a_str(value: Any) -> None:
     with pytest.raises(TypeError, match=f"^cookie 'id': its value must be a str, not {value!r}$"):
         cookie(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -121,7 +122,25 @@ def test_a_value_beyond_latin_1_is_refused_and_latin_1_is_sent() -> None:
     assert headers.raw == [(b"x", b"\xe9")]
 
 
-@pytest.mark.parametrize("value", [1, b"1", None])
+def test_a_whole_number_is_its_digits() -> None:
+    headers = ResponseHeaders({"retry-after": 5, "age": HTTPStatus.OK})
+    headers["content-length"] = 0
+    headers.append("x", -1)
+    assert headers.raw == [
+        (b"retry-after", b"5"),
+        (b"age", b"200"),
+        (b"content-length", b"0"),
+        (b"x", b"-1"),
+    ]
+
+
+@pytest.mark.parametrize("name", [1, b"x", None])
+def test_a_name_is_text(name: Any) -> None:
+    with pytest.raises(TypeError, match="the name of a header must be a str, not "):
+        ResponseHeaders({name: "1"})
+
+
+@pytest.mark.parametrize("value", [1.5, True, b"1", None, ["1"]])
 def test_a_value_is_text(value: Any) -> None:
     with pytest.raises(TypeError, match="header 'x': its value must be a str"):
         ResponseHeaders({"x": value})

@@ -22,6 +22,7 @@ from trioweb import (
     JSONResponse,
     PlainTextResponse,
     RedirectResponse,
+    Request,
     Response,
     StreamingResponse,
     _limits,
@@ -233,6 +234,38 @@ async def test_a_redirects_url_is_percent_encoded(url: str, location: str) -> No
     exchange = await answer(lambda: RedirectResponse(url, headers={"location": "/no", "x": "y"}))
     assert exchange.status == 307
     assert exchange.headers == {"content-length": "0", "x": "y", "location": location}
+
+
+class Link:
+    """A URL of some library's."""
+
+    def __str__(self) -> str:
+        return "https://h/a b"
+
+
+async def test_a_redirect_may_go_to_a_url_of_any_class() -> None:
+    assert RedirectResponse(Link()).headers["location"] == "https://h/a%20b"  # type: ignore[arg-type]
+    app = App()
+
+    @app.get("/{path:path}")
+    async def again(path: str, request: Request) -> RedirectResponse:
+        return RedirectResponse(request.url, HTTPStatus.SEE_OTHER)
+
+    exchange = await Client(app)("GET", "/a%2Fb?c=d", headers={"host": "h:1"})
+    assert exchange.status == 303
+    assert exchange.headers["location"] == "http://h:1/a%2Fb?c=d"
+
+
+@pytest.mark.parametrize("url", [None, b"/", 3, ["/"], object(), Link])
+def test_what_is_no_url_is_refused_where_it_is_given(url: Any) -> None:
+    with pytest.raises(TypeError, match=r"^RedirectResponse takes a URL"):
+        RedirectResponse(url)
+
+
+@pytest.mark.parametrize("media_type", [5, b"text/plain", ["text/plain"]])
+def test_a_media_type_is_text(media_type: Any) -> None:
+    with pytest.raises(TypeError):
+        Response("x", media_type=media_type)
 
 
 async def test_a_redirect_may_have_another_status() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import logging
 import threading
@@ -128,8 +129,8 @@ async def test_each_piece_is_sent_when_it_comes(autojump_clock: MockClock) -> No
         times.append((message.get("body", b"head").decode(), trio.current_time() - start))
 
     await streaming(Source)(http_scope("GET", "/", []), trio.sleep_forever, send)
-    seconds = {"head": 0, "1 ": 1, "2 ": 2, "3 ": 3}
-    assert dict(times[:4]) == seconds
+    # The head doesn't wait for the first piece; the empty one has servers send it.
+    assert times[:5] == [("head", 0.5), ("", 0.5), ("1 ", 1), ("2 ", 2), ("3 ", 3)]
 
 
 @pytest.mark.parametrize("content", ["text", b"bytes", bytearray(b"x"), memoryview(b"x")])
@@ -375,12 +376,12 @@ async def test_a_stream_that_fails_is_logged_once_and_does_not_pretend_to_be_who
 async def test_whatever_it_fails_with_the_app_lives(
     failure: BaseException, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = Source(1, failure=failure)
-    async with running(streaming(lambda: source)) as client:
+    sources = [Source(1, failure=failure), Source(1, failure=failure)]
+    async with running(streaming(iter(sources).__next__)) as client:
         for _ in range(2):
             assert not ended(await client("GET", "/"))
     assert messages(caplog) == ["GET / failed too late to be answered"] * 2
-    assert len(source.closed) == 2
+    assert [len(source.closed) for source in sources] == [1, 1]
 
 
 class FailsToClose(Source):
@@ -427,7 +428,7 @@ async def test_a_cancelled_server_closes_the_iterator_and_says_nothing(
         await streaming(lambda: source)(http_scope("GET", "/", []), trio.sleep_forever, send)
     assert scope.cancelled_caught
     assert source.closed == [start + 2.5]
-    assert [message.get("body") for message in sent] == [None, b"1 ", b"2 "]
+    assert [message.get("body") for message in sent] == [None, b"", b"1 ", b"2 "]
     assert caplog.records == []
 
 
@@ -449,7 +450,7 @@ async def test_closing_is_bounded_when_the_client_leaves(
 ) -> None:
     source = Stuck()
     start = trio.current_time()
-    exchange = await stream(lambda: source, leaves_after=1)
+    exchange = await stream(lambda: source, leaves_after=2)
     assert trio.current_time() == start + 1 + _limits.STREAM_CLOSE_TIMEOUT
     assert not ended(exchange)
     assert len(messages(caplog)) == 1
@@ -519,7 +520,7 @@ async def test_a_generator_may_hold_scopes_open_while_it_waits(
 ) -> None:
     merged = Merged()
     exchange = await stream(lambda: merged, leaves_after=leaves_after)
-    assert len(pieces(exchange)) == min(leaves_after, 4)
+    assert len(pieces(exchange)) == min(leaves_after, 1 + 4)  # one is to have the head sent
     assert ended(exchange) == (leaves_after == 100)
     assert merged.closed
     assert caplog.records == []
@@ -607,8 +608,8 @@ async def test_an_iterator_without_a_close_is_just_left(autojump_clock: MockCloc
             await trio.sleep(1)
             return "x"
 
-    exchange = await stream(Plain, leaves_after=2)
-    assert pieces(exchange) == [b"x", b"x"]
+    exchange = await stream(Plain, leaves_after=3)
+    assert pieces(exchange) == [b"", b"x", b"x"]
 
 
 async def test_a_stream_that_is_never_sent_is_closed(
@@ -692,3 +693,58 @@ async def test_a_failure_is_logged_even_if_the_call_is_cancelled_at_the_same_mom
             await trio.lowlevel.checkpoint()
         assert scope.cancelled_caught
     assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["went wrong"]
+
+
+# The contextvars of a plain iterator
+
+user = contextvars.ContextVar("user", default="nobody")
+
+
+class Remembering(Iterator[str]):
+    """Sets a variable as it begins, and gives it back as it is closed."""
+
+    def __init__(self) -> None:
+        self.seen = [f"made by {user.get()}"]
+        self._token: contextvars.Token[str] | None = None
+
+    def __next__(self) -> str:
+        self.seen.append(user.get())
+        if self._token is not None:
+            raise StopIteration
+        self._token = user.set("the iterator")
+        return "a"
+
+    def close(self) -> None:
+        self.seen.append(user.get())
+        assert self._token is not None
+        user.reset(self._token)
+        self.seen.append(user.get())
+
+
+@pytest.mark.parametrize("leaves_after", [1, 100])
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_all_steps_of_a_plain_iterator_are_in_the_context_it_was_made_in(
+    in_thread: bool, leaves_after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+    made: list[Remembering] = []
+
+    def respond() -> StreamingResponse:
+        user.set("the handler")
+        made.append(Remembering())
+        return StreamingResponse(made[0])
+
+    if in_thread:
+        app.get("/")(respond)
+    else:
+
+        @app.get("/")
+        async def handler() -> StreamingResponse:
+            return respond()
+
+    async with running(app) as client:
+        await client("GET", "/", leaves_after=leaves_after)
+    # A second step may have begun when the client leaves.
+    assert made[0].seen[:2] == ["made by the handler", "the handler"]
+    assert made[0].seen[2:] in (["the iterator"] * n + ["the handler"] for n in (1, 2))
+    assert caplog.records == []

@@ -267,7 +267,8 @@ async def test_what_middleware_has_sent_is_sent() -> None:
     asked = [request("/made/plain")]
     with_messages = await answers(starting(wrapped(make_app())), asked, "h11")
     assert with_messages.startswith(b"HTTP/1.1 500 ")  # a second start is a mistake, and is told
-    assert await answers(starting(make_app()), asked, "h11") == with_messages
+    found = without_date(await answers(starting(make_app()), asked, "h11"))
+    assert found == without_date(with_messages)
 
 
 async def test_what_middleware_has_read_of_a_body_is_gone_for_the_app() -> None:

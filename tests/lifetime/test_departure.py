@@ -1,8 +1,11 @@
 """Clients that leave while a handler runs: whose handler is cancelled, and what it costs."""
 
 import functools
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import pytest
@@ -389,3 +392,45 @@ async def test_a_task_that_joins_late_knows_of_a_departure_too(
     app.get("/")(root_beside if beside else root)
     await visit(app, "GET", leaves_after=1)
     assert [handle.state for handle in handles] == ["skipped"]
+
+
+@Beside
+async def test_each_request_is_listened_to_in_its_own_context(
+    beside: bool, autojump_clock: MockClock
+) -> None:
+    """Middleware that wraps `receive` may look for its contextvars in there."""
+
+    class Value:
+        pass
+
+    current: ContextVar[Value | None] = ContextVar("current", default=None)
+    app = waiting_app([], beside)
+    values: list[weakref.ref[Value]] = []
+    received_in: list[bool] = []
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        mine = Value()
+        values.append(weakref.ref(mine))
+        current.set(mine)
+        is_mine = weakref.ref(mine)
+        del mine
+
+        async def receive_here() -> Message:
+            received_in.append(current.get() is is_mine())
+            return dict(await receive())
+
+        await app(scope, receive_here, send)
+
+    async with running(app):
+        for _ in range(3):
+            exchange = Exchange([b""])
+            async with trio.open_nursery() as nursery:
+                scope = http_scope("GET", "/", [])
+                nursery.start_soon(middleware, scope, exchange.receive, exchange.send)
+            assert exchange.status == 200
+            del exchange, nursery, scope
+        # The app still runs, and so does its watch.
+        await trio.sleep(60)
+        gc.collect()
+        assert [value() for value in values] == [None] * 3
+    assert received_in == [True] * 6  # the body, and the client's departure

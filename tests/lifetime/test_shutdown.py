@@ -66,7 +66,8 @@ async def test_one_record_says_what_became_of_the_tasks(
         await trio.sleep(2)
         await client("GET", "/")
     assert messages(caplog, "trioweb") == [
-        "stopped after 10.0 s; tasks: 1 finished, 1 failed, 1 timed out, 2 cancelled, 0 abandoned"
+        "stopped after 10.0 s; 1 task had ended before, of the other tasks:"
+        " 1 finished, 1 failed, 1 timed out, 2 cancelled, 0 abandoned"
         " (broken of GET /: failed, ran 1.0 s; slow of GET /: timed_out, ran 1.0 s;"
         " endless of GET /: cancelled, ran 7.0 s; endless of GET /: cancelled, never began)"
     ]
@@ -79,7 +80,34 @@ async def test_an_idle_app_stops_at_once_and_says_so(
     async with running(App()):
         pass
     assert messages(caplog, "trioweb") == [
-        "stopped after 0.0 s; tasks: 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
+        "stopped after 0.0 s; 0 tasks had ended before, of the other tasks:"
+        " 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
+    ]
+
+
+async def test_tasks_that_ended_before_are_counted_apart(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who stops an app that has run thousands isn't told that none finished."""
+    caplog.set_level(logging.INFO, "trioweb")
+    app = App()
+
+    @task(when="error")
+    async def note() -> None: ...
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        for _ in range(100):
+            tasks.add_task(trio.lowlevel.checkpoint)
+        tasks.add_task(note)
+
+    async with running(app) as client:
+        for _ in range(50):
+            await client("GET", "/")
+        await trio.sleep(1)
+    assert messages(caplog, "trioweb") == [
+        "stopped after 0.0 s; 5000 tasks had ended before, of the other tasks:"
+        " 0 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
     ]
 
 
@@ -103,7 +131,8 @@ async def test_a_skipped_task_is_nobody_to_name(
     [record] = caplog.records
     assert record.levelname == "INFO"
     assert record.getMessage() == (
-        "stopped after 1.0 s; tasks: 1 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
+        "stopped after 1.0 s; 0 tasks had ended before, of the other tasks:"
+        " 1 finished, 0 failed, 0 timed out, 0 cancelled, 0 abandoned"
     )
 
 
@@ -225,7 +254,8 @@ async def test_a_cancelled_server_skips_to_cancelling(
     assert [handle.ended_at for handle in handles] == [pytest.approx(begin + 5)]
     # How many it counts depends on who hears of the cancellation first.
     [message] = messages(caplog, "trioweb")
-    assert message.startswith("stopped after 0.0 s; tasks: 0 finished, ")
+    assert message.startswith("stopped after 0.0 s; ")
+    assert " had ended before, of the other tasks: 0 finished, " in message
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ async def upload(client: trio.SocketStream) -> tuple[int, bytes]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             with suppress(trio.BrokenResourceError):  # the server has closed
-                for _ in range(SIZE // len(PIECE)):
+                while True:
+                    assert sent < SIZE, "all of it was taken"
                     await client.send_all(PIECE)
                     sent += len(PIECE)
     return sent, answer

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import typing
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import (
@@ -23,6 +24,7 @@ import msgspec
 import pydantic
 import pytest
 import trio
+import trio.testing
 
 from trioweb import (
     App,
@@ -754,7 +756,7 @@ def test_number_that_makes_no_sense(options: dict[str, Any]) -> None:
 
 
 def test_option_that_does_not_exist() -> None:
-    options: Any = {"response_model": Item}, {"response_class": HTMLResponse}, {"tags": ["a"]}
+    options: Any = {"response_model": Item}, {"response_class": HTMLResponse}, {"tag": ["a"]}
     rights = [
         "return a class that has only what the client may see",
         "return HTMLResponse(...), or whichever response it is",
@@ -841,8 +843,96 @@ def test_route_that_comes_after_its_router_was_included() -> None:
     with refused():
         router.include_router(inner)
 
+    with refused() as refusal:
+        router.include_router(Router())  # it may get routes
+    assert lines(refusal) == (
+        "what a router includes comes too late: it is included itself already",
+        "app.include_router(router), then router.include_router(inner)",
+        "router.include_router(inner), then app.include_router(router)",
+    )
+
 
 def resource_handler() -> None: ...
+
+
+def test_what_an_app_has_beside_its_routes_is_not_dropped_in_silence() -> None:
+    for included in (App(), App(debug=True)):
+        with refused() as refusal:
+            App().include_router(included)
+        problem, wrong, right = lines(refusal)
+        assert problem.startswith("an app is included in none: its lifespan, handlers and limits")
+        assert wrong == "app.include_router(App())"
+        assert right.startswith("app.include_router(Router()), or for a whole app async def site(")
+    app = App()
+    with refused():
+        app.include_router(app)
+    with refused():
+        Router().include_router(app)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "wrong", "right"),
+    [
+        (None, "NoneType", "None", "Router()"),
+        (Router, "type", "<class 'trioweb.Router'>", "Router()"),
+        (typing, "module", "typing", "typing.router"),
+        (trio.testing, "module", "testing", "testing.router"),
+    ],
+)
+def test_what_is_no_router(given: Any, kind: str, wrong: str, right: str) -> None:
+    with refused() as refusal:
+        App().include_router(given)
+    assert lines(refusal) == (
+        f"include_router takes a Router, not {kind}",
+        f"app.include_router({wrong})",
+        f"app.include_router({right})",
+    )
+
+
+def test_routers_that_include_each_other() -> None:
+    first, second = Router("/first"), Router("/second")
+    first.get("/x")(resource_handler)
+    with refused() as refusal:
+        first.include_router(first)
+    assert lines(refusal) == (
+        "a router can't include itself",
+        "router.include_router(router)",
+        "app.include_router(router)",
+    )
+    second.include_router(first)
+    with refused():
+        first.include_router(second)
+    assert [route.path for route in second.routes] == ["/second/first/x"]
+    app = App()
+    app.include_router(second)
+    assert [route.path for route in app.routes] == ["/second/first/x"]
+
+
+async def test_dependencies_of_an_app_and_of_an_inclusion_come_in_order() -> None:
+    seen: list[str] = []
+
+    def note(name: str) -> list[Any]:
+        async def noting() -> None:
+            seen.append(name)
+
+        return [Depends(noting)]
+
+    app = App(dependencies=note("app"))
+    outer = Router("/o", dependencies=note("outer"))
+    inner = Router("/i", dependencies=note("inner"))
+    inner.get("/", dependencies=note("route"))(resource_handler)
+    outer.include_router(inner, dependencies=note("within outer"))
+    app.include_router(outer, dependencies=note("within app"))
+    app.get("/")(resource_handler)
+    async with running(app) as client:
+        assert (await client("GET", "/o/i/")).status == 200
+        assert seen == ["app", "within app", "outer", "within outer", "inner", "route"]
+        seen.clear()
+        assert (await client("GET", "/")).status == 200
+        assert seen == ["app"]
+        seen.clear()
+        assert (await client("GET", "/nowhere")).status == 404
+        assert seen == []
 
 
 def test_same_route_twice() -> None:

@@ -101,6 +101,7 @@ async def test_every_key_of_the_scope(http: ParserName, autojump_clock: MockCloc
             "client": ("192.0.2.1", 5000),
             "server": ("192.0.2.2", 80),
             "extensions": {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}},
+            "state": {},
         }
     ]
 
@@ -239,7 +240,7 @@ async def test_a_client_that_leaves(
         await client.send(raw)
         await wait_all_tasks_blocked()
         await client.leave()
-    assert app.seen[-2:] == [{"type": "http.disconnect"}] * 2
+    assert [message["type"] for message in app.seen[-2:]] == ["http.disconnect"] * 2
     assert errors(caplog) == []
 
 

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioweb
-from trioweb import App, BackgroundTasks
+from trioweb import App, BackgroundTasks, Router
 from trioweb.server import Server, ServerLimits, StartupFailed, serve
 
 from ..support.log_records import messages
@@ -842,8 +842,9 @@ async def test_without_files_for_connections_it_says_so_and_tries_again(
         acceptor.failures = [errno.EMFILE, errno.ENFILE]
         async with connected(server.urls[0]) as client:
             assert (await client.ask(GET)).status == 200
-    said = messages(caplog)
-    assert [text.partition(":")[0] for text in said] == ["can't accept connections for a while"] * 2
+    began, ended = messages(caplog)
+    assert began.startswith("can't accept connections for a while: ")
+    assert ended == f"connections are accepted again on {server.urls[0]}"
 
 
 async def test_a_shutdown_without_files_for_connections_drains_all_the_same(
@@ -1009,3 +1010,9 @@ async def test_a_stalled_reader_behind_tls_doesnt_either(
         await client.stream.send_all(GET)
         await client.stream.receive_some(1)
         assert 3 <= await seconds_of(server) <= 3 + 2 + 1
+
+
+@pytest.mark.parametrize("app", [App, Router(), lambda: None, None, "main:app"])
+async def test_what_is_no_app_is_not_served(app: Any) -> None:
+    with pytest.raises(TypeError, match=r"right:  serve\(app\), with app = App\(\)"):
+        await serve(app, port=0)

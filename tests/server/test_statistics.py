@@ -210,7 +210,8 @@ async def test_a_limit_of_connections_is_told_when_somebody_has_to_wait() -> Non
                 await first.ask(GET)
                 assert limits_reached(happenings)[times - 1 :] == []
                 async with connected(url) as second, connected(url) as third:
-                    await told(happenings, times)
+                    with trio.fail_after(PATIENCE):
+                        await happenings.next_of(LimitReached)
                     await first.leave()
                     with trio.fail_after(PATIENCE):
                         await second.ask(GET)
@@ -220,7 +221,10 @@ async def test_a_limit_of_connections_is_told_when_somebody_has_to_wait() -> Non
             await trio.sleep(2 * SWEEP_INTERVAL)
 
 
-async def told(happenings: Happenings, times: int) -> None:
-    with trio.fail_after(PATIENCE):
-        while len(limits_reached(happenings)) < times:
-            await happenings.wait()
+@pytest.mark.parametrize("hear", [None, 5, lambda: None, lambda event, more: None])
+async def test_a_listener_that_cant_be_called_is_refused(hear: Any) -> None:
+    async with serving(echo) as running:
+        with pytest.raises(TypeError, match=r"right:  server\.listen\(hear\), with def"):
+            running.server.listen(hear)
+        for builtin in (print, max):  # the latter doesn't tell what it takes
+            running.server.listen(builtin)  # type: ignore[arg-type]

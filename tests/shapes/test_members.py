@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import (
     Annotated,
@@ -34,6 +34,7 @@ from trioweb._shapes.json import body_decoder
 from trioweb._shapes.members import members_of
 
 T = TypeVar("T")
+AT_300 = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
 
 
 @dataclass
@@ -201,7 +202,7 @@ def test_all_problems_of_such_classes_have_their_places() -> None:
 def test_a_problem_that_is_too_far_away_to_be_found_has_no_place() -> None:
     users = [b'{"name": "x"}'] * MAX_PROBLEM_VISITS + [b'{"name": 1}']
     with pytest.raises(Invalid) as refused:
-        body_decoder(list[User])(b"[%b]" % b", ".join(users))
+        body_decoder(list[Slotted])(b"[%b]" % b", ".join(users))
     (problem,) = refused.value.problems
     assert (problem["loc"], problem["msg"]) == ([], "Expected `str`, got `int`")
 
@@ -539,3 +540,48 @@ def test_what_only_a_constructor_takes_is_looked_at_as_all_else_is() -> None:
     many = b", ".join(b"%d" % (n * (2**61 - 1)) for n in range(10**9, 10**9 + 10_000))
     with pytest.raises(Invalid, match="one hash"):
         decode(b'{"ids": [%b]}' % many)
+
+
+@dataclass
+class Dated:
+    at: datetime
+    price: Decimal | None = None
+    role: str = field(init=False, default="user")
+    _role: str = "user"
+
+
+class DatedStruct(Struct, forbid_unknown_fields=True):
+    at: datetime
+    price: Decimal | None = None
+    keys: dict[float, int] = {}
+    _role: str = "user"
+
+
+@attrs.define
+class DatedAttrs:
+    at: datetime
+    name: str = attrs.field(converter=str.upper, default="", alias="called")  # type: ignore[misc]
+    _hidden: int = 3
+
+
+@pytest.mark.parametrize("at", [b"300", b'"1970-01-01T00:05:00Z"'])
+def test_what_is_read_a_second_time_is_read_by_the_same_rules(at: bytes) -> None:
+    body = b'{"at": %b, "role": "admin", "_role": "admin"}' % at
+    for annotation in (Dated, list[Dated]):
+        sent = body if annotation is Dated else b"[%b]" % body
+        found = body_decoder(annotation)(sent)
+        made = found if annotation is Dated else found[0]
+        assert (made.at, made.role, made._role) == (AT_300, "user", "user")
+    for kind in (Dated, DatedStruct):
+        for infinite in (b'"NaN"', b'"Infinity"'):
+            with pytest.raises(Invalid, match="finite number"):
+                body_decoder(kind)(b'{"at": %b, "price": %b}' % (at, infinite))
+    assert body_decoder(DatedStruct)(b'{"at": %b}' % at) == DatedStruct(AT_300)
+    for extra in (b'"_role": "admin"', b'"keys": {"nan": 1}'):
+        with pytest.raises(Invalid, match=r"Extra|finite"):
+            body_decoder(DatedStruct)(b'{"at": %b, %b}' % (at, extra))
+    made = body_decoder(DatedAttrs)(b'{"at": %b, "name": "x", "called": "y", "_hidden": 5}' % at)
+    assert (made.at, made.name, made._hidden) == (AT_300, "Y", 3)
+    with pytest.raises(Invalid) as refused:
+        body_decoder(list[DatedAttrs])(b'[{"at": %b, "called": 1}]' % at)
+    assert [problem["loc"] for problem in refused.value.problems] == [[0, "called"]]

@@ -178,7 +178,8 @@ def places(problems: list[Problem]) -> list[tuple[list[str | int], str]]:
         *((t, "texts") for t in (list[int], set[str], frozenset[Color], tuple[int, ...])),
         *((t, "texts") for t in (list[int] | None, list[int | None], Annotated[list[Titled], 1])),
         *((t, "body") for t in (Item, Pair, Guarded, Options, Span, Model, dict[str, int], bytes)),
-        *((t, "body") for t in (list[Item], list[list[int]], tuple[int, str], Item | None, None)),
+        (tuple[int, str], "texts"),
+        *((t, "body") for t in (list[Item], list[list[int]], tuple[int, Item], Item | None, None)),
         *((t, "body") for t in (int | list[int], Model | None, Stranger)),
     ],
 )

@@ -17,7 +17,7 @@ import argparse
 import ast
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,12 +63,16 @@ class _CurlArguments(argparse.ArgumentParser):
         raise ValueError(f"an example can't use this curl command: {message}")
 
 
-def check_example(path: Path, folder: Path) -> None:
-    """Serve the example at `path` from `folder`; AssertionError where it isn't as it says."""
+def check_example(path: Path, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    """Serve the example at `path` from `folder`; AssertionError where it isn't as it says.
+
+    `env` is added to its environment.
+    """
     steps = list(read_steps(ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""))
     if not any(isinstance(step, Shown) for step in steps):
         raise AssertionError(f"{path.name} shows no request in its docstring")
-    with hypercorn_process(f"{path.resolve().with_suffix('')}:app", cwd=folder) as server:
+    app = f"{path.resolve().with_suffix('')}:app"
+    with hypercorn_process(app, cwd=folder, env=env) as server:
         for step in steps:
             if isinstance(step, Shown):
                 check_request(server, step)

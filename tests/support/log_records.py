@@ -54,3 +54,19 @@ def on_record(text: str, do: Callable[[], object]) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         logger.removeHandler(handler)
+
+
+@contextmanager
+def configuration_put_back() -> Iterator[None]:
+    """Within this block logging may be configured, which changes each logger that there is."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    loggers = [root.getChild(name) for name in list(root.manager.loggerDict)]
+    disabled = [logger.disabled for logger in loggers]
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for logger, was_disabled in zip(loggers, disabled, strict=True):
+            logger.disabled = was_disabled

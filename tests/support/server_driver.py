@@ -11,6 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -112,16 +113,23 @@ class Happenings:
     def __init__(self, server: Server) -> None:
         self.events: list[ServerEvent] = []
         self._happened = trio.Event()
+        self._send, self._receive = trio.open_memory_channel[ServerEvent](math.inf)
         server.listen(self._hear)
 
     def _hear(self, event: ServerEvent) -> None:
         self.events.append(event)
+        self._send.send_nowait(event)
         self._happened.set()
         self._happened = trio.Event()
 
     async def wait(self) -> None:
-        """For the next one."""
+        """For something to happen from now on."""
         await self._happened.wait()
+
+    async def next_of(self, kind: type[ServerEvent]) -> None:
+        """For the next event of this kind that nobody has waited for here."""
+        while not isinstance(await self._receive.receive(), kind):
+            pass
 
 
 class Running:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trioweb import App, BackgroundTask, BackgroundTasks, HTTPException, Retry, task
+from trioweb import (
+    App,
+    BackgroundTask,
+    BackgroundTasks,
+    HTTPException,
+    Retry,
+    Router,
+    task,
+    testing,
+)
 
 from ..support.client_apps import client
 
@@ -153,3 +164,27 @@ async def test_plain_functions_keep_virtual_time(autojump_clock: MockClock) -> N
         await c.get("/")
         await c.wait_tasks()
     assert trio.current_time() == begin
+
+
+# --- What a client is for.
+
+
+async def middleware(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong", "right"),
+    [
+        (middleware, "client(middleware)", "client(app, asgi=middleware)"),
+        (partial(middleware), "client(functools.partial(", "client(app, asgi=middleware)"),
+        (Router(), "client(<trioweb.Router object", "client(app), with app = App()"),
+        (App, "client(App)", "client(app), with app = App()"),
+    ],
+)
+@pytest.mark.parametrize("make", [testing.client, testing.connect])
+def test_a_client_is_for_an_app(make: Any, given: Any, wrong: str, right: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        make(given)
+    said = str(refused.value).split("\n")
+    assert said[1].startswith(f"    wrong:  {wrong}")
+    assert said[2] == f"    right:  {right}"

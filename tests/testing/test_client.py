@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import partial
@@ -142,3 +143,34 @@ async def test_what_fails_beside_a_test_that_fails_is_its_cause() -> None:
     cause = raised.value.__cause__
     assert isinstance(cause, BaseExceptionGroup)
     assert cause.subgroup(ValueError)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_a_plain_iterator_has_threads_in_either_case(
+    threads: bool, autojump_clock: MockClock
+) -> None:
+    """It may wait for what the test itself does next."""
+    app = App()
+    ran_in: list[bool] = []
+    is_open = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        try:
+            ran_in.append(threading.current_thread() is threading.main_thread())
+            yield "a"
+            is_open.wait()
+            yield "b"
+        finally:
+            ran_in.append(threading.current_thread() is threading.main_thread())
+
+    @app.get("/")
+    async def root() -> StreamingResponse:
+        return StreamingResponse(pieces())
+
+    async with testing.client(app, threads=threads) as c, c.stream("GET", "/") as response:
+        received = []
+        async for piece in response:
+            received.append(piece)
+            is_open.set()
+    assert received == [b"a", b"b"]
+    assert ran_in == [False, False]

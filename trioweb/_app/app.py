@@ -9,7 +9,7 @@ Rules of this module:
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -21,11 +21,12 @@ from .._asgi import Receive, Scope, Send, ServerSettings
 from .._concurrency.exits import RequestExits
 from .._concurrency.grace import Grace
 from .._errors import HTTPException, RegistrationError
-from .._http.exchange import Exchange, State
+from .._http.exchange import Exchange, State, state_in
 from .._http.paths import below_root, origin_form
 from .._http.response import Response, responder
 from .._inject.plan import Plan
-from .._lifetime.app import AppLifetime
+from .._instead import takes_options
+from .._lifetime.app import AppLifetime, DrainEvent
 from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
 from .._routing.templates import Template
@@ -33,19 +34,20 @@ from .._shapes.codecs import Codecs
 from .._tasks.ledger import TaskStatistics
 from .._tasks.runner import TaskRunner
 from .._tasks.task import BackgroundTask, TaskErrorHandler
-from .failures import Failures
+from .failures import Failures, check_exception_class, check_task_error_handler
 from .inner import Inner
-from .lifespan import Yielded, check_lifespan, no_lifespan, run_lifespan
+from .lifespan import Yielded, check_lifespan, checked_manager, no_lifespan, run_lifespan
 from .limits import Limits
 
 E = TypeVar("E", bound=BaseException)
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Yielded]]
 
+_NO_STATE = object()
 _TRY_LATER = {"retry-after": "1"}
 _TRY_ELSEWHERE = {"connection": "close", "retry-after": "1"}
 _WRONG_LOOP = (
     "trioweb runs on Trio, but this server runs the app on asyncio; "
-    "start it with: hypercorn -k trio MODULE:APP"
+    "start it with: trioweb run MODULE:APP, or hypercorn -k trio MODULE:APP"
 )
 
 
@@ -54,17 +56,19 @@ class App(Router):
 
     `lifespan` is an async context manager that takes the app and may yield a
     mapping, which every `request.state` begins with; it closes after the last
-    task.  `debug` answers errors with their traceback.  `encoders` and `decoders`
-    are functions for types that nobody else knows: from a value to what JSON can
-    hold, in what a handler returns, and back, in bodies and parameters.  Shutdown waits
-    `drain_timeout` seconds for requests and tasks, then cancels them and gives
-    them `cleanup_timeout` seconds.
+    task.  `dependencies` are those of each route.  `debug` answers errors with their
+    traceback.  `encoders` and `decoders` are functions for types that nobody else knows:
+    from a value to what JSON can hold, in what a handler returns, and back, in bodies and
+    parameters.  Shutdown waits `drain_timeout` seconds for requests and tasks, then
+    cancels them and gives them `cleanup_timeout` seconds.
     """
 
+    @takes_options("App")
     def __init__(
         self,
         *,
         lifespan: Lifespan | None = None,
+        dependencies: Sequence[Any] = (),
         debug: bool = False,
         limits: Limits | None = None,
         encoders: Mapping[type[Any], Callable[[Any], Any]] | None = None,
@@ -72,7 +76,7 @@ class App(Router):
         drain_timeout: float = _limits.DRAIN_TIMEOUT,
         cleanup_timeout: float = _limits.CLEANUP_TIMEOUT,
     ) -> None:
-        super().__init__()
+        super().__init__(dependencies=dependencies)
         self.state: State = State()
         self._limits = _checked_limits(limits)
         self._inner = Inner(self._limits, debug=debug)
@@ -88,6 +92,8 @@ class App(Router):
         self._failures = Failures(self._inner, responder(self._codecs))
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
+        self._server_state: object = _NO_STATE
+        self._draining = DrainEvent()
         self._lifetime = self._new_lifetime(None)
         self._has_lifespan = False  # from before its startup until it has closed
 
@@ -111,9 +117,13 @@ class App(Router):
         self._inner.set_limits(self._limits)
 
     @property
-    def draining(self) -> trio.Event:
-        """Set when the shutdown begins."""
-        return self._lifetime.draining
+    def draining(self) -> DrainEvent:
+        """Set when the shutdown begins: one event for the app's whole life.
+
+        It has `is_set()` and `wait()`, as a `trio.Event` has.  Where the same app is served once
+        more, as in tests, it is no longer set.
+        """
+        return self._draining
 
     def url_for(self, name: str, /, **path_params: Any) -> str:
         """The path of the route with this name.  Raises LookupError where there is none."""
@@ -131,14 +141,9 @@ class App(Router):
 
         What it returns is sent as a handler's return value would be, with the
         status of an `HTTPException`, or 500.  The closest class in the
-        exception's MRO wins.
+        exception's MRO wins; each has one handler.  Raises RegistrationError.
         """
-        if not (isinstance(exception, type) and issubclass(exception, BaseException)):
-            raise RegistrationError(
-                "exception_handler takes an exception class",
-                wrong=f"@app.exception_handler({exception!r})",
-                right="@app.exception_handler(LookupError)",
-            )
+        check_exception_class(exception)
 
         def register(handler: H) -> H:
             self._failures.add(exception, handler)
@@ -152,12 +157,7 @@ class App(Router):
         It runs where the task ran, before the next one of its list.  A cancellation
         leaves it the cleanup time, so it hears of tasks that fail as they are cancelled.
         """
-        if not callable(handler):
-            raise RegistrationError(
-                "on_task_error takes a function",
-                wrong=f"@app.on_task_error({handler!r})",
-                right="@app.on_task_error above def report(task, exc): ...",
-            )
+        check_task_error_handler(handler)
         self._task_error_handlers.append(handler)
         return handler
 
@@ -199,28 +199,30 @@ class App(Router):
     async def _serve_outside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """After the lifespan nothing is served; where there is none, its nursery is this call's."""
         # The tasks of all such calls share the limits and the ledger of the app.
+        draining = DrainEvent()
+        if self._draining.is_set():
+            draining.set()
         lifetime = AppLifetime(
             self._lifetime.runner,
             Grace(self._cleanup_timeout, self._inner.run_sync),
             self._inner.events,
             self._failures.respond,
+            draining,
             drain_timeout=math.inf,
             reports=False,
         )
-        if self._lifetime.draining.is_set():
-            lifetime.draining.set()
         async with lifetime.open():
             await self._answer(lifetime, scope, receive, send)
 
     def _answer(
         self, lifetime: AppLifetime, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
-        if self._yielded:
-            scope.setdefault("state", dict(self._yielded))
+        if self._yielded or scope.get("state") is self._server_state:
+            self._begin_state(scope)
         limits = self._inner.limits
         endpoint: Plan | _Refusal
         try:
-            if lifetime.draining.is_set():
+            if lifetime.is_draining:
                 raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
             ledger = lifetime.ledger
             if ledger.added - ledger.left >= limits.max_pending_tasks:
@@ -236,6 +238,12 @@ class App(Router):
             exchange = Exchange(scope, receive, send, self, path_params, max_body_size)
         answers = lifetime.inline if endpoint.inline else lifetime.lives
         return answers.serve(exchange, endpoint)
+
+    def _begin_state(self, scope: Scope) -> None:
+        """What a dispatcher around us, or another app of its, keeps there stays, under ours."""
+        if scope.get("state") is self._server_state:
+            scope["state"] = dict(scope["state"])  # as the server should have done
+        state_in(scope).update(self._yielded)
 
     def _new_lifetime(self, told: ServerSettings | None) -> AppLifetime:
         limits = self._inner.limits
@@ -255,6 +263,7 @@ class App(Router):
             Grace(cleanup_timeout, self._inner.run_sync),
             self._inner.events,
             self._failures.respond,
+            self._draining,
             drain_timeout=drain_timeout,
         )
 
@@ -282,7 +291,7 @@ class _Host:
         self.inner = app._inner
 
     def enter(self) -> AbstractAsyncContextManager[Yielded]:
-        return self._app._lifespan(self._app)
+        return checked_manager(self._app._lifespan, self._app)
 
     @contextmanager
     def next_lifetime(self, told: ServerSettings | None) -> Iterator[AppLifetime]:
@@ -293,6 +302,7 @@ class _Host:
         try:
             self.inner.obey(told)
             self.inner.events.join(None if told is None else told.listen)
+            app._draining.renew()
             app._lifetime = app._new_lifetime(told)
             yield app._lifetime
         finally:
@@ -300,8 +310,9 @@ class _Host:
             self.inner.events.join(None)
             app._has_lifespan = False
 
-    def keep(self, yielded: Mapping[str, Any]) -> None:
+    def keep(self, yielded: Mapping[str, Any], scope: Scope) -> None:
         self._app._yielded = yielded
+        self._app._server_state = scope.get("state", _NO_STATE)
 
 
 class _Target(msgspec.Struct, frozen=True):
@@ -322,6 +333,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     waits = False
     reads_body = False
     cancel_on_disconnect = False
+    stops_with_client = True
     timeout = None
 
     async def __call__(self, exchange: Exchange, exits: RequestExits) -> Response:

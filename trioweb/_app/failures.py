@@ -10,15 +10,22 @@ Rules of this module:
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
 
+import trio
 from trio.lowlevel import disable_ki_protection
 
 from .. import _callables, _errors
 from .._concurrency.grace import Grace
-from .._errors import ClientDisconnect, HTTPException, RequestValidationError
+from .._errors import (
+    ClientDisconnect,
+    HTTPException,
+    RegistrationError,
+    RequestValidationError,
+)
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._http.response import JSONResponse, Respond, Response
@@ -42,8 +49,23 @@ class Failures:
             RequestValidationError: _validation_error,
             ClientDisconnect: _client_disconnect,
         }
+        self._replaceable = set(self._handlers)  # ours give way to the first one of the app's
 
     def add(self, exception: type[BaseException], handler: ExceptionHandler) -> None:
+        """Raises RegistrationError."""
+        kind = exception.__name__
+        _check_handler(
+            handler, "request, exc", f"@app.exception_handler({kind})", "exception_handler"
+        )
+        earlier = self._handlers.get(exception)
+        if earlier is not None and exception not in self._replaceable:
+            first, second = _callables.name(earlier), _callables.name(handler)
+            raise RegistrationError(
+                f"{kind} has a handler: {first}; the second one would silence it",
+                wrong=f"@app.exception_handler({kind}) above {first} and above {second}",
+                right=f"@app.exception_handler({kind}) above one of them",
+            )
+        self._replaceable.discard(exception)
         self._handlers[exception] = handler
 
     async def respond(
@@ -93,6 +115,56 @@ class Failures:
     def _has_handler_of_its_own(self, exc: BaseException) -> bool:
         catch_alls = (Exception, BaseException)
         return any(kind in self._handlers and kind not in catch_alls for kind in type(exc).__mro__)
+
+
+def check_exception_class(exception: Any) -> None:
+    """Raises RegistrationError for what isn't one, or is no failure: nothing would come of it."""
+    right = "@app.exception_handler(LookupError)"
+    if isinstance(exception, int):
+        right = f"@app.exception_handler(HTTPException), and in it exc.status_code == {exception}"
+    elif isinstance(exception, (tuple, list)):
+        right = "@app.exception_handler(...) once for each of them, one above the other"
+    elif isinstance(exception, type) and issubclass(exception, BaseException):
+        if not issubclass(exception, (trio.Cancelled, KeyboardInterrupt, GeneratorExit)):
+            return
+        right = "try: ... finally: ... in the handler; this is no failure, and is never answered"
+    shown = getattr(exception, "__name__", None) or repr(exception)
+    raise RegistrationError(
+        "exception_handler takes an exception class",
+        wrong=f"@app.exception_handler({shown})",
+        right=right,
+    )
+
+
+def check_task_error_handler(handler: Any) -> None:
+    """Raises RegistrationError."""
+    _check_handler(handler, "task, exc", "@app.on_task_error", "on_task_error")
+
+
+def _check_handler(handler: Any, parameters: str, decorator: str, what: str) -> None:
+    """Whether it can be called with these, both by position, and does something when it is."""
+    problem = _problem_with(handler, parameters, what)
+    if problem is not None:
+        wrong = f"{decorator[1:]}({handler!r})"
+        if callable(handler):
+            wrong = f"{decorator} above def {_callables.name(handler)}{_shown_parameters(handler)}"
+        right = f"{decorator} above async def report({parameters}): ..."
+        raise RegistrationError(problem, wrong=wrong, right=right)
+
+
+def _problem_with(handler: Any, parameters: str, what: str) -> str | None:
+    if not callable(handler):
+        return f"{what} takes a function"
+    name = _callables.name(handler)
+    if _callables.is_generator(handler):
+        return f"{name} yields: as a handler its body would never run"
+    if not _callables.takes(handler, 2):
+        return f"{name} is called with {parameters.replace(', ', ' and ')}, by position"
+    return None
+
+
+def _shown_parameters(func: Callable[..., Any]) -> str:
+    return str(inspect.signature(func).replace(return_annotation=inspect.Signature.empty))
 
 
 async def _http_exception(request: Request, exc: HTTPException) -> Response:

@@ -2,7 +2,8 @@
 
 Rules of this module:
 
-* The user's lifespan closes after the last task, whatever ended the serving.
+* The user's lifespan closes after the last task, whatever ended the serving, and in order: who
+  cancels the serving cancels requests and tasks, and the lifespan only if it takes too long.
 * A failure is told to the server in one line, and logged; cancellation and Ctrl-C go through.
 * Source for the messages: the ASGI specification, Lifespan 2.0.
 """
@@ -13,10 +14,18 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
-from typing import Any, Protocol
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncContextDecorator,
+    ContextDecorator,
+    asynccontextmanager,
+)
+from typing import Any, Protocol, cast
 
-from .. import _errors
+import trio
+
+from .. import _callables, _errors
 from .._asgi import APP_SETTINGS, SERVER_SETTINGS, AppSettings, Receive, Scope, Send, ServerSettings
 from .._concurrency.exits import sheltered
 from .._errors import RegistrationError
@@ -40,7 +49,9 @@ class Host(Protocol):
 
     def next_lifetime(self, told: ServerSettings | None) -> AbstractContextManager[AppLifetime]: ...
 
-    def keep(self, yielded: Mapping[str, Any]) -> None: ...
+    def keep(self, yielded: Mapping[str, Any], scope: Scope) -> None:
+        """What each request's state begins with, and the lifespan's scope."""
+        ...
 
 
 async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,15 +61,17 @@ async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -
     try:
         with host.next_lifetime(scope.get(SERVER_SETTINGS)) as lifetime:
             manager, seconds = host.enter(), lifetime.grace.seconds
-            async with sheltered(manager, "the lifespan", seconds) as yielded:
-                state = dict(yielded or {})
-                host.keep(state)
+            outside = trio.CancelScope()
+            async with sheltered(manager, "the lifespan", seconds, outside) as yielded:
+                state = checked_state(yielded)
+                host.keep(state, scope)
                 scope.get("state", {}).update(state)
                 async with lifetime.open():
                     says = AppSettings(
                         drain_timeout=lifetime.drain_timeout,
                         cleanup_timeout=seconds,
                         limits=host.inner.limits,
+                        cancel=outside.cancel,
                     )
                     await send({"type": "lifespan.startup.complete", APP_SETTINGS: says})
                     phase = "shutdown"
@@ -79,10 +92,90 @@ async def no_lifespan(app: object) -> AsyncIterator[None]:
     yield
 
 
-def check_lifespan(lifespan: Callable[..., Any]) -> None:
-    if inspect.isasyncgenfunction(lifespan) or inspect.iscoroutinefunction(lifespan):
+def check_lifespan(lifespan: Any) -> None:
+    """Raises RegistrationError for what is known to be none; what it gives is seen at the start."""
+    if isinstance(lifespan, (ContextDecorator, AsyncContextDecorator)) or not callable(lifespan):
+        raise _not_a_function(lifespan)
+    name = _callables.name(lifespan)
+    right = f"@asynccontextmanager above async def {name}(app): ... yield"
+    if _yields_or_waits(lifespan):
         raise RegistrationError(
             "lifespan needs an async context manager",
-            wrong=f"async def {lifespan.__name__}(app): ...",
-            right=f"@asynccontextmanager above async def {lifespan.__name__}(app): ... yield",
+            wrong=f"{_written(lifespan)} {name}(app): ...",
+            right=right,
         )
+    if inspect.isclass(lifespan) and not hasattr(lifespan, "__aenter__"):
+        raise RegistrationError(
+            f"{name} has no __aenter__: it is no async context manager",
+            wrong=f"App(lifespan={name})",
+            right=f"App(lifespan=lifespan), with {right.replace(name, 'lifespan')}",
+        )
+    if not _callables.takes(lifespan, 1):
+        raise RegistrationError(
+            f"{name} is called with the app",
+            wrong=f"{name}{inspect.signature(lifespan)}",
+            right=right,
+        )
+
+
+def _not_a_function(lifespan: Any) -> RegistrationError:
+    wrong, name = repr(lifespan), "lifespan"
+    if isinstance(lifespan, (ContextDecorator, AsyncContextDecorator)):
+        func = getattr(lifespan, "func", type(lifespan))  # of one that contextlib has made
+        name = _callables.name(func)
+        wrong = f"{name}(app)"
+    return RegistrationError(
+        "lifespan is a function: each time the app starts, it gives an async context manager",
+        wrong=f"App(lifespan={wrong})",
+        right=f"App(lifespan={name})",
+    )
+
+
+def _yields_or_waits(lifespan: Callable[..., Any]) -> bool:
+    """Whether calling it gives no context manager, or one that `@contextmanager` has made."""
+    own = _callables.target(lifespan)
+    is_wrapped = inspect.isgeneratorfunction(inspect.unwrap(own))
+    return is_wrapped or _callables.is_generator(own) or inspect.iscoroutinefunction(own)
+
+
+def _written(lifespan: Callable[..., Any]) -> str:
+    """How its definition begins, of one that yields or waits."""
+    own = _callables.target(lifespan)
+    if inspect.isasyncgenfunction(own) or inspect.iscoroutinefunction(own):
+        return "async def"
+    return "def" if inspect.isgeneratorfunction(own) else "@contextmanager above def"
+
+
+def checked_manager(lifespan: Callable[..., Any], app: object) -> AbstractAsyncContextManager[Any]:
+    """What the lifespan gives for this app.  Raises RegistrationError if it can't be entered."""
+    manager = lifespan(app)
+    if hasattr(manager, "__aenter__") and hasattr(manager, "__aexit__"):
+        return cast(AbstractAsyncContextManager[Any], manager)
+    name = _callables.name(lifespan)
+    if inspect.iscoroutine(manager):
+        manager.close()  # or Python warns that it was never awaited
+    raise RegistrationError(
+        f"the lifespan {name} gave {manager!r}, which is no async context manager",
+        wrong=f"def {name}(app): ...",
+        right=f"@asynccontextmanager above async def {name}(app): ... yield",
+    )
+
+
+def checked_state(yielded: Any) -> dict[str, Any]:
+    """What every request's state begins with.  Raises RegistrationError."""
+    if yielded is None:
+        return {}
+    if not isinstance(yielded, Mapping):
+        raise RegistrationError(
+            "a lifespan yields a mapping, or nothing: request.state begins with it",
+            wrong=f"yield {yielded!r}",
+            right='yield {"db": db}  # which is request.state.db',
+        )
+    for key in yielded:
+        if not isinstance(key, str):
+            raise RegistrationError(
+                "what a lifespan yields are names, which request.state has as attributes",
+                wrong=f"yield {{{key!r}: ...}}",
+                right='yield {"db": db}  # which is request.state.db',
+            )
+    return dict(yielded)

@@ -10,12 +10,14 @@ Rules of this module:
 from __future__ import annotations
 
 import math
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .._app.limits import Limits
-from ..server._scope import TrustedPeers
+from ..server._addresses import read_bind
+from ..server._forwarded import TrustedPeers
 
 
 def text(value: str) -> str:
@@ -55,20 +57,22 @@ def seconds(value: str) -> float:
 
 def one_of(*words: str) -> Callable[[str], str]:
     def convert(value: str) -> str:
-        if value not in words:
+        if value.lower() not in words:
             raise ValueError(f"needs one of {', '.join(words)}")
-        return value
+        return value.lower()
 
     return convert
 
 
 def peers(value: str) -> tuple[str, ...]:
     """Addresses and networks, with commas between them."""
+    if value.lower() == "none":
+        return ()
     found = tuple(peer.strip() for peer in value.split(","))
     try:
         TrustedPeers(found)
     except ValueError:
-        raise ValueError("needs addresses or networks, such as 10.0.0.0/8,::1, or *") from None
+        raise ValueError("needs addresses or networks, such as 10.0.0.0/8,::1, * or none") from None
     return found
 
 
@@ -83,10 +87,39 @@ def descriptor(value: str) -> tuple[int]:
     return (whole(0)(value),)
 
 
+def bind(value: str) -> str:
+    """Text that the server can read; it is the server that reads it."""
+    read_bind(value)
+    return value
+
+
+def permissions(value: str) -> int:
+    """Of a file, in octal digits, as `chmod` takes them."""
+    digits = value.removeprefix("0o")
+    if not digits or set(digits) - set("01234567") or int(digits, 8) > 0o777:
+        raise ValueError("needs permissions in octal digits, such as 660")
+    return int(digits, 8)
+
+
 def existing_file(value: str) -> str:
     if not Path(value).is_file():
         raise ValueError("there is no such file")
     return value
+
+
+def existing_folder(value: str) -> str:
+    if not Path(value).is_dir():
+        raise ValueError("there is no such folder")
+    return value
+
+
+def client_certificates(value: str) -> ssl.VerifyMode:
+    """Uvicorn takes the numbers of `ssl.VerifyMode`; so do we, beside their names."""
+    modes = {f"{mode.value}": mode for mode in ssl.VerifyMode}
+    modes |= {mode.name.removeprefix("CERT_").lower(): mode for mode in ssl.VerifyMode}
+    if value.lower() not in modes:
+        raise ValueError("needs one of none, optional, required")
+    return modes[value.lower()]
 
 
 def limit(name: str) -> Callable[[str], Any]:

@@ -2,7 +2,8 @@
 
 Rules of this module:
 
-* The folder in which the command was typed comes first on `sys.path`, as for `python -m`.
+* The folder in which the command was typed comes first on `sys.path`, as for `python -m`; or the
+  one that is named instead.
 * Where a name can't be found, the message shows the names that are there.
 * An exception inside the author's module is shown with its traceback, from the author's line on.
 """
@@ -15,7 +16,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -33,19 +34,20 @@ MODULES = ("main", "app")
 _IMPORT_STRING = re.compile(r"(?P<module>\w+(\.\w+)*)(:(?P<name>\w+(\.\w+)*)(?P<call>\(\))?)?")
 
 
-def load_app(import_string: str | None = None) -> ASGIApp:
+def load_app(import_string: str | None = None, folder: str | None = None) -> ASGIApp:
     """The app of `module:name`, of `module:factory()`, or of `module` where it has one.
 
+    `folder` is where the module is looked for first; None for the current one.
     Raises CommandError.
     """
-    here = os.getcwd()
+    here = os.path.abspath(folder or os.getcwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    import_string = import_string or _discovered()
+    import_string = import_string or _discovered(here)
     match = _IMPORT_STRING.fullmatch(import_string)
     if match is None or match["module"].endswith(".py"):
         raise _refusal(import_string)
-    module = _module(match["module"])
+    module = _module(match["module"], here)
     name = match["name"] or _only_app(module)
     found = _attribute(module, name)
     where = f"{match['module']}:{name}"
@@ -54,14 +56,14 @@ def load_app(import_string: str | None = None) -> ASGIApp:
     return _checked(module, f"{where}()", _called(where, found))
 
 
-def _discovered() -> str:
+def _discovered(here: str) -> str:
     for module in MODULES:
-        if Path(f"{module}.py").is_file():
+        if Path(here, f"{module}.py").is_file():
             return module
     raise CommandError(
-        f"no app is named, and {os.getcwd()} has none of {_listed(f'{m}.py' for m in MODULES)}",
+        f"no app is named, and {here} has none of {_listed(f'{m}.py' for m in MODULES)}",
         wrong="trioweb run",
-        right="trioweb run MODULE:APP  # in the folder that MODULE is imported from",
+        right="trioweb run MODULE:APP  # in the folder that MODULE is in, or with --app-dir FOLDER",
     )
 
 
@@ -77,27 +79,27 @@ def _refusal(wrong: str) -> CommandError:
     )
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str, here: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
             raise _failure(name, exc) from None
-        raise _not_found(name, exc.name) from None
+        raise _not_found(name, exc.name, here) from None
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # SystemExit too: the module's author didn't expect a server
         raise _failure(name, exc) from None
 
 
-def _not_found(name: str, missing: str) -> CommandError:
-    here = sorted(path.stem for path in Path().glob("*.py") if path.stem.isidentifier())
-    close = get_close_matches(missing, here, 1) or here[:1]
+def _not_found(name: str, missing: str, here: str) -> CommandError:
+    there = sorted(path.stem for path in Path(here).glob("*.py") if path.stem.isidentifier())
+    close = get_close_matches(missing, there, 1) or there[:1]
     return CommandError(
-        f"there is no module {missing!r} in {os.getcwd()}, nor is one installed;"
-        f" the folder has {_listed(here) or 'no modules'}",
+        f"there is no module {missing!r} in {here}, nor is one installed;"
+        f" the folder has {_listed(there) or 'no modules'}",
         wrong=name,
-        right=f"{close[0]}:app" if close else "MODULE:APP, in the folder that MODULE stands in",
+        right=f"{close[0]}:app" if close else "MODULE:APP, with --app-dir FOLDER if it isn't here",
     )
 
 
@@ -163,10 +165,12 @@ def _called(where: str, factory: Any) -> Any:
 def _checked(module: ModuleType, where: str, found: Any) -> ASGIApp:
     """`found`, if a server can call it.  Raises CommandError."""
     is_class = inspect.isclass(found)
-    if callable(found) and not is_class and _takes(found, 3):
+    if callable(found) and not is_class and _callables.takes(found, 3):
         app: ASGIApp = found
         return app
-    if is_class or (callable(found) and _takes(found, 0) and not _callables.is_async(found)):
+    if is_class or (
+        callable(found) and _callables.takes(found, 0) and not _callables.is_async(found)
+    ):
         kind = "class" if is_class else "function"
         raise CommandError(
             f"{where} is a {kind}, not an app; does it make one?", wrong=where, right=f"{where}()"
@@ -177,15 +181,6 @@ def _checked(module: ModuleType, where: str, found: Any) -> ASGIApp:
         wrong=where,
         right=" or ".join(apps) or f"{module.__name__}:app, with app = App() in {_file(module)}",
     )
-
-
-def _takes(func: Callable[..., Any], count: int) -> bool:
-    """Whether it can be called with so many arguments; an ASGI application with three."""
-    try:
-        inspect.signature(func).bind(*[None] * count)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _file(module: ModuleType) -> str:

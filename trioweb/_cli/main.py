@@ -17,12 +17,16 @@ from typing import Any
 
 from .._errors import CommandError
 from . import options as _options
-from .options import APP, Option
+from .env_files import load_env_file, read_env_file
+from .handlers import default_actions
+from .others import Refusal, refuse
 from .reloader import reload
 from .routes import show_routes
 from .run import run, run_worker
+from .settings import Option, flag, key
 from .statuses import EXIT_INTERRUPTED, EXIT_USAGE
 from .supervisor import supervise
+from .table import APP, APP_DIR, ENV_FILE
 
 _DESCRIPTION = """\
 Serve a trioweb app, or any ASGI application that runs on Trio.
@@ -33,7 +37,9 @@ examples:
   trioweb dev                          serve main.py or app.py; start anew at each change
   trioweb run main:app                 serve; Ctrl-C drains, a second one cancels
   trioweb run main:app --port 80 --host 0.0.0.0 --workers 4
-  trioweb run main:app --uds /run/app.sock --forwarded-allow-ips '*'
+  trioweb run main:app --bind 0.0.0.0:8000 --bind '[::]:8000'
+  trioweb run main:app --uds /run/app.sock --uds-permissions 660
+  trioweb run main:app --ssl-certfile cert.pem --ssl-keyfile key.pem
   TRIOWEB_PORT=8080 trioweb run        each option is also a variable
   trioweb routes main:app              what the app answers to
 """
@@ -59,7 +65,8 @@ tasks, and its parameters, each with its type and where it comes from.
 
 _VARIABLES = """\
 Each option can be given as a variable of the environment, too: the one in brackets.  The
-option goes before the variable.
+option goes before the variable.  Uvicorn's options are taken where they mean the same here;
+for the others the right line is shown.
 """
 
 
@@ -70,7 +77,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _carry_out(arguments, environ)
+        with default_actions():
+            return _carry_out(arguments, environ)
     except CommandError as exc:
         print(f"trioweb: error: {exc}", file=sys.stderr)
         return EXIT_USAGE
@@ -81,9 +89,12 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
 def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = vars(parser().parse_args(arguments))
     command = given["command"]
+    env_file = _options.value_of(ENV_FILE, given, environ)
+    environ = {**read_env_file(env_file), **environ}
     if command == "routes":
-        import_string = APP.read(given, environ) if APP.is_given(given, environ) else None
-        return _print(show_routes(import_string, as_json=given["json"]))
+        load_env_file(env_file)
+        app, app_dir = (_options.value_of(option, given, environ) for option in (APP, APP_DIR))
+        return _print(show_routes(app, app_dir, as_json=given["json"]))
     settings = _options.settings(command, given, environ)
     if given["worker"] is not None:
         return run_worker(settings, given["worker"])
@@ -133,6 +144,7 @@ def _descriptors(text: str) -> list[int]:
 def _add_command(commands: Any, name: str, help: str, description: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         name,
+        usage=f"trioweb {name} [MODULE:APP] [options]",
         help=help,
         description=description,
         epilog=f"{_VARIABLES}\n{_EXAMPLES}",
@@ -141,13 +153,34 @@ def _add_command(commands: Any, name: str, help: str, description: str) -> argpa
     )
     groups: dict[str, Any] = {}
     for option in _options.options(name):
-        if option is APP:
+        if option.name == APP.name:
             command.add_argument("app", nargs="?", metavar=APP.metavar, help=_help(APP))
             continue
         if option.group not in groups:
             groups[option.group] = command.add_argument_group(option.group)
         _add_option(groups[option.group], option)
+    for other, refusal in _options.refused(name).items():
+        command.add_argument(
+            flag(other), nargs="?", action=_Refuse, refusal=refusal, help=argparse.SUPPRESS
+        )
     return command
+
+
+class _Refuse(argparse.Action):
+    """For an option that there isn't, but that somebody may take for one."""
+
+    def __init__(self, *args: Any, refusal: Refusal, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._refusal = refusal
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        raise refuse(f"{option_string} {values or ''}".rstrip(), self._refusal)
 
 
 def _add_option(group: Any, option: Option) -> None:
@@ -156,7 +189,12 @@ def _add_option(group: Any, option: Option) -> None:
         action = argparse.BooleanOptionalAction
         group.add_argument(option.flag, action=action, default=None, help=_help(option))
     else:
-        group.add_argument(option.flag, metavar=option.metavar, help=_help(option))
+        store = "append" if option.many else "store"
+        group.add_argument(option.flag, action=store, metavar=option.metavar, help=_help(option))
+        for alias in option.aliases:
+            # Each has a place of its own, so that an error can name it; those of a list have one.
+            dest = option.key if option.many else key(alias)
+            group.add_argument(flag(alias), action=store, dest=dest, help=argparse.SUPPRESS)
 
 
 def _help(option: Option) -> str:

@@ -5,48 +5,51 @@ Rules of this module:
 * It listens, one worker serves.  When a file changes the worker drains, and then a new one is
   started on the same socket: a client that connects in between waits.
 * When an app can't start its error is shown, and the reloader waits for the next change.
-* Only Python files count: an app that writes its log beside its code mustn't start anew with
-  each line.
+* Which files count, and how changes are seen, is for `watching` to say.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
 import trio
 
-from .._errors import CommandError
+from ..server import ServerConfig
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .options import Settings
 from .processes import Worker, close_all, start_worker, worker_command
+from .settings import Settings
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
+from .watching import Watcher, WatchRules, watch_rules
 
 logger = logging.getLogger("trioweb.run")
 
 Changes = AsyncIterable[Sequence[str]]
-Watcher = Callable[[Path, trio.Event], Changes]
 
 
 def reload(settings: Settings, arguments: Sequence[str]) -> int:
     """Serve, and start anew at each change; returns the exit status.  Raises CommandError."""
-    configure_logging(settings.log_config)
-    watch = watcher()
-    return run_for_status(_reload, settings, worker_command(arguments), watch)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
+    rules = watch_rules(
+        settings.reload_dirs, settings.reload_includes, settings.reload_excludes, settings.app_dir
+    )
+    return run_for_status(
+        _reload, settings.server, worker_command(arguments), rules, Watcher(rules)
+    )
 
 
-async def _reload(settings: Settings, command: Sequence[str], watch: Watcher) -> int:
-    listeners = await open_listeners(settings.server)
+async def _reload(
+    config: ServerConfig, command: Sequence[str], rules: WatchRules, watcher: Watcher
+) -> int:
+    listeners = await open_listeners(config)
     reloader = Reloader(functools.partial(start_worker, command, listeners))
     with trio.open_signal_receiver(*stop_signals()) as signals:
-        logger.info("watching the Python files in %s; press Ctrl-C to stop", os.getcwd())
+        logger.info("watching %s; press Ctrl-C to stop", rules.describe())
         try:
-            await reloader.run(signals, watch(Path.cwd(), reloader.ending))
+            await reloader.run(signals, watcher.changes(reloader.ending))
         finally:
             close_all(listeners)
     logger.info("stopped")
@@ -102,22 +105,3 @@ class Reloader:
         self._changed.set()
         if self._worker is not None:
             self._worker.drain()
-
-
-def watcher() -> Watcher:
-    """What sees changes of files.  Raises CommandError if it isn't installed."""
-    try:
-        import watchfiles
-    except ModuleNotFoundError:
-        raise CommandError(
-            "changes are seen by watchfiles, which is not installed",
-            wrong="trioweb dev",
-            right="pip install watchfiles, or trioweb dev --no-reload",
-        ) from None
-
-    async def watch(folder: Path, stop: trio.Event) -> AsyncIterator[list[str]]:
-        python = watchfiles.PythonFilter()
-        async for found in watchfiles.awatch(folder, watch_filter=python, stop_event=stop):
-            yield sorted({path.removeprefix(f"{folder}{os.sep}") for _, path in found})
-
-    return watch

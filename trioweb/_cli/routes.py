@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 from .. import _callables
-from .._app.app import App, plans_of
+from .._app.app import plans_of
 from .._errors import CommandError
 from .._inject.plan import Input, Plan
 from .._routing.router import Route
 from .importing import load_app
+from .wrapped import app_behind
 
 _HEADINGS = ("METHODS", "PATH", "NAME", "HANDLER", "TASKS", "PARAMETERS")
 
@@ -47,12 +48,15 @@ class Line:
     parameters: tuple[Parameter, ...]
 
 
-def show_routes(import_string: str | None, *, as_json: bool) -> str:
-    """The routes of the app; raises CommandError."""
-    app = load_app(import_string)
-    if not isinstance(app, App):
+def show_routes(import_string: str | None, folder: str | None = None, *, as_json: bool) -> str:
+    """The routes of the app, which `load_app` finds; raises CommandError."""
+    served = load_app(import_string, folder)
+    app = app_behind(served)
+    if app is None:
         raise CommandError(
-            f"only a trioweb.App can tell its routes, and this is another kind of app: {app!r}"
+            f"only a trioweb.App can tell its routes, and this is another kind of app: {served!r}",
+            wrong=f"trioweb routes {import_string or ''}".rstrip(),
+            right="trioweb routes MODULE:NAME, where NAME is the App that this one calls",
         )
     lines = [_line(route, plan) for route, plan in plans_of(app)]
     if as_json:

@@ -18,16 +18,20 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from types import FrameType
 
 import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
+from .env_files import load_env_file
+from .handlers import own, prompt_actions
 from .importing import load_app
 from .logs import configure_logging
-from .options import Settings
+from .notify import notify_ready, notify_stopping
 from .serving import open_order_channel, serve_until_told
-from .signals import SignalThread, Times, hard_exit
+from .settings import Settings
+from .signals import Order, SignalThread, Times, hard_exit
 from .statuses import run_for_status
 from .survivors import survivors
 
@@ -36,8 +40,7 @@ logger = logging.getLogger("trioweb.run")
 
 def run(settings: Settings) -> int:
     """`trioweb run`; returns the exit status.  Raises CommandError."""
-    configure_logging(settings.log_config)
-    return _run_process(settings.app, settings.server)
+    return _run_process(settings, settings.server)
 
 
 def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
@@ -48,10 +51,10 @@ def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # processes that the app starts mustn't hold them
     _leave_to_the_supervisor()
-    configure_logging(settings.log_config)
-    config = replace(settings.server, uds=None, sockets=descriptors[1:])
+    config = replace(settings.server, uds=None, bind=(), sockets=descriptors[1:])
     with socket.socket(fileno=descriptors[0]) as supervisor:
-        return _run_process(settings.app, config, supervisor)
+        own.keep(supervisor)
+        return _run_process(settings, config, supervisor)
 
 
 def _leave_to_the_supervisor() -> None:
@@ -61,14 +64,21 @@ def _leave_to_the_supervisor() -> None:
     """
     numbers = (signal.SIGINT, signal.SIGHUP)
     for number in numbers:
-        signal.signal(number, lambda *_: None)
+        own.set(number, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """The handler of a signal that isn't for this process."""
+
+
 def _run_process(
-    import_string: str | None, config: ServerConfig, supervisor: socket.socket | None = None
+    settings: Settings, config: ServerConfig, supervisor: socket.socket | None = None
 ) -> int:
-    app = load_app(import_string)
+    load_env_file(settings.env_file)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
+    with prompt_actions():
+        app = load_app(settings.app, settings.app_dir)
     return run_for_status(_serve, app, config, supervisor)
 
 
@@ -76,14 +86,19 @@ async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket |
     channel = open_order_channel()
     root = trio.lowlevel.current_root_task()
     give_up = functools.partial(hard_exit, functools.partial(survivors, app, root))
-    with SignalThread(
-        channel.tell, give_up, wake_trio=channel.wake_trio, supervisor=supervisor
-    ) as signals:
+
+    def tell(order: Order) -> None:
+        if supervisor is None:
+            notify_stopping()
+        channel.tell(order)
+
+    with SignalThread(tell, give_up, wake_trio=channel.wake_trio, supervisor=supervisor) as signals:
         signals.times = times_to_start(config)
 
         def announce(server: Server) -> None:
             signals.times = times_to_end(server, config)
             if supervisor is None:
+                notify_ready()
                 logger.info("press Ctrl-C to drain and stop")
             else:
                 with contextlib.suppress(ConnectionError):  # the thread hears that it is gone

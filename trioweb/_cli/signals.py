@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from .. import _limits
+from .handlers import is_unhandled, own
 from .statuses import EXIT_HARD
 
 logger = logging.getLogger("trioweb.run")
@@ -125,12 +126,13 @@ class SignalThread(threading.Thread):
         self._stops = StopSignals()
         self._hearing, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
+        own.keep(self._hearing, self._wakeup)
 
     def __enter__(self) -> SignalThread:
         self._signals = stop_signals()
         self.start()
         self._trios_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _ignore) for number in self._signals}
+        self._handlers = {number: own.set(number, _ignore) for number in self._signals}
         return self
 
     def __exit__(
@@ -142,8 +144,9 @@ class SignalThread(threading.Thread):
         for number, handler in self._handlers.items():
             # After an order the process is about to end by itself: a late signal mustn't change
             # its status, not even when Python has put the handlers of its own away.
-            signal.signal(number, handler if self._order is None else signal.SIG_IGN)
+            own.set(number, handler if self._order is None else signal.SIG_IGN)
         signal.set_wakeup_fd(self._trios_wakeup, warn_on_full_buffer=False)
+        self._wakeup.shutdown(socket.SHUT_RDWR)  # the thread is to see that, whoever has a copy
         self._wakeup.close()
 
     def run(self) -> None:
@@ -196,8 +199,7 @@ class SignalThread(threading.Thread):
 
 def stop_signals() -> tuple[signal.Signals, ...]:
     """The signals that stop a process without workers; to be asked before they have handlers."""
-    hangs_up = signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
-    return (*STOP_SIGNALS, signal.SIGHUP) if hangs_up else STOP_SIGNALS
+    return (*STOP_SIGNALS, signal.SIGHUP) if is_unhandled(signal.SIGHUP) else STOP_SIGNALS
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
@@ -207,9 +209,11 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 def hard_exit(survivors: Callable[[], list[str]]) -> None:
     """End the process now, after a log record with the names of what still runs."""
     last_words = threading.Thread(target=_last_words, args=(survivors,), daemon=True)
-    last_words.start()
-    last_words.join(LAST_WORDS_TIME)
-    os._exit(EXIT_HARD)
+    try:
+        last_words.start()
+        last_words.join(LAST_WORDS_TIME)
+    finally:  # where no more threads can be started, too
+        os._exit(EXIT_HARD)
 
 
 def _last_words(survivors: Callable[[], list[str]]) -> None:

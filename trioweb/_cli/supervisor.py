@@ -22,8 +22,9 @@ import trio
 
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .options import Settings
+from .notify import notify_ready, notify_reloading, notify_stopping
 from .processes import Worker, close_all, start_worker, worker_command
+from .settings import Settings
 from .signals import STOP_SIGNALS, Order, StopSignals
 from .statuses import EXIT_FAILED, run_for_status
 
@@ -42,7 +43,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
     Raises CommandError.
     """
-    configure_logging(settings.log_config)
+    configure_logging(settings.log_config, settings.log_level, settings.app_dir)
     return run_for_status(_supervise, settings, worker_command(arguments))
 
 
@@ -123,6 +124,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """Stop listen, so that nobody listens any more when the last worker has ended."""
+        notify_stopping()
         self._ending.set()
         self._renewing.cancel()
         if not self._launching:
@@ -136,6 +138,8 @@ class Supervisor:
         if not first.ready:
             await self._give_up(first)
             return
+        if not self._ending.is_set():
+            notify_ready()
         workers = [first]
         while len(workers) < self._count and not self._ending.is_set():
             workers.append(await self._launch())
@@ -207,9 +211,11 @@ class Supervisor:
                 await self._renewal.wait()
                 self._renewal = trio.Event()
                 logger.info("replacing the workers one by one")
+                notify_reloading()
                 for place in self._places:
                     if not await self._renew(place):
                         break
+                notify_ready()
 
     async def _renew(self, place: _Place) -> bool:
         """Give this place a new worker; returns False if the new one can't serve."""

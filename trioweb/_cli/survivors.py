@@ -15,22 +15,24 @@ from types import FrameType
 
 import trio
 
-from .._app.app import App
+from .._concurrency.context import frames_of
 from .frames import is_the_authors
+from .wrapped import app_behind
 
 # How many of them are named.
 MAX_NAMED = 20
 
 
 def survivors(app: object, root: trio.lowlevel.Task | None) -> list[str]:
-    """The app's tasks, then whatever else of the author's code has not ended."""
+    """The app's tasks, whatever wraps it, then what else of the author's code has not ended."""
     names = [*_tasks(app), *_trio_tasks(root), *_threads()]
     more = len(names) - MAX_NAMED
     return [*names[:MAX_NAMED], f"and {more} more"] if more > 0 else names
 
 
-def _tasks(app: object) -> Iterator[str]:
-    if isinstance(app, App):
+def _tasks(served: object) -> Iterator[str]:
+    app = app_behind(served)
+    if app is not None:
         for task in app.tasks():
             yield f"task {task.name} of {task.request}"
 
@@ -40,7 +42,7 @@ def _trio_tasks(root: trio.lowlevel.Task | None) -> Iterator[str]:
     while waiting:
         task = waiting.pop()
         waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-        place = _place(frame for frame, _ in task.iter_await_frames())
+        place = _place(frames_of(task))
         if place is not None:
             yield place
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextvars
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar, cast
 
+import trio
 from trio.lowlevel import disable_ki_protection
 
 T = TypeVar("T")
@@ -106,3 +107,16 @@ def _driven(
                 trap = run(call.throw, exc)  # it came right behind the step
         except StopIteration as done:
             return cast(T, done.value)
+
+
+def frames_of(task: trio.lowlevel.Task) -> Iterator[types.FrameType]:
+    """Where a task waits, outermost first: through what is stepped by hand, where Trio's end."""
+    waiting: Any = task
+    while waiting is not None:
+        frame: types.FrameType | None = None
+        # Trio's method looks at nothing but the coroutine.
+        for frame, _ in trio.lowlevel.Task.iter_await_frames(waiting):
+            yield frame
+        waiting = None
+        if frame is not None and frame.f_code is _driven.__code__:
+            waiting = types.SimpleNamespace(coro=frame.f_locals["call"])

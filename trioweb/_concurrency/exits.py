@@ -4,6 +4,7 @@ Rules of this module:
 
 * They are left in reverse, on the task that entered them.
 * Leaving is sheltered from cancellation, up to the end of the cleanup time.
+* What an app has entered hears of no cancellation at all: only what runs within it does.
 * Each sees the exception that passes and may raise another one instead, but
   can't swallow it.
 """
@@ -72,11 +73,15 @@ class Exits(AsyncExitStack):
         request.exits[scope] = self
 
     @enable_ki_protection
-    async def enter(self, manager: AbstractAsyncContextManager[T], name: str) -> T:
+    async def enter(
+        self, manager: AbstractAsyncContextManager[T], name: str, *, is_shielded: bool = False
+    ) -> T:
+        """`is_shielded`: no cancellation reaches into it from here on, until it has been left."""
         # What shelters the exit is open from before the entry: scopes nest, and the
         # manager may hold some of its own, or a nursery, open in between.
         shelter = self.enter_context(trio.CancelScope())
         value = await interruptibly(manager.__aenter__())
+        shelter.shield = is_shielded
         self.push_async_exit(functools.partial(self._leave, shelter, manager, name))
         return value
 
@@ -112,21 +117,24 @@ class Exits(AsyncExitStack):
 
 @asynccontextmanager
 async def sheltered(
-    manager: AbstractAsyncContextManager[T], name: str, seconds: float
+    manager: AbstractAsyncContextManager[T], name: str, seconds: float, outside: trio.CancelScope
 ) -> AsyncIterator[T]:
-    """`async with manager`; once it is cancelled, its exit has so many `seconds`."""
-    grace = Grace(seconds)
+    """`async with manager`, whose block is cancelled in its place; it is left in order.
+
+    A cancellation from outside, or one of `outside`, ends the block, and what the manager does
+    after that has so many `seconds` from then on, and some in any case.  Then it goes on outwards.
+    """
+    grace, block = Grace(seconds), trio.CancelScope()
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
+            # From before the entry: once there is a shield, nobody would hear of an earlier one.
+            await nursery.start(_pass_on_cancellation, outside, grace, block)
             try:
                 async with Exits(RequestExits(grace), "request") as exits:
-                    value = await exits.enter(manager, name)
-                    try:
+                    value = await exits.enter(manager, name, is_shielded=True)
+                    with block:
                         yield value
-                    finally:
-                        # The exit itself hears of no cancellation: it is sheltered.
-                        nursery.start_soon(_begin_when_cancelled, grace)
             except BaseException as exc:
                 failure = exc
             nursery.cancel_scope.cancel()
@@ -137,8 +145,17 @@ async def sheltered(
             raise failure
 
 
-async def _begin_when_cancelled(grace: Grace) -> None:
-    try:
-        await trio.sleep_forever()
-    finally:
-        grace.begin()
+async def _pass_on_cancellation(
+    outside: trio.CancelScope,
+    grace: Grace,
+    block: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    with outside:
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            grace.begin()
+            block.cancel()

@@ -17,7 +17,7 @@ from email.utils import format_datetime
 from http.cookies import SimpleCookie
 from typing import Literal
 
-from .headers import is_token, refuse_control_characters
+from .._fields import as_text, is_token, refuse_control_characters
 
 _SEPARATOR = re.compile(r"[;\x00-\x1f\x7f]")
 _ESCAPED = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
@@ -47,7 +47,7 @@ def _unquoted(value: str) -> str:
 
 def format_cookie(
     name: str,
-    value: str,
+    value: str | int,
     *,
     max_age: int | None,
     expires: datetime | str | int | None,
@@ -60,9 +60,8 @@ def format_cookie(
 ) -> str:
     """One `Set-Cookie` value (RFC 6265, 4.1.1).  ValueError for what would break out of it."""
     _check_name(name)
-    if not isinstance(value, str):
-        raise TypeError(f"cookie {name!r}: its value must be a str, not {value!r}")
-    refuse_control_characters(f"cookie {name!r}", value)
+    text = as_text(f"cookie {name!r}", value)
+    refuse_control_characters(f"cookie {name!r}", text)
     if samesite is not None and samesite.lower() not in ("lax", "strict", "none"):
         raise ValueError(f"cookie {name!r}: samesite is 'lax', 'strict', 'none' or None")
     attributes = {
@@ -73,7 +72,7 @@ def format_cookie(
         "SameSite": samesite,
     }
     flags = {"Secure": secure, "HttpOnly": httponly, "Partitioned": partitioned}
-    parts = [f"{name}={_QUOTING.value_encode(value)[1]}"]
+    parts = [f"{name}={_QUOTING.value_encode(text)[1]}"]
     parts += [f"{key}={_checked_attribute(key, text)}" for key, text in attributes.items() if text]
     parts += [key for key, is_set in flags.items() if is_set]
     return "; ".join(parts)

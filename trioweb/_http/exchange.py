@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from types import MethodType, SimpleNamespace
-from typing import Any, cast
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -30,7 +30,7 @@ from .._tasks.options import When
 from .._tasks.task import BackgroundTask
 from .cookies import parse_cookies
 from .headers import Headers
-from .inbox import Inbox, Pieces, too_large
+from .inbox import Inbox, Pieces, body_is_gone, too_large
 from .url import QueryParams, RequestLabel
 
 Outcomes = frozenset[When]
@@ -42,8 +42,32 @@ _FAILURE: Outcomes = frozenset(("success", "error", "always"))
 _making = threading.Lock()
 
 
-class State(SimpleNamespace):
+class State:
     """Attributes of your own: `app.state.db = …`, `request.state.user = …`."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __delattr__(self, name: str) -> None: ...
+
+    def __repr__(self) -> str:
+        return f"State({vars(self)})"
+
+
+def state_in(scope: Scope) -> dict[str, Any]:
+    """What the scope holds for whoever sees this request; in place, so that all see it."""
+    state = scope.get("state")
+    if not isinstance(state, dict):
+        state = scope["state"] = dict(state or {})
+    return state
+
+
+def state_over(values: dict[str, Any]) -> State:
+    """One whose attributes are these values: what is set here is seen there, and the reverse."""
+    state = State()
+    state.__dict__ = values
+    return state
 
 
 class Exchange:
@@ -67,6 +91,8 @@ class Exchange:
     kept_state: State | None = None
     # The whole body, once it is known.
     known_body: bytes | None = None
+    # Whether a client that has closed its sending side is answered all the same.
+    outlasts_half_close: bool = False
 
     _headers: Headers | None = None
     _query_params: QueryParams | None = None
@@ -75,6 +101,7 @@ class Exchange:
     _tasks: BackgroundTasks | None = None
     _inbox: Inbox | None = None
     _is_streamed = False
+    _body_is_gone = False
     _is_over = False
 
     def __init__(
@@ -125,9 +152,12 @@ class Exchange:
 
     @property
     def state(self) -> State:
-        """The handlers' own for this request; begins with what the app's lifespan yielded."""
+        """The handlers' own for this request; begins with what the app's lifespan yielded.
+
+        It is the scope's `state`, for middleware to see what handlers have set.
+        """
         if self.kept_state is None:
-            self.kept_state = State(**self.scope.get("state", {}))
+            self.kept_state = state_over(state_in(self.scope))
         return self.kept_state
 
     # The body, and the client's leaving
@@ -180,6 +210,10 @@ class Exchange:
                 "this request's body was streamed, or another task reads it; "
                 "it can't be read twice: await request.body() once, and share what it returns"
             )
+        if self._body_is_gone or self._is_over:
+            if not self._may_have_body():
+                return Pieces(Inbox.holding(b""), 0)
+            raise body_is_gone()
         self._is_streamed = True
         self._check_declared_size()
         return Pieces(self._get_inbox(), self.max_body_size)
@@ -205,6 +239,13 @@ class Exchange:
         """
         await self._get_inbox().wait_disconnected()
 
+    async def wait_departed(self) -> None:
+        """As `wait_disconnected`; but one who may still read stays, where that counts."""
+        inbox = self._get_inbox()
+        await inbox.wait_disconnected()
+        if inbox.half_closed and self.outlasts_half_close:
+            await trio.sleep_forever()  # what is sent to it will tell
+
     async def is_client_there(self) -> bool:
         """False if the client has left, as far as that is known, or a task wants to know.
 
@@ -212,12 +253,13 @@ class Exchange:
         """
         if self._is_known_to_have_left():
             return False
-        return not (self._wants_delivery() and await self._has_left())
+        return not (self.wants_delivery() and await self._has_left())
 
     def _is_known_to_have_left(self) -> bool:
-        return self._inbox is not None and self._inbox.disconnected
+        inbox = self._inbox
+        return inbox is not None and inbox.disconnected and not inbox.half_closed
 
-    def _wants_delivery(self) -> bool:
+    def wants_delivery(self) -> bool:
         """Whether a task asks if the client got the response."""
         return self.queue is not None and self.queue.asks_for_delivery
 
@@ -226,7 +268,7 @@ class Exchange:
         for _ in range(_limits.DEPARTURE_LOOKS):
             with trio.move_on_after(_limits.DEPARTURE_TIME / _limits.DEPARTURE_LOOKS):
                 await self.wait_disconnected()
-                return True
+                return self._is_known_to_have_left()
         return False
 
     # The response
@@ -241,7 +283,7 @@ class Exchange:
         """
         server = self.server
         # Who wants to know whether the client is there has to look before the last byte.
-        if server is None or self._is_known_to_have_left() or self._wants_delivery():
+        if server is None or self._is_known_to_have_left() or self.wants_delivery():
             return None
         self.is_answered = True
         sending = server.send_whole(status, fields, body)
@@ -256,11 +298,27 @@ class Exchange:
             self.is_answered = False  # a send that is cancelled has sent nothing
             raise
 
+    async def send_all_but_last(self, body: bytes) -> bytes:
+        """Send a body but for its last byte, and return that.
+
+        Whoever wants to know if the client got the body asks in between: what it hasn't got as a
+        whole it still waits for, while one that has may leave at once.
+        """
+        await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+        return body[-1:]
+
     def send_last(self, body: bytes) -> Awaitable[None]:
         """Send the end of the response, and throw away what is unread of the request meanwhile."""
+        self.end_body()
         if self._has_unread_body():
             return self._send_last_and_discard(body)
         return self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def end_body(self) -> None:
+        """The response is over, or broken off: whoever reads on is told that it's too late."""
+        self._body_is_gone = True
+        if self._inbox is not None:
+            self._inbox.end()
 
     def _has_unread_body(self) -> bool:
         """Whether a body may be left for us to throw away; our own server does so by itself."""
@@ -269,8 +327,10 @@ class Exchange:
             return False
         if self._inbox is not None:
             return not self._inbox.over
-        if self.known_body is not None:
-            return False
+        return self.known_body is None and self._may_have_body()
+
+    def _may_have_body(self) -> bool:
+        """Whether the request has a body, as far as its head says."""
         if not self.scope["http_version"].startswith("1"):
             return True
         for name, value in self.scope["headers"]:  # `any` costs twice as much

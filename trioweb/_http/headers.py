@@ -3,21 +3,15 @@
 Rules of this module:
 
 * Names are compared without case and kept in lower case, as ASGI wants them.
-* What goes out is checked where it is set, so that the traceback shows the line
-  that set it, and nothing has been sent yet: names are tokens (RFC 9110, 5.6.2),
-  values are latin-1 without control characters other than tab (RFC 9110, 5.5).
-* A server owns its connection: `transfer-encoding` is not ours to send.
+* What goes out is checked where it is set: see `_fields`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 from .._asgi import RawFields
-
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+from .._fields import checked_field
 
 # RFC 9110, Fetch, and what proxies add.
 _SENT_WITH_ANY = frozenset(
@@ -71,30 +65,32 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
 
     Raises ValueError for a name that isn't a token, for CR, LF, NUL and other
     control characters, for what latin-1 can't hold, and for a `content-length`
-    that isn't a number or is a second one.
+    that isn't a number or is a second one; TypeError for what is neither text nor
+    a whole number.
     """
 
     __slots__ = ()
 
-    def __init__(self, items: Mapping[str, str] | None = None) -> None:
+    def __init__(self, items: Mapping[str, str | int] | None = None) -> None:
         # Of a repeated field, such as set-cookie, a mapping shows only the last.
         super().__init__(items.raw if isinstance(items, ResponseHeaders) else ())
         if not self._raw:
-            self.update(items or {})
+            for name, value in dict(items or {}).items():
+                self[name] = value
 
     @property
     def raw(self) -> RawFields:
         """A copy: what is set goes through the checks."""
         return list(self._raw)
 
-    def append(self, name: str, value: str) -> None:
-        field = _checked_field(name, value)
+    def append(self, name: str, value: str | int) -> None:
+        field = checked_field(name, value)
         if field[0] == b"content-length" and name in self:
             raise ValueError("a second content-length: a response has one length")
         self._raw.append(field)
 
-    def __setitem__(self, name: str, value: str) -> None:
-        field = _checked_field(name, value)
+    def __setitem__(self, name: str, value: str | int) -> None:
+        field = checked_field(name, value)
         self._raw = [other for other in self._raw if other[0] != field[0]]
         self._raw.append(field)
 
@@ -105,47 +101,9 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
         self._raw = [other for other in self._raw if other[0] != key]
 
 
-def checked_value(name: str, value: str) -> bytes:
-    """A field's value as bytes, without white space at its ends; ValueError if it can't be sent."""
-    if not isinstance(value, str):
-        raise TypeError(f"header {name!r}: its value must be a str, not {value!r}")
-    refuse_control_characters(f"header {name!r}", value)
-    try:
-        return value.strip(" \t").encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError(f"header {name!r}: {value!r} has characters beyond latin-1") from None
-
-
-def is_token(text: str) -> bool:
-    """RFC 9110, 5.6.2: what names of fields and of methods are made of."""
-    return _TOKEN.fullmatch(text) is not None
-
-
 def is_sent_with_any(name: str) -> bool:
     """Whether clients, browsers and proxies send a field with any request, whatever it is for."""
     return name in _SENT_WITH_ANY or name.startswith("sec-")
-
-
-def refuse_control_characters(slot: str, text: str) -> None:
-    """Raises ValueError for CR, LF, NUL and the like, all but tab."""
-    if _CONTROL.search(text):
-        raise ValueError(f"{slot}: control characters (CR, LF, NUL, …) in {text!r}")
-
-
-def _checked_field(name: str, value: str) -> tuple[bytes, bytes]:
-    field = (_checked_name(name), checked_value(name, value))
-    if field[0] == b"content-length" and not field[1].isdigit():
-        raise ValueError(f"header {name!r}: {value!r} isn't a number of bytes")
-    return field
-
-
-def _checked_name(name: str) -> bytes:
-    if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} isn't a header name: letters, digits and !#$%&'*+-.^_`|~")
-    key = name.lower().encode("ascii")
-    if key == b"transfer-encoding":
-        raise ValueError("transfer-encoding belongs to the server; leave it out")
-    return key
 
 
 def _key(name: str) -> bytes:

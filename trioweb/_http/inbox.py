@@ -6,6 +6,8 @@ Rules of this module:
   go through one inbox; nobody else calls `receive`.
 * What the client sends is read ahead no further than `READ_AHEAD`, and no body is longer than its
   limit.
+* A body is there up to the end of the response: past that whoever asks is told so, and nobody is
+  given a part of one for the whole.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from .. import _limits
-from .._asgi import Message, Receive
+from .._asgi import HALF_CLOSED, Message, Receive
 from .._errors import ClientDisconnect, HTTPException
 
 
@@ -33,6 +35,9 @@ class Inbox:
         self._waiting = 0  # bytes in _chunks
         self._complete = complete  # the server has given all of the body
         self.disconnected = False
+        # Disconnected, but only its sending side is known to be closed: it may still read.
+        self.half_closed = False
+        self._ended = False
         self._broken = False
         self._receiving = False
         self._changed: trio.lowlevel.ParkingLot | None = None  # made when somebody waits there
@@ -56,7 +61,11 @@ class Inbox:
 
     async def next_chunk(self) -> bytes | None:
         """The next piece of the body, None past its end."""
-        while not self._chunks:
+        while True:
+            if self._ended:
+                raise body_is_gone()
+            if self._chunks:
+                break
             if self._complete:
                 return None
             if self.disconnected:
@@ -66,6 +75,10 @@ class Inbox:
         self._waiting -= len(chunk)
         self._tell()
         return chunk
+
+    def end(self) -> None:
+        """The response is over, and so is the time to read; what was read up stays so."""
+        self._ended = not self.read_up
 
     async def wait_disconnected(self) -> None:
         """Returns when the client has left.  Reads ahead no more than `READ_AHEAD` bytes."""
@@ -109,6 +122,7 @@ class Inbox:
     def _accept(self, message: Message) -> None:
         if message["type"] == "http.disconnect":
             self.disconnected = True
+            self.half_closed = HALF_CLOSED in message
             return
         self._complete = not message.get("more_body", False)
         if chunk := message.get("body", b""):
@@ -147,6 +161,14 @@ class Pieces(AsyncIterator[bytes]):
         self._received += len(piece)
         if self._received > self._limit:
             raise too_large(self._limit)
+
+
+def body_is_gone() -> RuntimeError:
+    return RuntimeError(
+        "the request's body went with the end of the response, and nobody had read it: "
+        "await request.body() in the handler, or take it as a parameter; "
+        "what was read once, tasks can read again"
+    )
 
 
 def too_large(limit: int) -> HTTPException:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from .._asgi import Scope
 from .._errors import Invalid, RequestValidationError
+from .._instead import tells_instead
 from .._shapes.json import body_decoder
 from .._tasks.list import BackgroundTasks
 from .exchange import Exchange, State
@@ -23,6 +24,7 @@ from .url import URL, Address, QueryParams, url_of
 _decode_json = body_decoder(Any)
 
 
+@tells_instead()
 class Request:
     """One HTTP request.  Handlers, dependencies and exception handlers take it as a parameter."""
 

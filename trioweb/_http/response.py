@@ -19,19 +19,24 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
+from .. import _limits
 from .._asgi import Message, RawFields
+from .._fields import checked_value, refuse_control_characters
+from .._instead import tells_instead
 from .._shapes.codecs import Codecs
 from .._shapes.encoding import encode_json
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .cookies import format_cookie
 from .exchange import Exchange
-from .headers import ResponseHeaders, checked_value, refuse_control_characters
+from .headers import ResponseHeaders
+from .url import URL
 
 WITHOUT_BODY = (204, 304)
 _URL_SAFE = ":/%#?=@[]!$&'()*+,;~"
 
 
+@tells_instead()
 class Response:
     """A response with a body in one piece: `bytes`, `str` (sent as UTF-8) or None.
 
@@ -42,12 +47,14 @@ class Response:
     media_type: ClassVar[str | None] = None
     # Whether sending it waits for more than the server.
     streams: ClassVar[bool] = False
+    # Whether all of its body was made; of one that streams, once it is.
+    is_whole: bool = True
 
     def __init__(
         self,
         content: Any = None,
         status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | int] | None = None,
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
@@ -90,7 +97,7 @@ class Response:
     def set_cookie(
         self,
         key: str,
-        value: str = "",
+        value: str | int = "",
         max_age: int | None = None,
         expires: datetime | str | int | None = None,
         path: str | None = "/",
@@ -157,8 +164,11 @@ class Response:
                     await sending
                     return True
             await exchange.send_head(self._head(len(self.body)))
+            body = self.body if shows_body else b""
+            if len(body) > _limits.LARGE_RESPONSE and exchange.wants_delivery():
+                body = await exchange.send_all_but_last(body)
             is_there = await exchange.is_client_there()
-            await exchange.send_last(self.body if shows_body else b"")
+            await exchange.send_last(body)
         except OSError:
             return False
         return is_there
@@ -208,20 +218,31 @@ class PlainTextResponse(Response):
 class RedirectResponse(Response):
     """Sends the client to `url`; 307 keeps the method, 303 makes it GET.
 
-    Characters that a URL can't hold are percent-encoded; CR, LF and other
+    It may be a class's that has a text of its own, as `request.url` and those of other
+    libraries are.  Characters that a URL can't hold are percent-encoded; CR, LF and other
     control characters raise ValueError.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | URL,
         status_code: int = 307,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | int] | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
         super().__init__(None, status_code, headers, background=background)
-        refuse_control_characters("header 'location'", url)
-        self.headers["location"] = quote(url, safe=_URL_SAFE)
+        target = _url_text(url)
+        refuse_control_characters("header 'location'", target)
+        self.headers["location"] = quote(target, safe=_URL_SAFE)
+
+
+def _url_text(url: object) -> str:
+    """Raises TypeError for what only has a text as anything has one, such as None."""
+    if isinstance(url, bytes) or type(url).__str__ is object.__str__:
+        raise TypeError(
+            f"RedirectResponse takes a URL, as text or of a class for URLs, not {url!r}"
+        )
+    return str(url)
 
 
 def shows_body_of(status: int, exchange: Exchange) -> bool:
@@ -290,6 +311,8 @@ def _content_type(media_type: str | None) -> RawFields:
     """The header field for it, if there is one."""
     if media_type is None:
         return []
+    if not isinstance(media_type, str):
+        raise TypeError(f"media_type must be a str, not {media_type!r}")
     if media_type.startswith("text/") and "charset=" not in media_type:
         media_type += "; charset=utf-8"
     return [(b"content-type", checked_value("content-type", media_type))]

@@ -2,25 +2,30 @@
 
 Rules of this module:
 
+* The first piece is asked for before the head goes out: what fails by then is answered as a
+  handler's failure is.  A client doesn't wait for its head longer than `FIRST_PIECE_TIME`, though.
 * The iterator is closed on every way out, on the task that ran it, in bounded time.
 * A stream that broke off is never ended as a whole one is.
-* A plain iterator may block: its every step runs in a thread.
+* A plain iterator may block: its every step runs in a thread, and all of them in one context.
 """
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import logging
+import math
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import trio
 from trio.lowlevel import disable_ki_protection
 
 from .. import _callables, _errors, _limits
-from .._concurrency.grace import Grace, RunSync
+from .._asgi import Message
+from .._concurrency.grace import Grace
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .exchange import Exchange
@@ -35,12 +40,15 @@ class StreamingResponse(Response):
     """A body in pieces of `str` or `bytes`, each sent as it comes.
 
     `content` is an async iterator, a `trio.MemoryReceiveChannel`, or an iterator,
-    whose every step runs in a worker thread.  When the client leaves, the
+    whose every step runs in a worker thread.  What it raises before its first piece
+    is answered as if the handler had raised it, unless that takes longer than
+    `FIRST_PIECE_TIME`: then the head goes out first.  When the client leaves, the
     iteration is cancelled and the iterator closed; closing has
     `STREAM_CLOSE_TIMEOUT`, and so has a thread that is within a step.
     """
 
     streams: ClassVar[bool] = True
+    is_whole: bool = False
 
     def __init__(
         self,
@@ -55,52 +63,113 @@ class StreamingResponse(Response):
 
     async def send(self, exchange: Exchange) -> bool:
         """As `Response.send`; what the iterator raises comes out of it, after it was closed."""
+        stream = _Stream(exchange, self)
         try:
-            is_whole = await _was_taken(exchange.send_head(self._head(None)))
-            if is_whole and shows_body_of(self.status_code, exchange):
-                is_whole = await self._send_chunks(exchange)
+            if shows_body_of(self.status_code, exchange):
+                self.is_whole = await self._send_chunks(stream)
+            else:
+                self.is_whole = await stream.begin()
         finally:
             await self.close(exchange)
-        if not is_whole:
-            return False
-        is_there = await exchange.is_client_there()
-        return await _was_taken(exchange.send_last(b"")) and is_there
+        return self.is_whole and await stream.end()
 
     async def close(self, exchange: Exchange) -> None:
         async with self._chunks.closing(exchange.grace):
             pass
 
-    async def _send_chunks(self, exchange: Exchange) -> bool:
-        """Send the pieces; False when the client leaves before they end."""
-        failures: list[Exception] = []
+    async def _send_chunks(self, stream: _Stream) -> bool:
+        """Send head and pieces; False when the client leaves before they end."""
+        failures: list[BaseException] = []
         try:
-            return await self._send_while_client_stays(exchange, failures)
+            is_whole = await self._send_while_client_stays(stream, failures)
         finally:
             # Out of the nursery, where it would come in a group, and in front of a
             # cancellation, which the next checkpoint brings again.
             if failures:
                 raise failures[0]
+        return await stream.begin() and is_whole
 
     @disable_ki_protection
-    async def _send_while_client_stays(self, exchange: Exchange, failures: list[Exception]) -> bool:
+    async def _send_while_client_stays(
+        self, stream: _Stream, failures: list[BaseException]
+    ) -> bool:
         is_whole = False
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when_client_leaves, exchange, nursery.cancel_scope)
+            nursery.start_soon(stream.begin_in_time, nursery.cancel_scope)
+            nursery.start_soon(stream.attend, nursery.cancel_scope)
             try:
-                async with self._chunks.closing(exchange.grace) as chunks:
+                async with self._chunks.closing(stream.exchange.grace) as chunks:
                     async for chunk in chunks:
-                        body = as_bytes(chunk, self, "so is each piece")
-                        piece = {"type": "http.response.body", "body": body, "more_body": True}
-                        if not await _was_taken(exchange.send(piece)):
+                        if not await stream.send(as_bytes(chunk, self, "so is each piece")):
                             break
                     else:
                         is_whole = True
-            except Exception as exc:
+            except BaseException as exc:
+                if not _errors.is_failure(exc):
+                    raise
                 failures.append(exc)
             # The last message makes Hypercorn say "disconnect" while the client is
             # still there: nobody may listen any more when it is sent.
             nursery.cancel_scope.cancel()
         return is_whole
+
+
+class _Stream:
+    """One stream on its way: its head, its pieces, its end, and whether the client is there."""
+
+    def __init__(self, exchange: Exchange, response: StreamingResponse) -> None:
+        self.exchange = exchange
+        self._response = response
+        self._head = response._head(None)
+        self._has_begun = False
+        self._is_taken = False
+        self._beginning = trio.Lock()
+        self._attending = trio.CancelScope()
+        # Until the client has all that it was promised, and may leave.
+        self._left = _declared_size(self._head)
+        self._is_there: bool | None = None  # before the last byte, where that is known
+
+    async def begin(self, *, now: bool = False) -> bool:
+        """Send the head, if nobody has yet; False where the client has left.
+
+        `now`: servers keep it until the first piece; it isn't to wait for that.
+        """
+        if self._has_begun:
+            return self._is_taken
+        async with self._beginning:
+            if not self._has_begun:
+                self._is_taken = await _was_taken(self.exchange.send_head(self._head))
+                if now and self._is_taken:
+                    self._is_taken = await _was_taken(self.exchange.send(_piece(b"")))
+                self._has_begun = True
+        return self._is_taken
+
+    async def send(self, body: bytes) -> bool:
+        """Send a piece; False where the client has left."""
+        if not await self.begin():
+            return False
+        self._left -= len(body)
+        if self._left <= 0 and self._is_there is None:
+            self._is_there = await self.exchange.is_client_there()
+            self._attending.cancel()
+        return await _was_taken(self.exchange.send(_piece(body)))
+
+    async def end(self) -> bool:
+        """Send the end; False where the client is known to have left before."""
+        if self._is_there is None:
+            self._is_there = await self.exchange.is_client_there()
+        return await _was_taken(self.exchange.send_last(b"")) and self._is_there
+
+    async def begin_in_time(self, streaming: trio.CancelScope) -> None:
+        await trio.sleep(_limits.FIRST_PIECE_TIME)
+        if not await self.begin(now=True):
+            streaming.cancel()
+
+    async def attend(self, streaming: trio.CancelScope) -> None:
+        """Cancel `streaming` when the client leaves before it has all that it was promised."""
+        with self._attending:
+            await self.exchange.wait_departed()
+            streaming.cancel()
 
 
 class _Chunks:
@@ -117,8 +186,6 @@ class _Chunks:
         The scope that bounds the closing is entered before the first step: the
         scopes that a generator holds open around its `yield` must nest in it.
         """
-        if isinstance(self._iterator, _ThreadedIterator):
-            self._iterator.run_sync = grace.run_sync
         grace = grace.part()
         with trio.CancelScope() as scope:
             try:
@@ -148,33 +215,37 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
 
     Whoever is cancelled doesn't wait for a step, but `aclose` does, in a thread
     too: it can give up waiting, and the iterator is closed all the same in the end.
+    Its contextvars are those of whoever made it, and what it sets there stays.
     """
 
     def __init__(self, content: Iterable[str | bytes]) -> None:
         self._iterator = iter(content)
         self._stepping = threading.Lock()
-        self.run_sync: RunSync = trio.to_thread.run_sync
+        self._context = contextvars.copy_context()
 
     async def __anext__(self) -> str | bytes:
-        chunk = await self.run_sync(self._step, abandon_on_cancel=True)
+        # A limiter of its own: it may hold what those wait for who have all of another's places.
+        chunk = await trio.to_thread.run_sync(
+            self._step, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+        )
         if chunk is _END:
             raise StopAsyncIteration
-        return cast("str | bytes", chunk)
+        return chunk
 
     def _step(self) -> str | bytes:
         with self._stepping:
-            return next(self._iterator, _END)
+            return self._context.run(next, self._iterator, _END)
 
     async def aclose(self) -> None:
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            # A limiter of its own: steps that block may hold all the threads.
-            limiter = trio.CapacityLimiter(1)
-            await self.run_sync(self._close, close, abandon_on_cancel=True, limiter=limiter)
+            await trio.to_thread.run_sync(
+                self._close, close, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+            )
 
     def _close(self, close: Callable[[], object]) -> None:
         with self._stepping:
-            close()
+            self._context.run(close)
 
     def __repr__(self) -> str:
         return repr(self._iterator)
@@ -200,9 +271,16 @@ def _not_iterable(content: object) -> str:
     return f"StreamingResponse takes an iterator of str or bytes, not {type(content).__name__}"
 
 
-async def _cancel_when_client_leaves(exchange: Exchange, scope: trio.CancelScope) -> None:
-    await exchange.wait_disconnected()
-    scope.cancel()
+def _declared_size(head: Message) -> float:
+    """Bytes of the body, by the response's own word."""
+    for name, value in head["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return math.inf
+
+
+def _piece(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 async def _was_taken(sending: Awaitable[None]) -> bool:

@@ -3,8 +3,11 @@
 Rules of this module:
 
 * `def` runs in a worker thread, `async def` in place.
+* A dependency's thread may wait for what another request holds, and a request that depends on
+  something may hold it: such functions wait for nobody's places but their own.
 * A generator is entered and left as a context manager, on the request's own task;
-  it has to yield exactly once.  A `def` one is left by a thread, whatever the time.
+  it has to yield exactly once.  A `def` one is left by a thread, whatever the time, also when its
+  entry took longer than anybody waited.
 * What can't be run so is refused at registration.
 """
 
@@ -14,6 +17,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import (
     AbstractAsyncContextManager,
@@ -28,24 +32,35 @@ import trio
 
 from .. import _callables
 from .._concurrency.exits import DependencyScope, RequestExits
-from .._concurrency.grace import Grace
+from .._concurrency.grace import Grace, ThreadAbandoned
+from .._concurrency.threads import places_of
 from .._errors import Invalid, RegistrationError
 from .._shapes.models import checks_itself, model_problems
 
 Run = Callable[[dict[str, Any], RequestExits], Awaitable[Any]]
 
 
-def run_plain(func: Callable[..., Any]) -> Run:
+def run_handler(func: Callable[..., Any], *, is_alone: bool) -> Run:
+    """`is_alone`: it depends on nothing."""
+    if _callables.is_async(func) or not is_alone:
+        return _run_plain(func)
+    return lambda arguments, exits: in_thread(functools.partial(func, **arguments), exits.grace)
+
+
+def _run_plain(func: Callable[..., Any]) -> Run:
     if _callables.is_async(func):
         return lambda arguments, exits: func(**arguments)
-    return lambda arguments, exits: in_thread(functools.partial(func, **arguments), exits.grace)
+    places = _callables.identity(func)
+    return lambda arguments, exits: exits.grace.run_in_thread(
+        functools.partial(func, **arguments), places_of(places)
+    )
 
 
 def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
     if checks_itself(func):
-        return _run_checking(run_plain(func))
+        return _run_checking(_run_plain(func))
     if not gives_generator(func):
-        return run_plain(func)
+        return _run_plain(func)
     name = _callables.name(func)
     if _callables.is_async_generator(func):
         manage = asynccontextmanager(func)
@@ -53,8 +68,9 @@ def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
             scope, _YieldsOnce(manage(**arguments), name), name
         )
     manage_sync = contextmanager(func)
+    places = _callables.identity(func)
     return lambda arguments, exits: exits.enter(
-        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), exits), name), name
+        scope, _YieldsOnce(_Threaded(manage_sync(**arguments), exits, places), name), name
     )
 
 
@@ -120,16 +136,41 @@ class _Threaded(AbstractAsyncContextManager[Any]):
     Both sides see the same contextvars, so that a token can be given back.
     """
 
-    def __init__(self, manager: AbstractContextManager[Any], exits: RequestExits) -> None:
+    def __init__(
+        self, manager: AbstractContextManager[Any], exits: RequestExits, places: object
+    ) -> None:
         self._manager = manager
         self._exits = exits
+        self._places = places
+        self._entering = threading.Lock()
+        self._is_entered = False
+        self._given_up: ThreadAbandoned | None = None
 
     async def __aenter__(self) -> Any:
-        return await in_thread(self._enter, self._exits.grace)
+        grace = self._exits.grace
+        try:
+            return await grace.run_in_thread(self._enter, places_of(self._places))
+        except ThreadAbandoned as exc:
+            with self._entering:
+                self._given_up = exc
+                is_entered = self._is_entered
+            if is_entered:  # at the same moment
+                await grace.close_in_thread(functools.partial(self._leave_for_nobody, exc))
+            raise
 
     def _enter(self) -> Any:
         self._context = contextvars.copy_context()
-        return self._context.run(self._manager.__enter__)
+        value = self._context.run(self._manager.__enter__)
+        with self._entering:
+            self._is_entered = True
+            given_up = self._given_up
+        if given_up is not None:
+            self._leave_for_nobody(given_up)
+        return value
+
+    def _leave_for_nobody(self, exc: ThreadAbandoned) -> None:
+        """Its request is gone: what it has taken meanwhile would be taken for ever."""
+        self._context.run(self._manager.__exit__, type(exc), exc, None)
 
     async def __aexit__(
         self,

@@ -37,7 +37,7 @@ from .calls import (
     refuse_generator,
     refuse_timeout_of_thread,
     run_dependency,
-    run_plain,
+    run_handler,
 )
 from .classes import needs_of, with_names
 from .markers import Dependency, checked_dependencies
@@ -93,11 +93,12 @@ def compile_plan(
         compiler = _Compiler(path_types, codecs)
         for depends in checked_dependencies(dependencies):
             compiler.add_dependency(depends, None, name, "function")
-        compiler.add_call("handler", handler, run_plain(handler), "function")
+        compiler.add_call("handler", handler, None, "function")
         return compiler.plan(
+            handler,
             status_code=status_code,
             timeout=timeout,
-            cancel_on_disconnect=cancel_on_disconnect and _callables.is_async(handler),
+            cancel_on_disconnect=cancel_on_disconnect,
         )
     except RegistrationError:
         raise
@@ -126,9 +127,17 @@ class _Compiler:
         self._waits = False
         self._takes_tasks = False
 
-    def plan(self, *, status_code: int, timeout: float | None, cancel_on_disconnect: bool) -> Plan:
+    def plan(
+        self,
+        handler: Handler,
+        *,
+        status_code: int,
+        timeout: float | None,
+        cancel_on_disconnect: bool,
+    ) -> Plan:
         shares_body = self._finish_body()
         reads_body = bool(self._waiting)
+        can_wait = _callables.is_async(handler) and (self._waits or reads_body)
         traits = Traits(
             inline=self._inline and not self._needs_nursery,
             needs_nursery=self._needs_nursery,
@@ -136,7 +145,8 @@ class _Compiler:
             reads_body=reads_body,
             takes_tasks=self._takes_tasks,
             shares_body=shares_body,
-            cancel_on_disconnect=cancel_on_disconnect and (self._waits or reads_body),
+            cancel_on_disconnect=cancel_on_disconnect and can_wait,
+            stops_with_client=cancel_on_disconnect,
             respond=responder(self._codecs),
             status_code=status_code,
             timeout=timeout,
@@ -157,10 +167,10 @@ class _Compiler:
         self,
         key: object,
         func: Callable[..., Any],
-        run: Run,
+        run: Run | None,
         scope: DependencyScope,
     ) -> None:
-        """Add `func` behind all that it needs."""
+        """Add `func` behind all that it needs; `run` is None for the handler."""
         if func in self._open:
             raise RegistrationError(
                 f"{_callables.name(func)} depends on itself",
@@ -175,9 +185,12 @@ class _Compiler:
             for parameter in own.parameters
         ]
         if own.members is not None:
-            run = with_names(run, own.members) if own.by_names else run
             parameters += self._checks_of_names(own.members, parameters)
         self._open.pop()
+        if run is None:
+            run = run_handler(func, is_alone=not self._calls)
+        if own.members is not None and own.by_names:
+            run = with_names(run, own.members)
         self._inline = self._inline and _callables.is_async(func)
         self._waits = self._waits or _callables.may_wait(func)
         is_direct = _callables.is_async(func) and not checks_itself(func)
@@ -204,7 +217,7 @@ class _Compiler:
             )
         refuse_context_manager(func)
         closes = depends.scope if gives_generator(func) else None
-        key: object = (_identity(func), closes) if depends.use_cache else object()
+        key: object = (_callables.identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
             self.add_call(key, func, run_dependency(func, depends.scope), closes or "function")
             if closes is not None:
@@ -371,12 +384,3 @@ def _leaving_out(
     return lambda arguments, steps: run(
         {name: value for name, value in arguments.items() if value is not _LeftOut}, steps
     )
-
-
-def _identity(func: Callable[..., Any]) -> object:
-    """What makes two mentions of a dependency the same one."""
-    try:
-        hash(func)
-    except TypeError:
-        return id(func)
-    return func

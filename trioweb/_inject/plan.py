@@ -95,7 +95,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     `inline`: it leaves nothing open and runs in no thread.  `waits`: it can take time, but for
     reading the body.  `shares_body`: several parameters each take a member of it.  `timeout` is in
-    seconds.
+    seconds.  `stops_with_client`: whether a stream ends when its client closes its sending side.
     """
 
     inline: bool
@@ -106,6 +106,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     shares_body: bool
     cancel_on_disconnect: bool
     respond: Respond
+    stops_with_client: bool
     status_code: int
     timeout: float | None
 
@@ -124,6 +125,7 @@ class Plan:
         self.reads_body = traits.reads_body
         self.takes_tasks = traits.takes_tasks
         self.cancel_on_disconnect = traits.cancel_on_disconnect
+        self.stops_with_client = traits.stops_with_client
         self.timeout = traits.timeout
         self._shares_body = traits.shares_body
         self._respond = traits.respond

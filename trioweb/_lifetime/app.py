@@ -32,6 +32,32 @@ from .tasks import RequestTasks
 logger = logging.getLogger("trioweb")
 
 
+class DrainEvent:
+    """Set from the begin of a shutdown until the app is served again; it is waited for as an Event.
+
+    An app has one for its whole life: whoever keeps it hears of each shutdown.
+    """
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def is_set(self) -> bool:
+        """Any thread may ask."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Returns when the shutdown has begun."""
+        await self._event.wait()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def renew(self) -> None:
+        """The app is served again; who waits since before that goes on waiting."""
+        if self._event.is_set():
+            self._event = trio.Event()
+
+
 class AppLifetime:
     """The app's nursery, and who answers in it.
 
@@ -48,11 +74,13 @@ class AppLifetime:
         grace: Grace,
         events: Events,
         error_response: ErrorResponse,
+        draining: DrainEvent,
         *,
         drain_timeout: float,
         reports: bool = True,
     ) -> None:
-        self.draining = trio.Event()
+        self.is_draining = draining.is_set()  # to ask the event would cost each request a call
+        self._draining = draining
         self.is_open = False
         self.runner = runner
         self.ledger = runner.ledger
@@ -113,9 +141,10 @@ class AppLifetime:
         self._departures.stop()
 
     def _begin_shutdown(self) -> None:
-        if self.draining.is_set():
+        if self.is_draining:
             return
-        self.draining.set()
+        self.is_draining = True
+        self._draining.set()
         self._tell(DrainBegan())
         if self._reports:
             self._report = ShutdownReport(self.ledger, self._events)

@@ -7,12 +7,14 @@ Rules of this module:
   starts to listen for those that have run for `DEPARTURE_GRACE`.
 * Who listens fails for itself: what the server's `receive` raises is logged, and
   whoever reads the body has it too.
+* Nobody listens in another request's contextvars, and what is kept for all keeps nobody's.
 * Only the handler is watched: past the last byte of a response servers say
   "disconnect" to anybody who asks.
 """
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -32,9 +34,10 @@ class _Watched:
 
     def __init__(self, exchange: Exchange, leave: Callable[[], None]) -> None:
         self.since = trio.current_time()
-        # Both until the handler has ended: this stays in the queue for a while, and
+        # These until the handler has ended: this stays in the queue for a while, and
         # mustn't keep its request that long.
         self.exchange: Exchange | None = exchange
+        self.context: contextvars.Context | None = contextvars.copy_context()
         self.leave: Callable[[], None] | None = leave
         self.listening: trio.CancelScope | None = None
 
@@ -42,11 +45,16 @@ class _Watched:
         pass
 
     def __exit__(self, *exc_info: object) -> None:
-        self.exchange = self.leave = None
+        self.exchange = self.leave = self.context = None
         if self.listening is not None:
             self.listening.cancel()
 
-    async def listen(self) -> None:
+    def start_listening(self, nursery: trio.Nursery) -> None:
+        """In the request's own context: whoever wraps its `receive` runs in there."""
+        if self.context is not None:
+            self.context.run(nursery.start_soon, self._listen)
+
+    async def _listen(self) -> None:
         """Call `leave` if the client leaves before the handler has ended."""
         if self.exchange is None:
             return
@@ -66,6 +74,7 @@ class DepartureWatch:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        self._context = contextvars.copy_context()
         self._young: deque[_Watched] = deque()
         self._changed: trio.Event | None = None  # made while the queue is empty
         self._is_running = False
@@ -81,7 +90,7 @@ class DepartureWatch:
         self._young.append(watched)
         if not self._is_running:
             self._is_running = True
-            self._nursery.start_soon(self._run)
+            self._context.run(self._nursery.start_soon, self._run)
         elif self._changed is not None:
             self._changed.set()
         return watched
@@ -95,8 +104,7 @@ class DepartureWatch:
                 await self._wait_for_one()
                 watched = self._young.popleft()
                 await trio.sleep_until(watched.since + _limits.DEPARTURE_GRACE)
-                if watched.leave is not None:
-                    self._nursery.start_soon(watched.listen)
+                watched.start_listening(self._nursery)
 
     async def _wait_for_one(self) -> None:
         if not self._young:

@@ -44,6 +44,11 @@ class Endpoint(Protocol):
     def cancel_on_disconnect(self) -> bool: ...
 
     @property
+    def stops_with_client(self) -> bool:
+        """Whether a client's closing of its sending side ends what is streamed to it."""
+        ...
+
+    @property
     def timeout(self) -> float | None:
         """Seconds that a call may take."""
 

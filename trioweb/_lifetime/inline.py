@@ -26,7 +26,7 @@ from .._concurrency.exits import RequestExits
 from .._concurrency.grace import Grace
 from .._errors import ClientDisconnect, HTTPException
 from .._http.exchange import Exchange
-from .delivery import deliver
+from .delivery import deliver, deliver_last
 from .departure import DepartureWatch
 from .endpoint import Endpoint, ErrorResponse, too_slow
 from .events import Events, RequestBegan, RequestEnded
@@ -106,6 +106,7 @@ class InlineAnswers:
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint) -> None:
         call: InlineCall | None = None
+        has_returned = False
         try:
             if endpoint.waits or (endpoint.reads_body and not exchange.has_body_at_once()):
                 call = self._calls[exchange] = InlineCall()
@@ -113,22 +114,26 @@ class InlineAnswers:
                 return
             # It can't be cancelled, so it is spared the scope: that costs half a request.
             response = await endpoint(exchange, self._exits)
+            has_returned = True
+            if response.streams or len(response.body or b"") >= _limits.LARGE_RESPONSE:
+                exchange.outlasts_half_close = not endpoint.stops_with_client
+                with self._scope(exchange):
+                    await deliver(response, exchange, self._events)
+            else:
+                # What the server does with the bytes is its own: it is named, past the end.
+                await deliver(response, exchange, self._events)
         except BaseException as exc:
-            if call is not None and not call.is_answering:
+            if call is not None:
+                has_returned = not call.is_answering
+            if has_returned and (exchange.is_answered or not _errors.is_failure(exc)):
                 raise
             exchange.fail()
+            exchange.outlasts_half_close = not endpoint.stops_with_client
             with self._scope(exchange, call):
                 response = await self._error_response(
                     exchange, _errors.strays_as_failure(exc), None
                 )
-                await deliver(response, exchange, self._events)
-            return
-        if response.streams or len(response.body or b"") >= _limits.LARGE_RESPONSE:
-            with self._scope(exchange):
-                await deliver(response, exchange, self._events)
-        else:
-            # What the server does with the bytes is its own: it is named, past the end.
-            await deliver(response, exchange, self._events)
+                await deliver_last(response, exchange, self._events)
 
     async def _answer_waiting(
         self, call: InlineCall, exchange: Exchange, endpoint: Endpoint
@@ -144,6 +149,7 @@ class InlineAnswers:
             else:
                 call.is_answering = False
                 call.scope.deadline = math.inf
+                exchange.outlasts_half_close = not endpoint.stops_with_client
                 await deliver(response, exchange, self._events)
         if call.is_answering:
             raise call.reason or too_slow(endpoint)

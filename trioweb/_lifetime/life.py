@@ -26,7 +26,7 @@ from .._concurrency.scopes import Scopes
 from .._errors import ClientDisconnect
 from .._http.exchange import Exchange
 from .._http.response import Response
-from .delivery import deliver, fail_late, log_late_failure
+from .delivery import deliver_last, fail_late, log_late_failure
 from .departure import DepartureWatch
 from .endpoint import Endpoint, ErrorResponse, too_slow
 from .events import Events, RequestAnswered, RequestBegan
@@ -184,11 +184,23 @@ class Life:
             await self._within_dependencies()
 
     async def _within_dependencies(self) -> None:
-        async with Exits(self._exits, "request"):
-            await self._respond()
-            await self._run_tasks()
+        late: BaseException | None = None
+        try:
+            async with Exits(self._exits, "request"):
+                late = await self._respond()
+                await self._run_tasks()
+                if late is not None:
+                    # Told already, but each dependency has to know that it was no success.
+                    raise late
+        except BaseException as exc:
+            if exc is not late:
+                raise
+        finally:
+            del late  # or it would keep itself alive, by its traceback
 
-    async def _respond(self) -> None:
+    async def _respond(self) -> BaseException | None:
+        """Answer the request; returns what the response failed with when it was too late."""
+        cut_off: ClientDisconnect | None = None
         try:
             async with Exits(self._exits, "response"):
                 response = await self._call_endpoint()
@@ -197,14 +209,29 @@ class Life:
                     self._sending.cancel()
                 with self._sending:
                     await self._send(response)
+                if not response.is_whole:
+                    # Nothing has failed, but what it does is half done.
+                    cut_off = ClientDisconnect()
+                    raise cut_off
         except BaseException as exc:
             if self._phase is not Phase.SENDING or not _errors.is_failure(exc):
                 raise
+            if exc is cut_off:
+                return exc
             fail_late(self._exchange, exc)
+            return exc
+        return None
 
     async def _send(self, response: Response) -> None:
         exchange, hear = self._exchange, self._lives.events.hear
-        is_delivered = await response.send(exchange)
+        exchange.outlasts_half_close = not self._endpoint.stops_with_client
+        try:
+            is_delivered = await response.send(exchange)
+        except BaseException as exc:
+            if not exchange.is_answered and _errors.is_failure(exc):
+                self._phase = Phase.ANSWERING  # it can still be answered, as the handler's can
+            raise
+        exchange.end_body()
         if is_delivered:
             exchange.add_outcome("sent")
         if hear is not None:
@@ -257,5 +284,5 @@ class Life:
         self._renew_grace()
         with self._failing:
             response = await self._lives.error_response(self._exchange, exc, self._exits.grace)
-            await deliver(response, self._exchange, self._lives.events)
+            await deliver_last(response, self._exchange, self._lives.events)
         await self._run_tasks()

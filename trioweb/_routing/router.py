@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from .. import _callables
 from .._errors import RegistrationError
-from .._http.headers import is_token
+from .._fields import is_token
 from .._inject.compiler import compile_plan
 from .._inject.markers import checked_dependencies
 from .._inject.plan import Plan
+from .._instead import MOUNT, right_line, takes_options, tells_instead
 from .._shapes.codecs import Codecs
 from .templates import Template
 
@@ -38,12 +40,6 @@ class RouteOptions(TypedDict, total=False):
 
 # Those that change nothing (RFC 9110, 9.2.1): who asked is the only one who wants the answer.
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-
-# What to do where FastAPI has an option for it.
-_INSTEAD = {
-    "response_model": "return a class that has only what the client may see",
-    "response_class": "return HTMLResponse(...), or whichever response it is",
-}
 
 
 def _nobody() -> None: ...
@@ -83,6 +79,7 @@ class Route:
         return template, plan
 
 
+@tells_instead(when_set=True)
 class Router:
     """Routes under a common prefix, to be included in an app or another router.
 
@@ -90,6 +87,7 @@ class Router:
     registered.
     """
 
+    @takes_options("Router")
     def __init__(self, prefix: str = "", *, dependencies: Sequence[Any] = ()) -> None:
         self._prefix = _checked_prefix(prefix)
         self._dependencies = checked_dependencies(dependencies)
@@ -101,6 +99,7 @@ class Router:
         """What is registered, in that order; an app's includes that of its routers."""
         return tuple(self._routes)
 
+    @takes_options("route")
     def route(
         self,
         path: str,
@@ -170,21 +169,42 @@ class Router:
             raise RegistrationError(
                 f"a route has no option {option!r}",
                 wrong=f"@app.{method}({path!r}, {option}=...)",
-                right=_INSTEAD.get(option, f"@app.{method}({path!r}) with some of {known}"),
+                right=right_line("route", option)
+                or f"@app.{method}({path!r}) with some of {known}",
             )
         return self.route(path, methods=[method.upper()], **options)
 
-    def include_router(self, router: Router, *, prefix: str = "") -> None:
-        """Take over all routes of `router`, under `prefix` and this router's own."""
+    @takes_options("include_router")
+    def include_router(
+        self, router: Router, *, prefix: str = "", dependencies: Sequence[Any] = ()
+    ) -> None:
+        """Take over all routes of `router`, under `prefix` and this router's own.
+
+        `dependencies` go before those of `router`, and after those of this one.
+        """
         path = self._prefix + _checked_prefix(prefix)
+        first = (*self._dependencies, *checked_dependencies(dependencies))
+        self._check_included(router)
         router._included = True
         for route in router._routes:
             self._register(
-                replace(
-                    route,
-                    path=path + route.path,
-                    dependencies=(*self._dependencies, *route.dependencies),
-                )
+                replace(route, path=path + route.path, dependencies=(*first, *route.dependencies))
+            )
+
+    def _check_included(self, router: Any) -> None:
+        if not isinstance(router, Router) or callable(router):  # an app is a Router that is called
+            raise _not_a_router(router)
+        if router is self:
+            raise RegistrationError(
+                "a router can't include itself",
+                wrong="router.include_router(router)",
+                right="app.include_router(router)",
+            )
+        if self._included:
+            raise RegistrationError(
+                "what a router includes comes too late: it is included itself already",
+                wrong="app.include_router(router), then router.include_router(inner)",
+                right="router.include_router(inner), then app.include_router(router)",
             )
 
     def _register_handler(self, route: Route, handler: H) -> H:
@@ -202,6 +222,24 @@ class Router:
         # A path parameter may come from the prefix of whoever includes us, so
         # only the whole template is compiled, in the app.
         self._routes.append(route)
+
+
+def _not_a_router(router: Any) -> RegistrationError:
+    if isinstance(router, Router):
+        return RegistrationError(
+            "an app is included in none: its lifespan, handlers and limits would be dropped",
+            wrong="app.include_router(App())",
+            right=f"app.include_router(Router()), or for a whole app {MOUNT}",
+        )
+    wrong, right = repr(router), "Router()"
+    if isinstance(router, ModuleType):
+        wrong = router.__name__.rpartition(".")[2]
+        right = f"{wrong}.router"
+    return RegistrationError(
+        f"include_router takes a Router, not {type(router).__name__}",
+        wrong=f"app.include_router({wrong})",
+        right=f"app.include_router({right})",
+    )
 
 
 def _checked_prefix(prefix: str) -> str:

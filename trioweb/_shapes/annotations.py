@@ -43,10 +43,12 @@ def shape_of(annotation: Any, codecs: Codecs = NO_CODECS) -> Literal["text", "te
     A parameter without annotation (`inspect.Parameter.empty`) is a text; so can be what `codecs`
     have a decoder for.
     """
+    if is_for_pydantic(annotation):
+        return "body"
     members = union_members(node_of(annotation))
     if are_texts(members, codecs):
         return "text"
-    if len(members) == 1 and _is_list_of_texts(members[0], codecs):
+    if len(members) == 1 and _are_many_texts(members[0], codecs):
         return "texts"
     return "body"
 
@@ -67,8 +69,29 @@ def are_texts(members: list[mi.Type], codecs: Codecs) -> bool:
     )
 
 
-def _is_list_of_texts(node: mi.Type, codecs: Codecs) -> bool:
+def _are_many_texts(node: mi.Type, codecs: Codecs) -> bool:
+    if isinstance(node, mi.TupleType):
+        return all(are_texts(union_members(item), codecs) for item in node.item_types)
     return isinstance(node, mi.CollectionType) and are_texts(union_members(node.item_type), codecs)
+
+
+def is_for_pydantic(annotation: Any) -> bool:
+    """Whether pydantic has to decode all of it: what msgspec can't, such as a union of models.
+
+    Nothing in it is of a class that pydantic would read in another way than we do.
+    """
+    found = list(parts(annotation))
+    if not any(is_model(part) and checks_itself(part) for part in found):
+        return False
+    if any(_has_fields(part) and not checks_itself(part) for part in found):
+        return False
+    if any(_is_ignored(each) for part in found for each in getattr(part, "__metadata__", ())):
+        return True
+    try:
+        mi.type_info(annotation)
+    except TypeError:
+        return True
+    return False
 
 
 def node_of(annotation: Any, meta: msgspec.Meta | None = None) -> mi.Type:
@@ -77,7 +100,7 @@ def node_of(annotation: Any, meta: msgspec.Meta | None = None) -> mi.Type:
     try:
         return mi.type_info(annotation)
     except Exception as exc:  # of any kind: msgspec looks into classes that others wrote
-        raise undecodable(annotation, describe(exc), right=_hint(annotation)) from None
+        raise undecodable(annotation, describe(exc), right=_hint(annotation, exc)) from None
 
 
 def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
@@ -93,10 +116,17 @@ def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
     return Union[tuple(m if m is type(None) else Annotated[m, meta] for m in members)]  # noqa: UP007
 
 
-def _hint(annotation: Any) -> str:
+def _hint(annotation: Any, exc: Exception) -> str:
     """A right line, where more is known of what is wrong."""
     if any(isinstance(part, dataclasses.InitVar) for part in parts(annotation)):
         return "the member as a field, and __post_init__ or a pydantic model to use it up"
+    if "must be tagged" in str(exc) or "unions may not contain more than one d" in str(exc):
+        return "class Cat(msgspec.Struct, tag=True), and so each class of the union"
+    if "custom type" in str(exc):
+        return (
+            "one class in place of the union; or pydantic models alone, in a union that is the"
+            " whole body or the field of a model"
+        )
     if any(type(part).__name__ == "TypeAliasType" for part in parts(annotation)):
         return (
             "parameter: Annotated[Any, Body()] for any JSON, or a class that has itself as a field;"
@@ -124,6 +154,10 @@ _IGNORED_PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
 
 def refuse_ignored(annotation: Any) -> None:
     """Refuse an annotation of which msgspec would pass over something in silence."""
+    for model in filter(is_model, parts(annotation)):
+        _refuse_uninitialised(model, set())
+    if is_for_pydantic(annotation):
+        return
     refuse_open(annotation, parts(annotation))
     for part in parts(annotation):
         if checks_itself(part) and not is_model(part):
@@ -134,8 +168,6 @@ def refuse_ignored(annotation: Any) -> None:
             )
         for metadata in getattr(part, "__metadata__", ()):
             _refuse_metadata(part, metadata)
-        if is_model(part):
-            _refuse_uninitialised(part, set())
 
 
 def _refuse_uninitialised(model: Any, seen: set[Any]) -> None:
@@ -152,6 +184,11 @@ def _refuse_uninitialised(model: Any, seen: set[Any]) -> None:
             )
         for part in filter(is_model, parts(info.annotation)):
             _refuse_uninitialised(part, seen)
+
+
+def _is_ignored(metadata: Any) -> bool:
+    marker = metadata if isinstance(metadata, type) else type(metadata)
+    return any(base.__module__.partition(".")[0] in _IGNORED_PACKAGES for base in marker.__mro__)
 
 
 def _refuse_metadata(annotation: Any, metadata: Any) -> None:
@@ -193,14 +230,17 @@ def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
         yield from _parts(part, seen)
 
 
-def _fields(annotation: Any) -> list[Any]:
+def _has_fields(annotation: Any) -> bool:
     marks = ("__struct_fields__", "__attrs_attrs__", "_fields")
-    has_fields = (
+    return isinstance(annotation, type) and (
         dataclasses.is_dataclass(annotation)
         or is_typeddict(annotation)
         or any(hasattr(annotation, mark) for mark in marks)
     )
-    if not (isinstance(annotation, type) and has_fields) or checks_itself(annotation):
+
+
+def _fields(annotation: Any) -> list[Any]:
+    if not _has_fields(annotation) or checks_itself(annotation):
         return []
     try:
         return list(get_type_hints(annotation, include_extras=True).values())

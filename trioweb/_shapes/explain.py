@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -40,8 +41,10 @@ from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
 from .codecs import REFUSALS, Codecs
 from .collisions import is_hashable
 from .constraints import broken_constraint, constraints_of
+from .lenient import is_lenient
 from .models import model_problems
-from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
+from .moments import moment_from_number
+from .nodes import LEAVES, MOMENTS, json_type, mismatch, plain, python_type, union_members
 from .preparing import NO_CLASSES, ByMembers, is_finite, name_given
 from .problems import EXTRA, MISSING, NOT_FINITE, choices, make_problem, placed_within
 
@@ -127,7 +130,10 @@ class Walk:
 
     def _leaf(self, node: mi.Type, value: Any, *, strict: bool = True) -> Any:
         try:
-            typed = msgspec.convert(value, python_type(node), strict=strict)
+            if isinstance(node, MOMENTS) and type(value) in (int, float):
+                typed = moment_from_number(python_type(node), Decimal(str(value)))
+            else:
+                typed = msgspec.convert(value, python_type(node), strict=strict)
         except REFUSALS:
             return self._report(mismatch(node, value))
         if not is_finite(typed):
@@ -200,20 +206,22 @@ class Walk:
         """A struct, dataclass or attrs class."""
         by_members = self._classes.get(node.cls)
         if by_members is not None and by_members.members.builds_itself:
-            return self._built(by_members.build, self._settable(by_members, value))
+            return self._built(node, by_members.build, self._settable(by_members, value))
         as_list = isinstance(node, mi.StructType) and node.array_like
         members = self._positions(node, value) if as_list else self._fields(node, value)
         convert = partial(
             msgspec.convert, type=node.cls, str_keys=True, dec_hook=self._codecs.decode
         )
-        return self._built(convert, members)
+        return self._built(node, convert, members)
 
-    def _built(self, build: Callable[[Any], Any], members: Any) -> Any:
+    def _built(self, node: _Class, build: Callable[[Any], Any], members: Any) -> Any:
         if members is _INVALID:
             return _INVALID
         try:
             return build(members)
         except REFUSALS as exc:
+            if is_lenient(node) and isinstance(exc, msgspec.ValidationError) and not exc.__cause__:
+                return members  # msgspec's own word, on what is taken all the same
             for problem in _from_refusal(exc):
                 self._report(problem)
             return _INVALID

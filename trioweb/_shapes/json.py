@@ -13,6 +13,7 @@ Rules of this module:
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, get_origin
@@ -20,12 +21,13 @@ from typing import Any, get_origin
 import msgspec
 from msgspec import inspect as mi
 
-from .._errors import Invalid, RegistrationError
-from .annotations import constrained, node_of, parts, undecodable
+from .._errors import Invalid, RegistrationError, describe
+from .annotations import constrained, is_for_pydantic, node_of, parts, undecodable
 from .codecs import NO_CODECS, REFUSALS, Codecs
 from .collisions import refusing_collisions
-from .constraints import meta_to_the_end
+from .constraints import constraints_of, meta_to_the_end
 from .explain import explain
+from .lenient import is_lenient, second_reading
 from .models import is_model, model_problems
 from .nodes import all_nodes
 from .preparing import NO_CLASSES, ByMembers, Preparation, Prepare, preparation
@@ -41,7 +43,9 @@ def body_decoder(
 ) -> Decoder:
     """The decoder of a JSON body; finds all the problems of a bad one."""
     if is_model(annotation):
-        return _model_decoder(annotation)
+        return _model_decoder(annotation.model_validate_json)
+    if is_for_pydantic(annotation):
+        return _model_decoder(_adapted(annotation, meta))
     annotation = constrained(annotation, meta_to_the_end(meta))
     node = node_of(annotation)
     prepared = preparation(node, codecs)
@@ -111,10 +115,26 @@ def _refusing_infinite(typed: Decoder, prepare: Prepare) -> Decoder:
     return decode
 
 
-def _model_decoder(model: Any) -> Decoder:
+def _adapted(annotation: Any, meta: msgspec.Meta | None) -> Decoder:
+    """Pydantic's own decoder, in the mode that FastAPI has; who has models has imported it."""
+    ours = [meta, *(m for part in parts(annotation) for m in getattr(part, "__metadata__", ()))]
+    if any(constraints_of(each) for each in ours if isinstance(each, msgspec.Meta)):
+        raise undecodable(
+            annotation,
+            "pydantic decodes it, and would pass over constraints of ours",
+            right="parameter: Annotated[..., pydantic.Field(max_length=3)]",
+        )
+    try:
+        decode: Decoder = sys.modules["pydantic"].TypeAdapter(annotation).validate_json
+    except Exception as exc:
+        raise undecodable(annotation, describe(exc)) from None
+    return decode
+
+
+def _model_decoder(validate_json: Decoder) -> Decoder:
     def decode(data: bytes) -> Any:
         try:
-            return model.model_validate_json(data)
+            return validate_json(data)
         except ValueError as exc:
             problems = model_problems(exc) if data else [make_problem([], *MISSING)]
             raise Invalid(problems) from None
@@ -138,12 +158,25 @@ def _explaining(
         except REFUSALS as exc:
             raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
+    def decode_leniently(data: bytes) -> Any:
+        try:
+            value = decode_typed(data)
+            return _fill_defaults(value) if has_defaults else value
+        except REFUSALS:
+            try:
+                return read_again(data)
+            except REFUSALS as exc:
+                raise Invalid(explain(node, data, exc, codecs, classes)) from None
+
     def decode_with_defaults(data: bytes) -> Any:
         try:
             return _fill_defaults(decode_typed(data))
         except REFUSALS as exc:
             raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
+    if is_lenient(node):
+        read_again = second_reading(node, codecs, classes)
+        return decode_leniently
     return decode_with_defaults if has_defaults else decode
 
 

@@ -46,7 +46,8 @@ class ByMembers(msgspec.Struct, frozen=True):
         try:
             given = msgspec.convert(value, self.given, str_keys=True, dec_hook=self.codecs.decode)
         except msgspec.ValidationError as exc:  # whose place is only that within the class
-            raise ValueError(str(exc).partition(" - at `")[0]) from exc.__cause__
+            message = str(exc).partition(" - at `")[0]
+            raise msgspec.ValidationError(message) from exc.__cause__
         arguments = {}
         for member in self.members.settable:
             name = name_given(member, given)

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVarTuple
 
 from trio.lowlevel import enable_ki_protection
 
+from .._instead import tells_instead
 from .ledger import Ledger
 from .options import When
 from .task import BackgroundTask, cancel_task
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 PosArgs = TypeVarTuple("PosArgs")
 
 
+@tells_instead()
 class BackgroundTasks:
     """The list of what runs after the response.
 
@@ -46,7 +48,7 @@ class BackgroundTasks:
 
     @enable_ki_protection
     def add_task(
-        self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+        self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
     ) -> BackgroundTask:
         """Run `func(*args, **kwargs)` after the response, when those added before have ended.
 
@@ -58,7 +60,7 @@ class BackgroundTasks:
         return task
 
     @enable_ki_protection
-    def start_soon(self, func: Callable[[*PosArgs], object], *args: *PosArgs) -> BackgroundTask:
+    def start_soon(self, func: Callable[[*PosArgs], object], /, *args: *PosArgs) -> BackgroundTask:
         """Run `func(*args)` after the response, beside the others.  Else as `add_task`."""
         task = BackgroundTask(func, *args)
         task.is_concurrent = True

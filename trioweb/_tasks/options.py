@@ -42,7 +42,7 @@ def _by_keyword(init: F) -> F:
     """`Retry(3)` could be three attempts or three more: it has to say which."""
 
     @functools.wraps(init)
-    def checked(retry: object, *positional: object, **options: object) -> None:
+    def checked(retry: object, /, *positional: object, **options: object) -> None:
         for value in positional:
             raise RegistrationError(
                 "Retry takes its options by name",
@@ -90,6 +90,12 @@ class Retry:
         set_field("random", random)
         if not isinstance(attempts, int) or attempts < 1:
             raise ValueError(f"Retry(attempts={attempts!r}): the first one counts, so 1 or more")
+        if not (callable(random) and _callables.takes(random, 0)):
+            raise RegistrationError(
+                "Retry: random is a function that gives a number from 0 to 1",
+                wrong=f"Retry(random={random!r})",
+                right="Retry(attempts=3, random=random.random)",
+            )
         for name, value in (("backoff", backoff), ("jitter", jitter)):
             if not (_is_number(value) and value >= 0):
                 raise ValueError(f"Retry({name}={value!r}): a number, not negative")

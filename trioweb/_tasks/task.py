@@ -59,7 +59,7 @@ class BackgroundTask:
         "waiter",
     )
 
-    def __init__(self, func: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    def __init__(self, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         if type(func) is FunctionType:  # at a glance, as nearly all are
             own: Callable[..., Any] = func
             flags = func.__code__.co_flags

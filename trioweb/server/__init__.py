@@ -3,14 +3,14 @@
 A wing of its own: it knows ASGI, and nothing of the framework.
 
     _server       serve: the lifespan, the end           _config
-    _accepting    from listeners to connections          _listeners
-    _connections  all of them: time limits, counts       _lifespan
+    _accepting    from listeners to connections          _listeners  _addresses
+    _connections  all of them: time limits, counts       _binding  _lifespan
     _connection   one: requests in, answers out
     _receiving    one request: ASGI's receive            _bodies
-    _sending      ASGI's send, and keep-alive            _output  _transport
-    _service      what all of these have in common       _access  _scope
+    _sending      ASGI's send, and keep-alive            _output  _transport  _tls  _system
+    _service      what all of these have in common       _access  _scope  _forwarded
     _heads        bytes -> what is asked                 _parsers  _strict  _grammar
-    _limits       _errors
+    _limits       _errors                                _tls_extension
 """
 
 from .._asgi import (
@@ -26,6 +26,7 @@ from ._errors import (
     ProtocolMisuse as ProtocolMisuse,
     StartupFailed as StartupFailed,
 )
+from ._forwarded import ForwardedHeader as ForwardedHeader
 from ._limits import ServerLimits as ServerLimits
 from ._parsers import ParserName as ParserName
 from ._server import Server as Server, serve as serve, serve_config as serve_config
@@ -34,6 +35,7 @@ __all__ = [
     "ClientGone",
     "ConnectionClosed",
     "ConnectionOpened",
+    "ForwardedHeader",
     "LifespanFailed",
     "LimitReached",
     "ParserName",
@@ -48,6 +50,6 @@ __all__ = [
     "serve_config",
 ]
 
-for _name in set(__all__) - {"ParserName"}:
+for _name in set(__all__) - {"ForwardedHeader", "ParserName"}:
     globals()[_name].__module__ = __name__
 del _name

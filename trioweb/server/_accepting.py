@@ -4,14 +4,18 @@ Rules of this module:
 
 * What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
   it costs one, which has so long for the handshake.
-* A machine that has no more files is waited for.
+* A machine that has no more files is waited for, and so is what we don't know.  Nothing here goes
+  on and on without a pause.
+* A listener that its giver has shut down or closed ends the server, in order.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -20,14 +24,35 @@ import trio
 
 from . import _limits
 from ._connections import Connections
+from ._errors import ClientGone
+from ._forwarded import Address
 from ._listeners import Listener
-from ._scope import Address
 from ._service import Service
-from ._transport import SocketTransport, StreamTransport
+from ._system import prepare_connection
+from ._tls import TLSTransport
+from ._tls_extension import tls_extension
+from ._transport import SocketTransport
 
 logger = logging.getLogger("trioweb.server")
 
-_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# What Python looks for in files when it is needed for the first time, which may be when there are
+# no more of them, and never again: for a line of the access log, and for a name to connect to.
+_CODECS = ("unicode_escape", "idna")
+
+# A client that waited, but has left or can't be reached any more (`man 2 accept`).
+_LEFT = (
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ETIMEDOUT,
+)
+
+# Nobody can be accepted there any more.
+_BROKEN = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP)
 
 
 class Acceptor:
@@ -46,7 +71,11 @@ class Acceptor:
         self._ssl_context = ssl_context
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        for codec in _CODECS:
+            codecs.lookup(codec)
         self._handshakes: set[trio.CancelScope] = set()  # of connections that are accepted
+        self.failed: trio.Event = trio.Event()
+        self.failure: OSError | None = None  # of a listener that can't be used any more
 
     @property
     def shakes_hands(self) -> bool:
@@ -75,7 +104,23 @@ class Acceptor:
             scope.cancel()
 
     async def _accept_from(self, listener: Listener) -> None:
+        try:
+            await self._accept_on_and_on(listener)
+        except OSError as exc:
+            self.failure = OSError(
+                exc.errno,
+                f"connections can't be accepted on {listener.url} any more: {exc.strerror};"
+                " whoever gave the socket has shut it down, or closed it",
+            )
+            logger.error("%s", self.failure.strerror)
+            self.failed.set()
+
+    async def _accept_on_and_on(self, listener: Listener) -> None:
+        """Raises OSError when that can't be done any more."""
+        pauses = 0
         while True:
+            if listener.socket.fileno() < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             await trio.lowlevel.wait_readable(listener.socket)
             await self._wait_for_place()
             if self._scope.cancel_called:
@@ -83,8 +128,16 @@ class Acceptor:
             try:
                 self._accept_ready(listener)
             except OSError as exc:
-                logger.error("can't accept connections for a while: %s", exc)
+                if exc.errno in _BROKEN:
+                    raise
+                if not pauses:
+                    logger.error("can't accept connections for a while: %s", exc)
+                pauses += 1
                 await trio.sleep(_limits.OUT_OF_FILES_PAUSE)
+            else:
+                if pauses:
+                    logger.warning("connections are accepted again on %s", listener.url)
+                pauses = 0
 
     async def _wait_for_place(self) -> None:
         """For somebody who waits to be accepted."""
@@ -99,16 +152,16 @@ class Acceptor:
         return self._service.limits.max_connections - taken
 
     def _accept_ready(self, listener: Listener) -> None:
-        """Accept all that wait.  Raises OSError when there are no more files."""
+        """Accept all that wait.  Raises OSError when it has to wait, or can't any more."""
         while self._places_left > 0:
             try:
                 sock, address = listener.socket.accept()
             except BlockingIOError:
                 return
             except OSError as exc:
-                if exc.errno in _OUT_OF_FILES:
-                    raise
-                continue  # this one has left already
+                if exc.errno in _LEFT:
+                    continue
+                raise
             self._begin(sock, address, listener)
 
     def _begin(self, sock: socket.socket, address: object, listener: Listener) -> None:
@@ -116,53 +169,50 @@ class Acceptor:
         client: Address | None = None
         if isinstance(address, tuple):
             client = (address[0], address[1])
-            with contextlib.suppress(OSError):  # a client that has left already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _limits.MAX_UNSENT)
+            prepare_connection(sock)
+        transport = SocketTransport(sock)
         if self._ssl_context is None:
             self._connections.take_over(
-                SocketTransport(sock), scheme="http", client=client, server=listener.address
+                transport, scheme="http", client=client, server=listener.address
             )
             return
         scope = trio.CancelScope()
         self._handshakes.add(scope)
         self._connections.nursery.start_soon(
-            self._shake_hands, scope, sock, self._ssl_context, client, listener.address
+            self._shake_hands, scope, transport, self._ssl_context, client, listener.address
         )
 
     async def _shake_hands(
         self,
         scope: trio.CancelScope,
-        sock: socket.socket,
+        transport: SocketTransport,
         context: ssl.SSLContext,
         client: Address | None,
         server: Address,
     ) -> None:
         try:
-            with scope, contextlib.suppress(trio.BrokenResourceError):
-                transport = StreamTransport(await _encrypted(sock, context))
-                self._connections.take_over(transport, scheme="https", client=client, server=server)
+            with scope, contextlib.suppress(ClientGone):
+                encrypted = await _encrypted(transport, context)
+                self._connections.take_over(
+                    encrypted,
+                    scheme="https",
+                    client=client,
+                    server=server,
+                    tls=tls_extension(encrypted.session),
+                )
         finally:
             self._handshakes.discard(scope)
             self._service.notify()
 
 
-async def _encrypted(
-    sock: socket.socket, context: ssl.SSLContext
-) -> trio.SSLStream[trio.SocketStream]:
-    """The stream after its handshake.  Raises BrokenResourceError if that fails."""
-    stream = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(sock)),
-        context,
-        server_side=True,
-        https_compatible=True,
-    )
+async def _encrypted(transport: SocketTransport, context: ssl.SSLContext) -> TLSTransport:
+    """After its handshake.  Raises ClientGone if that fails."""
+    encrypted = TLSTransport(transport, context)
     with trio.move_on_after(_limits.HANDSHAKE_TIME):
         try:
-            await stream.do_handshake()
+            await encrypted.shake_hands()
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await transport.close()
             raise
-        return stream
-    await trio.aclose_forcefully(stream)
-    raise trio.BrokenResourceError("the TLS handshake took too long")
+        return encrypted
+    raise ClientGone("the TLS handshake took too long")

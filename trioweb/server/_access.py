@@ -4,6 +4,7 @@ Rules of this module:
 
 * An answer costs the appending of a tuple; lines are made when the sweep comes by.
 * What a client wrote is escaped: one answer is one line, and its quotes are ours.
+* The parts are attributes of the record, text and numbers alone: JSON can be made of them.
 * A log that can't keep up loses lines, says how many, and holds nothing up.
 """
 
@@ -14,8 +15,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from . import _limits
+from ._errors import log_bug
 
 logger = logging.getLogger("trioweb.access")
+
+
+_LINE = (
+    '%(client)s "%(method)s %(target)s HTTP/%(http_version)s" %(status)d %(size)d'
+    " %(milliseconds).1fms"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +51,33 @@ class AccessLog:
             self._lost += 1
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits.  An answer that can't be written is left out, and logged."""
         while self._waiting:
             answer = self._waiting.popleft()
-            logger.info(
-                '%s "%s %s HTTP/%s" %d %d %.1fms',
-                answer.client,
-                _escaped(answer.method),
-                _escaped(answer.target),
-                _escaped(answer.version),
-                answer.status,
-                answer.size,
-                answer.seconds * 1000,
-                extra={"answer": answer},
-            )
+            try:
+                _write(answer)
+            except Exception:
+                log_bug()
         if self._lost:
             logger.warning("%d lines of the access log were lost: it can't keep up", self._lost)
             self._lost = 0
+
+
+def _write(answer: Answer) -> None:
+    parts = _parts(answer)
+    logger.info(_LINE, parts, extra=parts)
+
+
+def _parts(answer: Answer) -> dict[str, str | int | float]:
+    return {
+        "client": answer.client,
+        "method": _escaped(answer.method),
+        "target": _escaped(answer.target),
+        "http_version": _escaped(answer.version),
+        "status": answer.status,
+        "size": answer.size,
+        "milliseconds": answer.seconds * 1000,
+    }
 
 
 def _escaped(text: bytes) -> str:

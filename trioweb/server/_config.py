@@ -20,6 +20,8 @@ from typing import TypedDict
 
 import trio
 
+from . import _limits
+from ._forwarded import ForwardedHeader
 from ._limits import ServerLimits
 from ._parsers import ParserName
 
@@ -31,8 +33,11 @@ class ServerConfig:
     """Every option of the server.
 
     `host`, `port`: listen there; None is all addresses, 0 a port of the system's choice.
-    `uds`, `sockets`: listen on this Unix socket, or on these bound sockets or their file
-    descriptors, not on host and port; they are the server's from then on.
+    `bind`, `uds`, `sockets`: listen there, not on host and port: at these addresses, written as
+    "0.0.0.0:80", "[::1]:80", ":80" (all addresses), "unix:/path" or "fd://3"; on this Unix socket;
+    on these bound sockets or their file descriptors, which are the server's from then on.
+    `uds_permissions`: of each Unix socket that is made, such as 0o660; None leaves it to the umask.
+    `backlog`: how many connections may wait in the kernel to be accepted.
     `ssl_context`: for TLS.
     `limits`: what clients can make it hold or wait for; None for those of the app, if it has any.
     `limit_overrides`: single limits, by the names of the fields of `trioweb.Limits`, in the place
@@ -40,8 +45,10 @@ class ServerConfig:
     `http`: the parser; "auto" is httptools where it is installed, else h11.
     `reuse_port`: share the port with others that ask for the same (SO_REUSEPORT).
     `root_path`: the prefix under which a proxy shows the app.
-    `forwarded_allow_ips`: the peers, as addresses or networks, whose X-Forwarded-For and -Proto
-    count; "*" for all.
+    `forwarded_allow_ips`: the peers, as addresses or networks, whose X-Forwarded-For and -Proto,
+    or Forwarded, count; "*" for all.
+    `forwarded_header`: which of them: "x-forwarded", "forwarded", or "auto", which takes
+    X-Forwarded-* where a request has any, else Forwarded.
     `access_log`: log a line for each answer.
     `drain_timeout`: for how many seconds a shutdown waits for what is in flight; None for the
     app's own setting, or 20.
@@ -52,8 +59,11 @@ class ServerConfig:
 
     host: str | None = "127.0.0.1"
     port: int = 8000
+    bind: str | Iterable[str] = ()
     uds: str | os.PathLike[str] | None = None
+    uds_permissions: int | None = None
     sockets: Iterable[AnySocket] = ()
+    backlog: int = _limits.BACKLOG
     ssl_context: ssl.SSLContext | None = None
     limits: ServerLimits | None = None
     limit_overrides: Mapping[str, int | float | None] = field(default_factory=dict)
@@ -61,6 +71,7 @@ class ServerConfig:
     reuse_port: bool = False
     root_path: str = ""
     forwarded_allow_ips: Iterable[str] = ("127.0.0.1", "::1")
+    forwarded_header: ForwardedHeader = "auto"
     access_log: bool = False
     drain_timeout: float | None = None
     cleanup_timeout: float | None = None
@@ -72,8 +83,11 @@ class ServerOptions(TypedDict, total=False):
 
     host: str | None
     port: int
+    bind: str | Iterable[str]
     uds: str | os.PathLike[str] | None
+    uds_permissions: int | None
     sockets: Iterable[AnySocket]
+    backlog: int
     ssl_context: ssl.SSLContext | None
     limits: ServerLimits | None
     limit_overrides: Mapping[str, int | float | None]
@@ -81,6 +95,7 @@ class ServerOptions(TypedDict, total=False):
     reuse_port: bool
     root_path: str
     forwarded_allow_ips: Iterable[str]
+    forwarded_header: ForwardedHeader
     access_log: bool
     drain_timeout: float | None
     cleanup_timeout: float | None

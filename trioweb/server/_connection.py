@@ -23,16 +23,18 @@ from collections.abc import Callable
 
 import trio
 
-from .._asgi import LimitReached
+from .._asgi import LimitReached, Scope
 from . import _limits
 from ._access import AccessLog, Answer
-from ._errors import BadRequest, ClientGone, is_departure, is_stray, split
+from ._errors import BadRequest, ClientGone, is_departure, is_stray, log_bug, split
+from ._forwarded import Address
 from ._limits import ServerLimits
 from ._output import error_response
 from ._receiving import Exchange, new_exchange
-from ._scope import Address, ScopeMaker
+from ._scope import ScopeMaker, name_of
 from ._service import Service
 from ._strict import RequestHead
+from ._tls_extension import TLSExtension
 from ._transport import Patience, Transport, send_all
 
 logger = logging.getLogger("trioweb.server")
@@ -49,9 +51,10 @@ class Connection:
         scheme: str = "http",
         client: Address | None = None,
         server: Address | None = None,
+        tls: TLSExtension | None = None,
         on_close: Callable[[Connection], object],
     ) -> None:
-        self.client = "-" if client is None else f"{client[0]}:{client[1]}"
+        self.client = name_of(client)
         self.deadline = math.inf  # until when it may wait for the client
         self.exchange: Exchange | None = None  # while a request is in flight
         self.requests = 0  # how many heads were read
@@ -62,6 +65,7 @@ class Connection:
             scheme=scheme,
             client=client,
             server=server,
+            tls=tls,
             root_path=service.root_path,
             state=service.state,
             trusted=service.trusted,
@@ -108,7 +112,7 @@ class Connection:
         try:
             await self._run(exchange)
         except Exception:
-            logger.critical("a bug in trioweb's server, please report it", exc_info=True)
+            log_bug()
 
     async def _run(self, exchange: Exchange | None) -> None:
         mine = self._waiting = trio.CancelScope()
@@ -204,17 +208,17 @@ class Connection:
         if self.requests >= service.limits.max_connection_requests:
             is_last = True
             service.tell(LimitReached("max_connection_requests"))
+        scope = self._scopes.make(head)
         if service.access_log is None:
-            return await self._call_app(head, is_last)
-        since = self._now()
-        exchange = await self._call_app(head, is_last)
-        self._log(service.access_log, exchange, since)
+            return await self._call_app(scope, head, is_last)
+        since, client = self._now(), self._scopes.client_name
+        exchange = await self._call_app(scope, head, is_last)
+        self._log(service.access_log, client, exchange, since)
         return exchange
 
-    async def _call_app(self, head: RequestHead, is_last: bool) -> Exchange:
+    async def _call_app(self, scope: Scope, head: RequestHead, is_last: bool) -> Exchange:
         """Returns when the app's call is over, and it is clear what became of it."""
         service = self._service
-        scope = self._scopes.make(head)
         exchange = new_exchange(service, self._transport, self._buffer, head, is_last)
         self.exchange = exchange
         if service.requests_in_flight >= service.limits.max_requests:
@@ -311,10 +315,10 @@ class Connection:
             while budget > 0 and (data := await self._transport.receive()):
                 budget -= len(data)
 
-    def _log(self, log: AccessLog, exchange: Exchange, since: float) -> None:
+    def _log(self, log: AccessLog, client: str, exchange: Exchange, since: float) -> None:
         seconds = self._now() - since
         head, status, size = exchange.head, exchange.status, exchange.sent
-        log.add(Answer(self.client, head.method, head.target, head.version, status, size, seconds))
+        log.add(Answer(client, head.method, head.target, head.version, status, size, seconds))
 
 
 def _ended_well(exchange: Exchange) -> bool:

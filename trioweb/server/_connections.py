@@ -16,8 +16,10 @@ import trio
 from .._asgi import ConnectionClosed, ConnectionOpened
 from . import _limits
 from ._connection import Connection
-from ._scope import Address
+from ._errors import log_bug
+from ._forwarded import Address
 from ._service import Service
+from ._tls_extension import TLSExtension
 from ._transport import Transport
 
 
@@ -54,7 +56,13 @@ class Connections:
         return len(self._open)
 
     def take_over(
-        self, transport: Transport, *, scheme: str, client: Address | None, server: Address | None
+        self,
+        transport: Transport,
+        *,
+        scheme: str,
+        client: Address | None,
+        server: Address | None,
+        tls: TLSExtension | None = None,
     ) -> None:
         """Serve one more.  Raises RuntimeError once the server has ended."""
         connection = Connection(
@@ -63,6 +71,7 @@ class Connections:
             scheme=scheme,
             client=client,
             server=server,
+            tls=tls,
             on_close=self._forget,
         )
         self.nursery.start_soon(connection.run)
@@ -117,7 +126,10 @@ class Connections:
             now = trio.current_time()
             again = now + _limits.SWEEP_INTERVAL
             for connection in tuple(self._open):
-                again = min(again, connection.sweep(now, self.nursery))
+                try:
+                    again = min(again, connection.sweep(now, self.nursery))
+                except Exception:
+                    log_bug()
             await trio.sleep_until(again)
 
     def _look_at_limits(self) -> None:

@@ -10,9 +10,12 @@ Rules of this module:
 
 from __future__ import annotations
 
+import logging
 import math
 
 import trio
+
+logger = logging.getLogger("trioweb.server")
 
 
 class BadRequest(Exception):
@@ -40,6 +43,11 @@ class LifespanFailed(RuntimeError):
 
 class StartupFailed(LifespanFailed):
     """The app's lifespan didn't start."""
+
+
+def log_bug() -> None:
+    """For an exception that only a fault of ours can raise: it doesn't end the server."""
+    logger.critical("a bug in trioweb's server, please report it", exc_info=True)
 
 
 def split(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:

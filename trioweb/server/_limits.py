@@ -38,6 +38,17 @@ MAX_UNSENT = 256 * KIB  # bytes
 # So much is written at most to a stream that doesn't tell how much of it has gone out.
 WRITE_SIZE = 64 * KIB  # bytes
 
+# How long a stream that its client takes at once goes on before others have a turn, which costs as
+# much as 64 KiB of TLS.
+TURN = 0.001  # seconds
+
+# So much is encrypted at once, and so much before others have a turn.
+TLS_PIECE = 64 * KIB  # bytes
+TLS_TURN = 512 * KIB  # bytes
+
+# What TLS answers to a client by itself, which may read none of it.
+MAX_TLS_ANSWERS = 64 * KIB  # bytes
+
 # What a client still sends after an answer that leaves some of it unread is read and thrown
 # away: closing a socket with unread data resets it, and the client may lose the answer.
 LINGER_TIME = 2.0  # seconds
@@ -48,6 +59,11 @@ MAX_SKIPPED_BODY = 64 * KIB  # bytes
 
 # How long a `receive` that is cancelled already looks whether the client has left.
 GLANCE_TIME = 0.001  # seconds
+
+# How long, behind the end of a response to a client that has closed its sending side, the server
+# looks whether the client has taken or refused it; and how often.
+SETTLING_TIME = 0.5  # seconds
+SETTLING_LOOKS = 100
 
 # A chunk's size is written in so many hexadecimal digits, its line in so many bytes.
 MAX_CHUNK_DIGITS = 16
@@ -65,6 +81,12 @@ SWEEP_INTERVAL = 0.1  # seconds
 # How long a shutdown waits for what is in flight, where the app says nothing else.
 DRAIN_TIMEOUT = 20.0  # seconds
 
+# How long a lifespan may take to close after it was told to at once, where nobody says anything.
+CLEANUP_TIMEOUT = 5.0  # seconds
+
+# What it may take beyond its cleanup time, of which its requests may have left it nothing.
+CLOSING_TIME = 0.75  # seconds
+
 # Who has connected so short a time before the end may be about to send a request.
 HEADWAY = 0.05  # seconds
 
@@ -74,7 +96,10 @@ LANDING_TIME = 0.2  # seconds
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds
 
-# Connections that wait in the kernel to be accepted.
+# How often a port of the system's choice is tried that is to be free at all addresses of a host.
+PORT_ATTEMPTS = 10
+
+# Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 
 # Lines of the access log that wait to be written.

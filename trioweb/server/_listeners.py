@@ -3,24 +3,30 @@
 Rules of this module:
 
 * A listener is a listening, non-blocking socket, and the URL that leads to it.
-* Whatever can't be bound says what to do about it.
-* What was made here is taken away again: a Unix socket's file too, if it's still ours.
+* What was made here is taken away again: a Unix socket's file too, if it's still ours.  That this
+  can't be done ends nothing: it is logged.
+* It is this process that listens: a process that is forked from it, as `multiprocessing` does, has
+  the sockets closed.  Otherwise it would hold the port when this one has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import logging
 import os
 import socket
-import stat
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import trio
+from ._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
+from ._binding import UNIX, adopted, bound, bound_to_file, listen
+from ._config import ServerConfig
+from ._forwarded import Address
 
-from . import _limits
-from ._config import AnySocket, ServerConfig
-from ._scope import Address
+logger = logging.getLogger("trioweb.server")
+
+_listening: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,106 +39,96 @@ class Listener:
     file: os.stat_result | None = None  # of a Unix socket that was bound here
 
     def close(self) -> None:
-        self.socket.close()
-        path = self.address[0]
-        if self.file is not None and _is_same_file(path, self.file):
+        """Does nothing the second time."""
+        if self.socket.fileno() < 0:
+            return
+        with _contained(f"{self.url} can't be closed"):
+            self.socket.close()
+        if self.file is not None:
+            with _contained(f"{self.address[0]} can't be removed, and stays as a stale socket"):
+                _remove(self.address[0], self.file)
+
+
+@contextlib.contextmanager
+def _contained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        logger.warning("%s: %s", what, exc.strerror)
+
+
+def _remove(path: str, file: os.stat_result) -> None:
+    """What took its place in the meantime is somebody else's."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(path), file):
             os.unlink(path)
 
 
 async def open_listeners(config: ServerConfig) -> list[Listener]:
     """All that were asked for; host and port only if nothing else was.  Raises OSError."""
     scheme = "http" if config.ssl_context is None else "https"
-    opened: list[socket.socket] = []
+    listeners: list[Listener] = []
     try:
-        given = [_adopted(sock) for sock in config.sockets]
-        opened += given
-        listeners = [_listener(sock, scheme) for sock in given]
-        if config.uds is not None:
-            listeners.append(_bound_to_file(os.fspath(config.uds), opened))
-        if not listeners:
-            bound = await _bound(config.host, config.port, opened, reuse_port=config.reuse_port)
-            listeners = [_listener(sock, scheme) for sock in bound]
+        for given in config.sockets:
+            listeners.append(_listener(adopted(given), scheme))
+        for place in _places(config, have_some=bool(listeners)):
+            listeners += await _opened(place, config, scheme)
         for listener in listeners:
-            listener.socket.setblocking(False)
-            listener.socket.listen(_limits.BACKLOG)
+            listen(listener.socket, listener.url, config.backlog)
     except BaseException:
-        for sock in opened:
-            sock.close()
+        for listener in listeners:
+            listener.close()
         raise
+    _listening.update(listener.socket for listener in listeners)
     return listeners
 
 
-def _adopted(sock: AnySocket) -> socket.socket:
-    """A socket of the caller's; it is the server's from here on."""
-    if isinstance(sock, int):
-        return socket.socket(fileno=sock)
-    if isinstance(sock, socket.socket):
-        return sock
-    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+def _places(config: ServerConfig, *, have_some: bool) -> list[Bind]:
+    """Where to listen beside the sockets that were given.  Raises ValueError."""
+    binds = [config.bind] if isinstance(config.bind, str) else config.bind
+    places = [_read(text) for text in binds]
+    if config.uds is not None:
+        places.append(UnixPath(os.fspath(config.uds)))
+    return places if places or have_some else [HostPort(config.host, config.port)]
+
+
+def _read(text: str) -> Bind:
+    try:
+        return read_bind(text)
+    except ValueError as exc:
+        raise ValueError(f"bind={text!r}: {exc}") from None
+
+
+async def _opened(place: Bind, config: ServerConfig, scheme: str) -> list[Listener]:
+    if isinstance(place, UnixPath):
+        return [_listener_on_file(place.path, config.uds_permissions)]
+    if isinstance(place, Descriptor):
+        return [_listener(adopted(place.number), scheme)]
+    sockets = await bound(place.host, place.port, reuse_port=config.reuse_port)
+    return [_listener(sock, scheme) for sock in sockets]
 
 
 def _listener(sock: socket.socket, scheme: str) -> Listener:
     name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return Listener(sock, (name, None), f"unix:{name}")
+    if sock.family == UNIX:
+        path = os.fsdecode(name)
+        return Listener(sock, (path, None), f"unix:{path.replace(chr(0), '@')}")
     host, port = name[:2]
     written = f"[{host}]" if ":" in host else host
     return Listener(sock, (host, port), f"{scheme}://{written}:{port}")
 
 
-async def _bound(
-    host: str | None, port: int, opened: list[socket.socket], *, reuse_port: bool
-) -> list[socket.socket]:
-    found = await trio.socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    for family, kind, proto, _, address in found:
-        sock = socket.socket(family, kind, proto)
-        opened.append(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _bind(sock, address, f"{host or '*'}:{port}")
-    return opened
-
-
-def _bind(sock: socket.socket, address: object, name: str) -> None:
-    try:
-        sock.bind(address)  # type: ignore[arg-type]
-    except OSError as exc:
-        hints = {
-            errno.EADDRINUSE: "somebody listens there already; choose another port, or end it",
-            errno.EACCES: "not permitted; ports below 1024 are for root, choose a higher one",
-            errno.EADDRNOTAVAIL: "this machine has no such address; 127.0.0.1 or 0.0.0.0 work",
-        }
-        hint = hints.get(exc.errno or 0, exc.strerror)
-        raise OSError(exc.errno, f"can't listen on {name}: {hint}") from None
-
-
-def _bound_to_file(path: str, opened: list[socket.socket]) -> Listener:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    opened.append(sock)
-    _remove_stale(path)
-    _bind(sock, path, path)
+def _listener_on_file(path: str, permissions: int | None) -> Listener:
+    sock = bound_to_file(path, permissions)
     return Listener(sock, (path, None), f"unix:{path}", os.stat(path))
 
 
-def _remove_stale(path: str) -> None:
-    """Take away a socket that nobody listens on any more, and nothing else."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OSError(errno.EADDRINUSE, f"can't listen on {path}: it isn't a socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
+def forget_in_child() -> None:
+    """Close in a process that was just forked what its parent listens on."""
+    for sock in tuple(_listening):
+        sock.close()
+    _listening.clear()
 
 
-def _is_same_file(path: str, file: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), file)
-    except FileNotFoundError:
-        return False
+# On Windows, where nothing can be forked, this makes a dict.
+getattr(os, "register_at_fork", dict)(after_in_child=forget_in_child)

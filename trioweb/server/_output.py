@@ -161,7 +161,8 @@ class Output(msgspec.Struct, eq=False):
 
     def _content(self, body: bytes, *, more: bool) -> bytes:
         if self.body_end is BodyEnd.CHUNKED:
-            content = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            # Formatting would take more room than it needs, and give it back, at each large piece.
+            content = b"".join((b"%x\r\n" % len(body), body, b"\r\n")) if body else b""
             if not more:
                 content += b"0\r\n" if self._trailers else b"0\r\n\r\n"
         elif self.body_end is BodyEnd.NO_BODY:

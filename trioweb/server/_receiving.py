@@ -6,6 +6,8 @@ Rules of this module:
   (RFC 9110, 10.1.1).
 * While a handler waits for its client to leave, it reads ahead a little, and no more.  Nobody reads
   on for it past the end of the response.
+* A client that has closed its sending side behind a whole request may have left, or wait for its
+  answer.  The app is told which it may be, and may answer.
 * What the client does wrong in its body is answered by the server; the app is told that the client
   has left.
 """
@@ -14,11 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Final, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
-from .._asgi import Message
+from .._asgi import HALF_CLOSED, Message
 from . import _limits
 from ._bodies import Body, ChunkedBody, SizedBody
 from ._errors import BadRequest, ClientGone
@@ -31,7 +33,8 @@ from ._transport import Patience, Transport
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_DISCONNECT = "http.disconnect"
+_LEFT: Final = {"type": "http.disconnect"}
+_HALF_CLOSED: Final = {**_LEFT, HALF_CLOSED: True}
 
 
 def new_exchange(
@@ -69,14 +72,14 @@ class Exchange(Sender, eq=False):
         if self.landed is not None:
             await self.wait_landed()
         if self.disconnected or self.output.complete:
-            return {"type": _DISCONNECT}
+            return self._departure()
         if self._end_was_told:
             self._look()
             if not self.disconnected and trio.current_effective_deadline() == -math.inf:
                 await self._alone(self._glance)
             if not self.disconnected:
                 await self._alone(self._wait_disconnected)
-            return {"type": _DISCONNECT}
+            return self._departure()
         if self.body is None:
             self._end_was_told = True
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -127,7 +130,10 @@ class Exchange(Sender, eq=False):
         else:
             self._end_was_told = body.over
             return {"type": "http.request", "body": content, "more_body": not body.over}
-        return {"type": _DISCONNECT}
+        return self._departure()
+
+    def _departure(self) -> Message:
+        return dict(_HALF_CLOSED if self.half_closed and not self.gone else _LEFT)
 
     async def _next_content(self, body: Body) -> bytes:
         content = body.take(self.buffer)
@@ -164,9 +170,10 @@ class Exchange(Sender, eq=False):
             try:
                 data = self.transport.receive_nowait()
             except ClientGone:
-                data = b""
-            if data is not None:
-                self._take(data)
+                self.disconnected = True
+            else:
+                if data is not None:
+                    self._take(data)
 
     async def _glance(self) -> None:
         """For who only wants to know whether the client has left, and doesn't wait."""
@@ -176,15 +183,14 @@ class Exchange(Sender, eq=False):
 
     async def _listen(self) -> None:
         try:
-            data = await self.transport.receive()
+            self._take(await self.transport.receive())
         except ClientGone:
-            data = b""
-        self._take(data)
+            self.disconnected = True
 
     def _take(self, data: bytes) -> None:
-        """What came while nothing was asked for; nothing means that the client has left."""
+        """What came while nothing was asked for; nothing means that no more will."""
         self.buffer += data
-        self.disconnected = not data
+        self.disconnected = self.half_closed = not data
 
     async def _alone(self, wait: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """One task at a time waits for the client."""

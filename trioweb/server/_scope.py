@@ -6,57 +6,28 @@ Rules of this module:
   is, never interpreted.
 * A target that is a whole URL speaks for itself: its authority takes the place of the
   Host field (RFC 9112, 3.2.2).
-* Forwarded headers count only from peers that are trusted, and of those only what the
-  nearest untrusted hop was told (X-Forwarded-For, read from the right).
+* Client and scheme are those of the connection, unless its peer is trusted and says otherwise
+  (`_forwarded`).
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote
 
 from .._asgi import DISCARDS_UNREAD_BODY, RawFields, Scope
+from ._forwarded import Address, TrustedPeers
 from ._strict import RequestHead, absolute_target
-
-Address = tuple[str, int | None]
-
-
-class TrustedPeers:
-    """Who may say for whom a request was forwarded: addresses, networks, or `*` for all.
-
-    Raises ValueError for what is neither.
-    """
-
-    def __init__(self, peers: Iterable[str]) -> None:
-        peers = list(peers)
-        self._everyone = "*" in peers
-        self._networks = [ipaddress.ip_network(peer) for peer in peers if peer != "*"]
-
-    def trusts(self, host: str) -> bool:
-        if self._everyone:
-            return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            # A Unix socket's: whoever may open it is as near as a proxy on this machine.
-            return host == "" and bool(self._networks)
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
-
-    def client(self, forwarded: list[str]) -> str | None:
-        """The last of the hops that nobody trusted has written; the first if all are trusted."""
-        for hop in reversed(forwarded):
-            if not self.trusts(hop):
-                return hop
-        return forwarded[0] if forwarded else None
+from ._tls_extension import TLSExtension
 
 
 class ScopeMaker:
     """Makes the scopes of one connection's requests."""
 
-    __slots__ = ("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_trusted")
+    __slots__ = (
+        *("_base", "_fields", "_known", "_root", "_root_raw", "_state", "_tls", "_trusted"),
+        "client_name",
+    )
 
     def __init__(
         self,
@@ -64,6 +35,7 @@ class ScopeMaker:
         scheme: str,
         client: Address | None,
         server: Address | None,
+        tls: TLSExtension | None = None,
         root_path: str,
         state: dict[str, Any],
         trusted: TrustedPeers | None,
@@ -84,10 +56,12 @@ class ScopeMaker:
             "extensions": None,
         }
         self._known = self._base
+        self.client_name = name_of(client)  # of the last request, for people
         self._fields: RawFields | None = None
         self._root = root_path
         self._root_raw = quote(root_path).encode()
         self._state = state
+        self._tls = tls
         # None for a peer whose word doesn't count.
         peer = client[0] if client else ""
         self._trusted = trusted if trusted is not None and trusted.trusts(peer) else None
@@ -115,8 +89,9 @@ class ScopeMaker:
         scope["query_string"] = query
         scope["headers"] = fields.copy()
         scope["extensions"] = {"http.response.trailers": {}, DISCARDS_UNREAD_BODY: {}}
-        if self._state:
-            scope["state"] = self._state.copy()
+        if self._tls is not None:
+            scope["extensions"]["tls"] = self._tls.copy()
+        scope["state"] = self._state.copy()  # an empty one, too: whoever copies the scope shares it
         return scope
 
     def _learn(self, version: bytes, fields: RawFields) -> None:
@@ -125,22 +100,25 @@ class ScopeMaker:
         self._known = self._base.copy()
         self._known["http_version"] = "1.1" if version == b"1.1" else "1.0"
         if self._trusted is not None:
-            self._apply_forwarded(self._trusted, fields)
+            self._heed_peer(self._trusted, fields)
 
-    def _apply_forwarded(self, trusted: TrustedPeers, fields: RawFields) -> None:
-        hops: list[str] = []
-        scheme = ""
-        for name, value in fields:
-            if name == b"x-forwarded-for":
-                hops += [hop.strip() for hop in value.decode("latin-1").split(",")]
-            elif name == b"x-forwarded-proto":
-                scheme = value.decode("latin-1").rpartition(",")[2].strip().lower()
-        if scheme in ("http", "https"):
+    def _heed_peer(self, trusted: TrustedPeers, fields: RawFields) -> None:
+        client, scheme = trusted.origin(fields)
+        if scheme is not None:
             self._known["scheme"] = scheme
-        host = trusted.client(hops)
-        if host:
-            # The port that the proxy saw isn't told.
-            self._known["client"] = (host, 0)
+        if client is not None:
+            self._known["client"] = client
+        self.client_name = name_of(self._known["client"])
+
+
+def name_of(client: Address | None) -> str:
+    """A client, for people; `-` for one at a Unix socket."""
+    if client is None:
+        return "-"
+    host, port = client
+    if not port:  # a proxy didn't tell it
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _origin_form(target: bytes, fields: RawFields) -> tuple[bytes, RawFields]:

@@ -3,7 +3,8 @@
 Rules of this module:
 
 * `send` returns when the transport has taken the last byte: a response that fits the kernel's
-  buffer costs no checkpoint.
+  buffer costs no checkpoint.  A piece of a stream can be cancelled, and lets others run when it was
+  long since they could.
 * Nothing is sent of a message that was refused; a response that breaks off ends its connection.
 * Whether the connection goes on after the response is decided here, by one function, as the head is
   sent.
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Iterator, Sequence
+from time import perf_counter
 
 import msgspec
 import trio
 
 from .._asgi import Message
+from . import _limits
 from ._bodies import Body
 from ._errors import ClientGone, ProtocolMisuse
 from ._output import CONTINUE, BodyEnd, Output, error_response
@@ -50,6 +53,7 @@ class Sender(msgspec.Struct, eq=False):
     broken: bool = False  # a response has begun that can't be ended
     refused: bool = False  # the server has answered in the app's place
     disconnected: bool = False  # the client has left, or was sent away
+    half_closed: bool = False  # so it seems; but it may only have closed its sending side
     works: bool = False  # the app's call is under way, and the connection stands by it
     waits: int = 0  # how many of the call's tasks wait for the client
     returned: bool = False  # the app's call is over
@@ -58,6 +62,7 @@ class Sender(msgspec.Struct, eq=False):
     listening: trio.CancelScope | None = None
     _writing: Patience | None = None
     _continued: trio.Event | None = None  # while 100 Continue is on its way
+    _turn_began: float = 0.0  # when others had a turn, while a stream went on and on
 
     # For our own framework, which may call what `_asgi.ServerExchange` has besides.
     is_of_trioweb = True
@@ -101,6 +106,8 @@ class Sender(msgspec.Struct, eq=False):
             more = message.get("more_body", False)
             head, content = self.output.body(message.get("body", b""), more=more)
             await self._write(self.join(head, content) if head else content, more=more)
+            if self.half_closed and not more:
+                await self._settle()
         elif kind == "http.response.trailers":
             more = message.get("more_trailers", False)
             await self._write(self.output.trailers(message["headers"], more=more), more=more)
@@ -181,7 +188,7 @@ class Sender(msgspec.Struct, eq=False):
             if taken < len(data):
                 await self._write_rest(memoryview(data)[taken:])
             elif more:
-                await trio.lowlevel.checkpoint()
+                await self._let_others_run()
         except BaseException:
             self._break()
             raise
@@ -198,6 +205,28 @@ class Sender(msgspec.Struct, eq=False):
                 await send_rest(self.transport, rest, self._writing)
         finally:
             self.is_writing = False
+        self._turn_began = perf_counter()
+
+    async def _let_others_run(self) -> None:
+        """A turn for each piece would cost more than most pieces do."""
+        if perf_counter() - self._turn_began < _limits.TURN:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        await trio.lowlevel.checkpoint()
+        self._turn_began = perf_counter()
+
+    async def _settle(self) -> None:
+        """Whether a client that has closed its sending side takes the end, or refuses it.
+
+        Nothing tells when the kernel knows: it has to be asked now and then.
+        """
+        for _ in range(_limits.SETTLING_LOOKS):
+            if self.transport.is_refused():
+                self._break()
+                raise ClientGone("the client has left")
+            if not self.transport.backlog():
+                return
+            await trio.sleep(_limits.SETTLING_TIME / _limits.SETTLING_LOOKS)
 
     @contextlib.contextmanager
     def held_up(self) -> Iterator[None]:

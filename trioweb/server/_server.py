@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from inspect import isclass
 from typing import Unpack
 
 import trio
@@ -23,11 +24,11 @@ from ._accepting import Acceptor
 from ._config import ServerConfig, ServerOptions, config_of, with_options
 from ._connections import Connections, ServerStatistics
 from ._errors import StartupFailed
+from ._forwarded import Address
 from ._lifespan import Lifespan
 from ._limits import limits_of, limits_of_others, overridden
 from ._listeners import Listener, open_listeners
-from ._scope import Address
-from ._service import Service
+from ._service import Service, takes
 from ._transport import StreamTransport
 
 logger = logging.getLogger("trioweb.server")
@@ -118,6 +119,8 @@ class Server:
         if failure is not None:
             raise failure
         self._lifespan.check()
+        if self._acceptor.failure is not None:
+            raise self._acceptor.failure
 
     async def _run_within_lifespan(
         self, outer: trio.Nursery, task_status: trio.TaskStatus[Server]
@@ -152,7 +155,8 @@ class Server:
                 )
                 system.start_soon(connections.sweep)
                 system.start_soon(self._pass_on_cancellation)
-                system.start_soon(self._stop_after_lifespan)
+                system.start_soon(self._stop_after, self._lifespan.ended)
+                system.start_soon(self._stop_after, self._acceptor.failed)
                 system.start_soon(self._acceptor.run)
                 self.urls = tuple(listener.url for listener in self._listeners)
                 if self.urls:
@@ -162,8 +166,8 @@ class Server:
                 await self._drain()
             system.cancel_scope.cancel()
 
-    async def _stop_after_lifespan(self) -> None:
-        await self._lifespan.ended.wait()
+    async def _stop_after(self, event: trio.Event) -> None:
+        await event.wait()
         self._stopping.set()
 
     async def _pass_on_cancellation(self) -> None:
@@ -229,8 +233,8 @@ async def serve(
 
     The options are the fields of `ServerConfig`.
 
-    Error handling: raises OSError if it can't listen, LifespanFailed if the app's lifespan
-    fails; what a request raises is logged by `trioweb.server`.
+    Error handling: raises TypeError for what is no app, OSError if it can't listen, or no longer,
+    LifespanFailed if the app's lifespan fails; what a request raises is logged by `trioweb.server`.
 
     Cancellation: skips to cancelling what is in flight.  The lifespan closes last.
     """
@@ -240,6 +244,16 @@ async def serve(
 serve.__doc__ = with_options(serve.__doc__)
 
 
+def _check_app(app: object) -> None:
+    """Raises TypeError for what can't be called as one: each request would be a 500."""
+    if isclass(app) or not takes(app, 3):
+        shown = getattr(app, "__name__", None) or repr(app)
+        raise TypeError(
+            f"serve takes an ASGI app, which is called with scope, receive and send\n"
+            f"    wrong:  serve({shown})\n    right:  serve(app), with app = App()"
+        )
+
+
 async def serve_config(
     app: ASGIApp,
     config: ServerConfig,
@@ -247,6 +261,7 @@ async def serve_config(
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve`, with its options in one object."""
+    _check_app(app)
     listeners = await open_listeners(config)
     try:
         await run_server(app, config, listeners, task_status=task_status)

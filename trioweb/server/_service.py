@@ -9,6 +9,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
@@ -17,12 +18,28 @@ import trio
 from .._asgi import ASGIApp, LimitReached, ServerEvent, ServerListener
 from ._access import AccessLog
 from ._config import ServerConfig
+from ._errors import split
+from ._forwarded import TrustedPeers
 from ._heads import HeadReader
 from ._limits import ServerLimits, limits_of, overridden
 from ._parsers import parser
-from ._scope import TrustedPeers
 
 logger = logging.getLogger("trioweb.server")
+
+
+def takes(func: Any, count: int) -> bool:
+    """Whether it can be called with so many arguments; yes where that can't be known."""
+    try:
+        signature = inspect.signature(func)
+    except ValueError:  # of a builtin
+        return True
+    except TypeError:
+        return False
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 class Service:
@@ -33,7 +50,9 @@ class Service:
         own = config.limits or limits_of(app)
         self.limits: ServerLimits = overridden(own, config.limit_overrides)
         self.root_path: str = config.root_path.rstrip("/")
-        self.trusted: TrustedPeers = TrustedPeers(config.forwarded_allow_ips)
+        self.trusted: TrustedPeers = TrustedPeers(
+            config.forwarded_allow_ips, config.forwarded_header
+        )
         self.access_log: AccessLog | None = AccessLog() if config.access_log else None
         self.state: dict[str, Any] = {}  # what the app's lifespan left for its requests
         self.requests_in_flight: int = 0
@@ -54,7 +73,14 @@ class Service:
         self.changed = trio.Event()
 
     def listen(self, hear: ServerListener) -> None:
-        """Have `hear` called with each event from now on."""
+        """Have `hear` called with each event from now on.  Raises TypeError if it can't be."""
+        if not takes(hear, 1):
+            name = getattr(hear, "__qualname__", repr(hear))
+            raise TypeError(
+                "a listener is called with an event\n"
+                f"    wrong:  server.listen({name})\n"
+                "    right:  server.listen(hear), with def hear(event): ..."
+            )
         self._hearers.append(hear)
 
     @property
@@ -65,7 +91,10 @@ class Service:
         for hear in self._hearers:
             try:
                 hear(event)
-            except Exception:
+            except BaseException as exc:
+                _, rest = split(exc)
+                if rest is not None:
+                    raise
                 logger.exception("a listener failed at %r", event)
 
     def reach_limit(self, limit: str) -> None:

@@ -3,7 +3,7 @@
 Rules of this module:
 
 * A socket's bytes go out at once where the kernel takes them: no checkpoint, no
-  scope.  Whoever sends piece after piece makes a checkpoint between them.
+  scope.  Whoever sends piece after piece lets others run between them.
 * The operating system's errors end here: what comes out is `ClientGone`.
 * Whoever waits for a client does it with `Patience`.
 """
@@ -11,17 +11,15 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import socket
 import struct
-import sys
-import termios
 from typing import Protocol
 
 import trio
 
 from . import _limits
 from ._errors import ClientGone
+from ._system import SHUTDOWN_ENDS_WAITING, keep_from_children, unsent
 
 # For SO_LINGER, switched on with no time to linger: closing the socket resets the connection.
 _RESET = struct.pack("ii", 1, 0)
@@ -39,7 +37,7 @@ class Transport(Protocol):
         ...
 
     def send_nowait(self, data: bytes) -> int:
-        """How many bytes were taken at once."""
+        """How many bytes were taken at once.  The rest is to be sent next, and nothing else."""
         ...
 
     async def send_some(self, data: memoryview) -> int:
@@ -48,6 +46,10 @@ class Transport(Protocol):
 
     def backlog(self) -> int | None:
         """How many bytes were taken that the client hasn't got; None where nobody knows."""
+        ...
+
+    def is_refused(self) -> bool:
+        """Whether the client has refused what was sent; told once."""
         ...
 
     def has_data(self) -> bool:
@@ -72,6 +74,7 @@ class SocketTransport:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        keep_from_children(sock)
 
     async def receive(self, size: int = _limits.READ_SIZE) -> bytes:
         # Under load the next request is there when the others have had their turn.
@@ -93,7 +96,7 @@ class SocketTransport:
         except OSError as exc:
             raise ClientGone("the client has left") from exc
 
-    def send_nowait(self, data: bytes) -> int:
+    def send_nowait(self, data: bytes | memoryview) -> int:
         try:
             return self._socket.send(data)
         except BlockingIOError:
@@ -112,12 +115,17 @@ class SocketTransport:
         except (OSError, trio.ClosedResourceError) as exc:
             raise ClientGone("the client has left") from exc
 
-    def backlog(self) -> int | None:
+    async def wait_writable(self) -> None:
         try:
-            size = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return None
-        return int.from_bytes(size, sys.byteorder)
+            await trio.lowlevel.wait_writable(self._socket)
+        except (OSError, trio.ClosedResourceError) as exc:
+            raise ClientGone("the client has left") from exc
+
+    def backlog(self) -> int | None:
+        return unsent(self._socket)
+
+    def is_refused(self) -> bool:
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
     def has_data(self) -> bool:
         try:
@@ -126,6 +134,8 @@ class SocketTransport:
             return False
 
     def end_receiving(self) -> bool:
+        if not SHUTDOWN_ENDS_WAITING:
+            return False
         try:
             self._socket.shutdown(socket.SHUT_RD)
         except OSError:
@@ -139,8 +149,12 @@ class SocketTransport:
             raise ClientGone("the client has left") from exc
 
     async def close(self, *, abort: bool = False) -> None:
-        if abort:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        with contextlib.suppress(OSError):  # the client has left
+            if abort:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            else:
+                # Closing ends the connection only where no other process has the socket too.
+                self._socket.shutdown(socket.SHUT_RDWR)
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
@@ -172,6 +186,9 @@ class StreamTransport:
 
     def backlog(self) -> int | None:
         return None
+
+    def is_refused(self) -> bool:
+        return False
 
     def has_data(self) -> bool:
         return False

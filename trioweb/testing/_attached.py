@@ -44,6 +44,19 @@ def attached(app: App, listener: TaskErrorListener, *, threads: bool) -> Iterato
         inner.run_sync = run_sync
 
 
+def check_app(given: object) -> None:
+    """Raises TypeError for what is no `App`, such as middleware around one."""
+    if isinstance(given, App):
+        return
+    wrong, right = getattr(given, "__name__", None) or repr(given), "client(app), with app = App()"
+    if callable(given) and not isinstance(given, type):
+        right = f"client(app, asgi={wrong if wrong.isidentifier() else 'middleware'})"
+    raise TypeError(
+        "a client is for an App; middleware around it is given beside it\n"
+        f"    wrong:  client({wrong})\n    right:  {right}"
+    )
+
+
 async def wait_tasks(app: App) -> None:
     """Returns when no task of the app waits or runs any more."""
     await trio.lowlevel.checkpoint()

@@ -21,7 +21,8 @@ from .._app.limits import Limits
 from .._asgi import ASGIApp
 from .._tasks.task import BackgroundTask
 from ..server import ParserName
-from ._attached import attached, wait_tasks
+from ._attached import attached, check_app, wait_tasks
+from ._clock import time_for_threads
 from ._cookies import keep_cookies
 from ._nursery import open_nursery
 from ._requests import Fields, RequestBuilder, RequestOptions
@@ -46,13 +47,14 @@ def client(
     Without `threads`, every `def` runs in the test's own thread.  `headers` are sent
     with each request.
 
-    Error handling: raises what the lifespan raises.  What is raised within the block
-    comes out as it is.
+    Error handling: raises TypeError for what is no `App`, and what the lifespan raises.
+    What is raised within the block comes out as it is.
 
     Resource handling: leaving the block is `Client.shutdown`.  Leaving it by an
     exception or cancellation cancels everything at once; what cleans up has
     `cleanup_timeout`.
     """
+    check_app(app)
     c = Client(app, asgi or app, base_url, headers)
     return _Opening("client", _running(app, c, threads=threads))
 
@@ -72,6 +74,7 @@ def connect(
     So the limits of the server hold, and bytes can be sent that no client would
     send.  `http` is the parser, `limits` those of the app by default.
     """
+    check_app(app)
     wire = Wire(asgi or app, limits or app.limits, http)
     c = ConnectedClient(app, wire, base_url, headers)
     return _Opening("connect", _running(app, c, threads=threads))
@@ -79,7 +82,7 @@ def connect(
 
 @asynccontextmanager
 async def _running(app: App, c: C, *, threads: bool) -> AsyncIterator[C]:
-    with attached(app, c._note_task_error, threads=threads):
+    with attached(app, c._note_task_error, threads=threads), time_for_threads():
         async with open_nursery() as nursery:
             await c._server.start(nursery)
             yield c

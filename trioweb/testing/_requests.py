@@ -16,7 +16,7 @@ from typing import NamedTuple, TypedDict
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .._asgi import Scope
-from .._http.headers import checked_value
+from .._fields import checked_value
 from .._shapes.encoding import encode_json
 from ._cookies import cookie_field
 

@@ -45,6 +45,10 @@ def fate(world: World, request: RequestRecord, cancelled_at: float) -> Fate:
         return "failure"
     if handler.how == "cancelled":
         return "either" if request.call_cancelled_at <= handler.ended_at else "failure"
+    if request.failed_before_head:
+        # As if the handler had raised it; but the head, or an end, may come at the same moment.
+        is_disturbed = min(cancelled_at, request.call_cancelled_at) <= request.call_over_at
+        return "either" if request.has_head or request.left or is_disturbed else "failure"
     spoils = any(d.exit_fails and d.scope == "function" for d in plan.dependencies)
     disturbed = min(cancelled_at, request.child_failed_at) <= handler.ended_at
     if spoils or disturbed or request.child_failed_at <= request.call_over_at:

@@ -253,6 +253,7 @@ class Visit:
 
     def end_stream(self) -> None:
         if self.plan.stream.fails:
+            self.record.failed_before_head = not self.record.has_head
             if self.plan.response == "channel":
                 self.record.child_failed_at = trio.current_time()
             raise self.world.failure_to_report("error", f"the stream of {self.name}")

@@ -89,6 +89,7 @@ class Exchange:
         self._world.expect(not started, f"request {record.number} sends after a task began")
         self._world.expect(not record.all_sent, f"request {record.number} sends past its end")
         self._note_last_byte(message)
+        record.has_head = record.has_head or message.get("status") == 200
         record.sending += 1
         try:
             await trio.lowlevel.checkpoint()

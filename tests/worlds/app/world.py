@@ -114,6 +114,8 @@ class RequestRecord:
     call_cancelled_at: float = math.inf
     call_over_at: float = math.inf
     sending: int = 0
+    has_head: bool = False  # the app began to send that of what its handler returned
+    failed_before_head: bool = False  # what was to be streamed did
     status: int | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
