@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 try:
-    from . import _wrk, attack, compare, instructions, internals, latency, scale, shutdown
+    from . import _wrk, attack, balance, compare, instructions, internals, latency, scale, shutdown
     from .apps.endpoints import ENDPOINTS
     from .apps.servers import SERVERS
 except ModuleNotFoundError as exc:
@@ -38,6 +38,7 @@ def main() -> None:
         add_latency,
         add_shutdown,
         add_attack,
+        add_balance,
     ):
         add(commands)
     arguments = vars(parser.parse_args())
@@ -205,6 +206,25 @@ def add_attack(commands: Commands) -> None:
         "--pipelined", type=_positive, default=10_000, help="requests (%(default)s)"
     )
     command.add_argument("--idle", type=_positive, default=10_000, help="connections (%(default)s)")
+
+
+def add_balance(commands: Commands) -> None:
+    command = _added(
+        commands, balance, "how evenly workers share what comes: the rate, of the best there can be"
+    )
+    command.add_argument("--workers", type=_positive, default=4, help="of trioweb (%(default)s)")
+    command.add_argument("--rounds", type=_positive, default=3, help="of each (%(default)s)")
+    command.add_argument(
+        "--seconds", type=_positive, default=5, help="for each measurement (%(default)s)"
+    )
+    command.add_argument(
+        "--connections",
+        type=_positive,
+        nargs="+",
+        default=[12, 64],
+        metavar="N",
+        help="at once; each number is measured (12 and 64)",
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > importing  options  serving  survivors > others  table
                             > settings > conversions  env_files  frames  logs  notify
                             signals  tls  wrapped > handlers  statuses
-    6       _app/           app > failures  lifespan > debug  inner > limits
+    6       _app/           app > failures  lifespan > debug  inner  pressure > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > classes  models  plan > parameters  signature
                             > calls  markers  sources
@@ -33,7 +33,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection
                             > _receiving > _sending > _service
-                            > _config  _heads  _access  _scope  _tls
+                            > _config  _heads  _access  _peers  _scope  _tls
                             > _forwarded  _output  _bodies  _parsers  _transport
                             > _system  _strict > _addresses  _errors  _grammar
                             _limits  _tls_extension

@@ -19,6 +19,7 @@ from trioweb import App
 from trioweb._cli.main import main
 from trioweb._cli.signals import Times
 from trioweb.server import ServerConfig, serve_config
+from trioweb.server._peers import WorkerTable
 
 from ..support.log_records import on_record
 from ..support.processes import HOST
@@ -142,13 +143,16 @@ def test_times_count_and_the_app_keeps_its_own(name: str, app: App) -> None:
     ours, theirs = socket.socketpair()
     told: list[Times] = []
     with socket.create_server((HOST, 0)) as listener, ours:
-        descriptors = f"--worker={theirs.detach()},{listener.detach()}"
+        table = WorkerTable.create(1)
+        row = f"0,{theirs.detach()},{os.dup(table.file.fileno())}"
+        table.file.close()
+        descriptors = f"--worker={row},{listener.detach()}"
         supervisor = threading.Thread(target=hear_and_leave, args=(ours, told))
         supervisor.start()
         times = ("--drain-timeout", "2", "--cleanup-timeout", "0.5")
         assert main(["run", f"main:{name}", descriptors, *times], {}) == 0
     supervisor.join()
-    assert told == [Times(2, 0.5)]
+    assert told == [Times(2, 0.5, 10)]
     trio.run(check_that_its_own_settings_count, app)
 
 

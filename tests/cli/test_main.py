@@ -54,10 +54,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--workers", "1"], "run"),
         (["dev", "--no-reload"], "run"),
         (["run", "--workers", "2"], "supervise"),
+        (["run", "--workers", "1", "--max-requests", "1000"], "supervise"),
         (["run", "--reload"], "reload"),
         (["dev"], "reload"),
-        (["run", "--workers", "2", "--worker=5,6"], "run_worker"),
-        (["dev", "--worker=5,6"], "run_worker"),
+        (["run", "--workers", "2", "--worker=4,5,6"], "run_worker"),
+        (["dev", "--worker=4,5,6"], "run_worker"),
     ],
 )
 def test_dispatch(arguments: list[str], called: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +74,7 @@ def test_dispatch(arguments: list[str], called: str, monkeypatch: pytest.MonkeyP
     [(name, args)] = calls
     assert name == called
     assert isinstance(args[0], Settings)
-    rest: dict[str, tuple[Any, ...]] = {"run": (), "run_worker": ([5, 6],)}
+    rest: dict[str, tuple[Any, ...]] = {"run": (), "run_worker": (4, [5, 6])}
     assert args[1:] == rest.get(name, (arguments,))
 
 

@@ -42,6 +42,11 @@ GIVEN: list[tuple[str, str, str, object]] = [
     ("--uds-permissions", "0666", "server.uds_permissions", 0o666),
     ("--backlog", "64", "server.backlog", 64),
     ("--workers", "4", "workers", 4),
+    ("--worker-timeout", "0.5", "worker_timeout", 0.5),
+    ("--worker-timeout", "none", "worker_timeout", float("inf")),
+    ("--max-requests", "1000", "max_requests", 1000),
+    ("--max-requests", "None", "max_requests", float("inf")),
+    ("--workers-lifetime", "86400", "workers_lifetime", 86400),
     ("--app-dir", "/", "app_dir", "/"),
     ("--env-file", __file__, "env_file", __file__),
     ("--log-level", "debug", "log_level", "debug"),
@@ -75,8 +80,24 @@ def test_an_option_and_its_variable_say_the_same(
     flag: str, text: str, field: str, value: object
 ) -> None:
     variable = "TRIOWEB_" + flag[2:].upper().replace("-", "_")
-    assert attrgetter(field)(settings(flag, text)) == value
-    assert attrgetter(field)(settings(**{variable: text})) == value
+    workers = ("--workers", "4")  # some options are about them
+    assert attrgetter(field)(settings(*workers, flag, text)) == value
+    assert attrgetter(field)(settings(*workers, **{variable: text})) == value
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [("--worker-timeout", "5"), ("--max-requests", "1000"), ("--workers-lifetime", "60")],
+)
+def test_what_is_about_workers_needs_some(flag: str, text: str) -> None:
+    with pytest.raises(CommandError, match=rf"right:  --workers 2 {flag} {text}$"):
+        settings(flag, text)
+    variable = "TRIOWEB_" + flag[2:].upper().replace("-", "_")
+    with pytest.raises(CommandError, match=f"{flag} is about workers, and there are none"):
+        settings(**{variable: text})
+    assert settings("--workers", "1", flag, text).supervised  # by a process that keeps it
+    assert settings("--workers", "2").supervised
+    assert not settings("--workers", "1").supervised
 
 
 def test_an_option_goes_before_its_variable_and_any_before_the_default() -> None:
@@ -101,6 +122,9 @@ REFUSED = [
     ("--port", "1_000", "a whole number from 0 to 65535"),
     ("--port", "tcp://10.0.0.1:80", "enableServiceLinks: false"),
     ("--workers", "0", "a whole number of at least 1"),
+    ("--worker-timeout", "0", "more than 0 seconds; none switches it off"),
+    ("--max-requests", "0", "a whole number of at least 1"),
+    ("--workers-lifetime", "soon", "a number of seconds"),
     ("--http", "http2", "one of auto, h11, httptools"),
     ("--drain-timeout", "soon", "a number of seconds"),
     ("--drain-timeout", "-1", "a number of seconds"),
@@ -157,6 +181,8 @@ def test_an_empty_value_is_no_default() -> None:
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"wrong:  --reload --workers 2\n    right:  one of"):
         settings("--reload", "--workers", "2")
+    with pytest.raises(CommandError, match=r"wrong:  --reload --workers 1\n    right:  one of"):
+        settings("--reload", "--workers", "1", "--max-requests", "1000")
     key = tmp_path / "key.pem"
     key.touch()
     with pytest.raises(CommandError, match=r"right:  --ssl-certfile cert\.pem --ssl-keyfile"):

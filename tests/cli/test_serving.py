@@ -73,6 +73,28 @@ async def test_drain_then_cancel(caplog: pytest.LogCaptureFixture) -> None:
     assert "cancelling what is still in flight" in said
 
 
+async def test_one_that_is_replaced_retires_then_drains(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    served = Served(App())
+    with trio.fail_after(TIMEOUT):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.run)
+            await served.announced.wait()
+            assert served.server is not None
+            stream = await trio.open_tcp_stream(*address_of(served.server.urls[0]))
+            ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+            await stream.send_all(ask)
+            assert b"connection" not in await stream.receive_some()
+            await served.orders.send(Order.RETIRE)
+            await wait_all_tasks_blocked()
+            await stream.send_all(ask)
+            assert b"connection: close" in await stream.receive_some()
+            await stream.aclose()
+    assert any(message.startswith("replaced: ") for message in messages(caplog))
+
+
 async def test_before_the_app_has_started_there_is_nothing_to_drain() -> None:
     starting, closed = trio.Event(), trio.Event()
 

@@ -32,8 +32,13 @@ class Heard:
         self.told: queue.Queue[Order] = queue.Queue()
         self.given_up = threading.Event()
         self.woken = threading.Event()
+        self.hangs = threading.Event()
         self.thread = SignalThread(
-            self.told.put, self.given_up.set, wake_trio=self.woken.set, supervisor=supervisor
+            self.told.put,
+            self.given_up.set,
+            wake_trio=self.woken.set,
+            report_hang=self.hangs.set,
+            supervisor=supervisor,
         )
         self.thread.times = Times(math.inf, math.inf)
 
@@ -129,6 +134,29 @@ def test_signals_to_a_worker_only_drain_and_its_supervisor_cancels() -> None:
             assert heard.woken.wait(TIMEOUT)
         heard.thread.join(TIMEOUT)
         assert heard.told.empty()
+
+
+def test_a_supervisor_may_have_it_retire_before_it_drains() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        heard = Heard(theirs)
+        heard.thread.times = Times(math.inf, 0.0, math.inf)
+        with heard.thread:
+            ours.send(signals.RETIRE_BYTE)
+            assert heard.next_order() is Order.RETIRE
+            signal.raise_signal(signal.SIGTERM)
+            assert heard.next_order() is Order.DRAIN
+            ours.send(signals.RETIRE_BYTE)
+            ours.send(signals.HANG_BYTE)
+            assert heard.hangs.wait(TIMEOUT)
+            ours.send(signals.CANCEL_BYTE + signals.HANG_BYTE)
+            assert heard.next_order() is Order.CANCEL
+
+
+def test_each_order_has_its_times() -> None:
+    times = Times(20.0, 5.0, 75.0)
+    assert [times.after(order) for order in Order] == [101.0, 26.0, 6.0]
+    assert Times.from_bytes(times.to_bytes()) == times
 
 
 @pytest.mark.parametrize("unread", [False, True])

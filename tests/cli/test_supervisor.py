@@ -9,7 +9,8 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,20 +18,26 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trioweb._cli import supervisor
-from trioweb._cli.processes import Worker
+from trioweb._cli.processes import LOOK_INTERVAL, Worker
 from trioweb._cli.settings import Settings
 from trioweb._cli.signals import ECHO_TIME, Order
 from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
 from trioweb.server import ServerConfig
 
-from ..support.log_records import on_record
+from ..support.log_records import messages, on_record
 from ..support.workers import FakeWorker, worker_script
 
 
 class Fleet:
     """A supervisor in a task, the workers that it has started, and signals to send to it."""
 
-    def __init__(self, count: int = 2, **behaviour: Any) -> None:
+    def __init__(
+        self,
+        count: int = 2,
+        *,
+        upkeep: Mapping[str, float] = MappingProxyType({}),
+        **behaviour: Any,
+    ) -> None:
         self.workers: list[FakeWorker] = []
         self.listens = True
         self.status: int | None = None
@@ -39,7 +46,7 @@ class Fleet:
         self.behaviour: dict[str, Any] = behaviour
         self._signals, signals = trio.open_memory_channel[int](math.inf)
         self._run = functools.partial(
-            Supervisor(self._start, count, self._stop_listening).run, signals
+            Supervisor(self._start, count, self._stop_listening, **upkeep).run, signals
         )
 
     async def _start(self) -> Worker:
@@ -274,6 +281,119 @@ async def test_a_signal_while_one_is_started() -> None:
         fleet._signals.send_nowait(signal.SIGTERM)
     assert fleet.status == 0
     assert fleet.living == []
+
+
+# --- Workers that hang, and workers that have done enough
+
+HANGS = "has given no sign of life for 3.0 s: "
+
+
+async def test_one_that_is_silent_for_too_long_is_ended_and_replaced(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(fleet: Fleet) -> None:
+        for _ in range(20):
+            await trio.sleep(LOOK_INTERVAL)
+            fleet.workers[1].signs += 1
+        assert fleet.workers[0].heard == ["where", "abort", "kill"]
+        assert fleet.workers[1].heard == []
+        assert [worker.pid for worker in fleet.living] == [1, 2]
+
+    fleet = Fleet(upkeep={"worker_timeout": 3.0})
+    begin = trio.current_time()
+    await play(fleet, script)
+    assert trio.current_time() - begin < 11
+    told = messages(caplog, level=logging.ERROR)
+    assert told[0] == f"worker 0 {HANGS}its event loop hangs, it is ended and replaced"
+    assert told[2].startswith("worker 0 was ended by SIGKILL after 7.")
+
+
+async def test_one_that_a_debugger_holds_stays(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(fleet: Fleet) -> None:
+        fleet.workers[0].traced = True
+        await trio.sleep(7.5)
+        assert fleet.workers[0].heard == []
+
+    await play(Fleet(1, upkeep={"worker_timeout": 3.0}), script)
+    stays = f"worker 0 {HANGS}it stays, because a debugger holds it"
+    assert messages(caplog, level=logging.WARNING) == [stays, stays]
+
+
+async def test_neither_one_that_starts_nor_one_that_drains_hangs(autojump_clock: object) -> None:
+    async def script(fleet: Fleet) -> None:
+        await trio.sleep(60)
+        assert fleet.workers[0].heard == []
+        fleet.workers[0].get_ready()
+        await wait_all_tasks_blocked()
+        await fleet.signal(signal.SIGTERM)
+        await trio.sleep(3.5)
+        assert fleet.workers[0].heard == [Order.DRAIN]
+        fleet.workers[0].end(0)
+
+    fleet = Fleet(1, starts=False, stubborn=True, upkeep={"worker_timeout": 3.0})
+    assert await play(fleet, script) == 0
+
+
+async def test_one_that_has_had_enough_requests_is_replaced_and_the_new_one_is_ready_before(
+    autojump_clock: object,
+) -> None:
+    async def script(fleet: Fleet) -> None:
+        fleet.behaviour = {"starts": False}
+        fleet.workers[0].served = 99
+        fleet.workers[1].served = 111  # a tenth more than was set, at most
+        await trio.sleep(LOOK_INTERVAL * 1.5)
+        assert fleet.workers[0].heard == fleet.workers[1].heard == []
+        fleet.workers[2].get_ready()
+        await trio.sleep(LOOK_INTERVAL)
+        assert fleet.workers[1].heard == [Order.RETIRE]
+        assert [worker.pid for worker in fleet.living] == [0, 2]
+
+    assert await play(Fleet(upkeep={"max_requests": 100}), script) == 0
+
+
+async def test_those_that_have_lived_for_long_enough_are_replaced_one_by_one(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(fleet: Fleet) -> None:
+        await trio.sleep(99)
+        assert [worker.pid for worker in fleet.living] == [0, 1, 2]
+        fleet.behaviour = {"starts": False}
+        await trio.sleep(20)
+        assert [worker.pid for worker in fleet.living] == [0, 1, 2, 3]
+        for number in (3, 4, 5):
+            fleet.workers[number].get_ready()
+            await trio.sleep(1)
+        assert [worker.pid for worker in fleet.living] == [3, 4, 5]
+
+    assert await play(Fleet(3, upkeep={"workers_lifetime": 100}), script) == 0
+
+
+async def test_a_new_one_that_cannot_serve_is_tried_again_after_a_pause(
+    autojump_clock: object,
+) -> None:
+    async def script(fleet: Fleet) -> None:
+        fleet.behaviour = {"starts": False}
+        fleet.workers[0].served = 111
+        for number in (1, 2):
+            await trio.sleep(LONGEST_PAUSE + 2 * LOOK_INTERVAL)
+            fleet.workers[number].end(1)
+            await wait_all_tasks_blocked()
+            assert len(fleet.workers) == number + 1
+        assert [worker.pid for worker in fleet.living] == [0]
+
+    assert await play(Fleet(1, upkeep={"max_requests": 100}), script) == 0
+
+
+async def test_chance_keeps_them_from_ending_together(autojump_clock: object) -> None:
+    async def script(fleet: Fleet) -> None:
+        for worker in fleet.workers:
+            worker.served = 105
+        await trio.sleep(LOOK_INTERVAL * 1.5)
+        assert len([worker for worker in fleet.workers[:50] if worker.heard]) not in (0, 50)
+
+    await play(Fleet(50, upkeep={"max_requests": 100}), script)
 
 
 @pytest.mark.parametrize("port", [0, None])

@@ -15,8 +15,8 @@ from trio.testing import wait_all_tasks_blocked
 
 import trioweb
 from trioweb import App, BackgroundTasks
-from trioweb._cli import frames
-from trioweb._cli.survivors import survivors
+from trioweb._cli import frames, survivors as _survivors
+from trioweb._cli.survivors import MAX_FRAMES, main_stack, survivors
 from trioweb.server import Server, serve
 from trioweb.testing import client
 
@@ -41,6 +41,23 @@ async def test_who_still_runs_is_named_with_the_authors_line() -> None:
     thread.join()
     assert any("<locals>.author (" in name and __file__ in name for name in named)
     assert any(name.startswith("thread mine: ") and __file__ in name for name in named)
+
+
+def test_the_main_thread_is_shown_from_the_authors_frame_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stack() -> str:
+        return main_stack()
+
+    def is_mine(frame: FrameType) -> bool:
+        return frame.f_code.co_filename == __file__
+
+    monkeypatch.setattr(_survivors, "is_the_authors", is_mine)
+    first, *_, last = stack().splitlines()
+    assert first.strip().startswith(f'File "{__file__}", line ')
+    assert "StackSummary" in last  # a line of ours, which looks
+    monkeypatch.setattr(_survivors, "is_the_authors", lambda frame: False)
+    assert 10 < stack().count("\n  File ") < MAX_FRAMES
 
 
 async def test_frames_of_trioweb_are_nobodys_in_whichever_room() -> None:

@@ -108,6 +108,58 @@ def test_a_crashed_worker_is_replaced(endings: Path) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("way", "where", "end"),
+    [
+        ("block", "in block", "ended with status 3"),
+        ("backtrack", "in backtrack", "was ended by SIGABRT"),
+        ("stop", "hangs", "was ended by SIG"),  # KILL, or ABRT if it goes on
+    ],
+)
+def test_a_worker_that_hangs_says_where_and_is_replaced(
+    endings: Path, way: str, where: str, end: str
+) -> None:
+    with workers(endings, "--worker-timeout", "3") as (server, pids):
+        if way == "stop":
+            os.kill(pids[0], signal.SIGSTOP)
+        else:
+            with contextlib.closing(server.connect()) as connection:
+                connection.request("POST", f"/{way}")
+                server.wait_for_line("event b")
+        line = server.wait_for_line("has given no sign of life for 3.0 s")
+        [hung] = [pid for pid in pids if f"worker {pid} " in line]
+        assert f"worker {hung} {end}" in server.wait_for_line("replaced in")
+        assert where in server.log
+        *_, new = server.wait_for_workers(3)
+        assert new not in pids
+        assert server.ask("GET", "/")
+        assert server.stop() == 0
+
+
+def test_connections_that_stay_open_are_spread_over_all_workers(endings: Path) -> None:
+    with trioweb_process("run", "--port", "0", "--workers", "4", cwd=endings) as server:
+        server.wait_for_workers(4)
+        with contextlib.ExitStack() as stack:
+            answers: Counter[str] = Counter()
+            for _ in range(12):
+                connection = stack.enter_context(contextlib.closing(server.connect()))
+                connection.request("GET", "/")
+                answers[read_answer(connection)] += 1
+            assert len(answers) == 4, answers
+            assert min(answers.values()) >= 2, answers
+        assert server.stop() == 0
+
+
+def test_workers_are_recycled_without_losing_an_answer(endings: Path) -> None:
+    with workers(endings, "--max-requests", "20") as (server, old):
+        with Load(server, threads=2):
+            server.wait_for_workers(4)
+            for pid in old:
+                server.wait_for_line(f"event lifespan closed {pid}")
+        assert server.stop() == 0
+        assert server.log.count("it has had ") >= 2
+
+
 def test_workers_whose_supervisor_died_drain(endings: Path) -> None:
     with workers(endings) as (server, pids):
         server.ask("POST", "/task/short")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
@@ -18,9 +20,10 @@ from trioweb.server import (
     ServerLimits,
     ServerStatistics,
 )
-from trioweb.server._limits import SWEEP_INTERVAL
+from trioweb.server._limits import LIMIT_QUIET_TIME, SWEEP_INTERVAL
 
-from ..support.server_clients import PATIENCE, connected, listening
+from ..support.log_records import messages
+from ..support.server_clients import PATIENCE, connected, listening, patient
 from ..support.server_driver import GET, Happenings, echo, http_app, respond, serving
 
 UPLOAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
@@ -190,6 +193,54 @@ async def test_a_limit_of_requests_is_told_once_each_time_it_is_reached(
             gate.opened.set()
             await trio.sleep(2 * SWEEP_INTERVAL)
             gate.opened = trio.Event()
+
+
+async def test_the_log_says_when_a_limit_begins_and_when_it_has_ceased_to_refuse(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    async with serving(gate, limits=ServerLimits(max_requests=1)) as running:
+        for _ in range(3):  # on and off is once
+            clients = [running.connect()]
+            await clients[0].send(GET)
+            await wait_all_tasks_blocked()
+            clients += [running.connect(), running.connect()]
+            for client in clients[1:]:
+                assert (await client.ask(GET)).status == 503
+            gate.opened.set()
+            await trio.sleep(LIMIT_QUIET_TIME / 2)
+            gate.opened = trio.Event()
+            for client in clients:
+                await client.leave()
+        begins = "max_requests: 1 are in flight, others are answered with 503"
+        assert messages(caplog, level=logging.WARNING) == [begins]
+        await trio.sleep(LIMIT_QUIET_TIME)  # nobody is connected
+        [_, ends] = messages(caplog, level=logging.WARNING)
+        assert re.fullmatch(
+            r"max_requests: no longer reached after 1\d\.\d s; 6 were answered with 503", ends
+        )
+        await trio.sleep(2 * LIMIT_QUIET_TIME)
+    assert len(messages(caplog, level=logging.WARNING)) == 2
+
+
+async def test_the_log_says_when_connections_have_to_wait(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    patient(autojump_clock)
+    limits = ServerLimits(max_connections=1, idle_timeout=20)
+    async with listening(echo, limits=limits) as server:
+        async with connected(server.urls[0]) as one, connected(server.urls[0]) as two:
+            await one.ask(GET)
+            await trio.sleep(2 * LIMIT_QUIET_TIME)
+            begins = "max_connections: 1 are open, nothing is accepted until one of them ends"
+            assert messages(caplog, level=logging.WARNING) == [begins]
+            await one.leave()
+            await two.ask(GET)
+        await trio.sleep(2 * LIMIT_QUIET_TIME)
+        [_, ends] = messages(caplog, level=logging.WARNING)
+        assert re.fullmatch(
+            r"max_connections: no longer reached after 1\d\.\d s; others waited 1 times", ends
+        )
 
 
 async def test_the_last_request_of_a_connection_is_told(autojump_clock: MockClock) -> None:

@@ -20,6 +20,9 @@ class FakeWorker(Worker):
         self._ended = trio.Event()
         self._ended_with = 0
         self._stubborn = stubborn
+        self.signs = 0  # of life; a test that looks for hangs says how many
+        self.served = 0
+        self.traced = False
         if starts:
             self.settle(Times(3.0, 2.0))
 
@@ -39,13 +42,30 @@ class FakeWorker(Worker):
         if not self._stubborn:
             self.end(0)
 
+    def last_sign(self) -> int:
+        return self.signs
+
+    def requests(self) -> int:
+        return self.served
+
+    def is_traced(self) -> bool:
+        return self.traced
+
+    def ask_where(self) -> None:
+        self.heard.append("where")
+
+    def abort(self) -> None:
+        self.heard.append("abort")
+
     def kill(self) -> None:
         self.heard.append("kill")
         self.end(128 + signal.SIGKILL)
 
 
 # `s` is the socket to the supervisor.
-_SUPERVISOR = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1].split('=')[1]));"
+_SUPERVISOR = (
+    "import socket, sys; s = socket.socket(fileno=int(sys.argv[1].split('=')[1].split(',')[1]));"
+)
 
 
 def worker_script(text: str) -> list[str]:

@@ -944,6 +944,30 @@ async def test_too_many_pending_tasks_refuse_requests_before_their_handler(
     assert calls == ["handler", "handler"]
 
 
+async def test_the_log_says_when_too_many_tasks_wait_and_when_they_no_longer_do(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App(limits=Limits(max_pending_tasks=2))
+
+    @app.get("/")
+    async def root(tasks: BackgroundTasks) -> None:
+        for _ in range(4):
+            tasks.add_task(trio.sleep, 10)
+
+    async with running(app) as client:
+        for times in (1, 2):
+            assert (await client("GET", "/")).status == 200
+            for _ in range(3):
+                assert (await client("GET", "/")).status == 503
+            begins = "max_pending_tasks: 2 wait, requests are answered with 503"
+            assert messages(caplog, level=logging.WARNING)[2 * times - 2 :] == [begins]
+            await trio.sleep(15)  # two wait
+            assert (await client("GET", "/")).status == 503
+            await trio.sleep(30)
+            ends = "max_pending_tasks: no longer reached after 20.0 s; 4 were answered with 503"
+            assert messages(caplog, level=logging.WARNING)[2 * times - 1 :] == [ends]
+
+
 async def test_no_more_tasks_run_at_once_than_allowed(autojump_clock: MockClock) -> None:
     app = App(limits=Limits(max_running_tasks=2))
     running_now: list[int] = []

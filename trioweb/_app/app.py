@@ -38,6 +38,7 @@ from .failures import Failures, check_exception_class, check_task_error_handler
 from .inner import Inner
 from .lifespan import Yielded, check_lifespan, checked_manager, no_lifespan, run_lifespan
 from .limits import Limits
+from .pressure import PendingLimit
 
 E = TypeVar("E", bound=BaseException)
 Lifespan = Callable[["App"], AbstractAsyncContextManager[Yielded]]
@@ -90,6 +91,7 @@ class App(Router):
         self._codecs = Codecs(encoders, decoders)
         self._plans: list[Plan] = []  # of the routes, in their order
         self._failures = Failures(self._inner, responder(self._codecs))
+        self._pending_limit = PendingLimit(self._inner.events)
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
         self._server_state: object = _NO_STATE
@@ -226,6 +228,7 @@ class App(Router):
                 raise HTTPException(503, "The server is shutting down", _TRY_ELSEWHERE)
             ledger = lifetime.ledger
             if ledger.added - ledger.left >= limits.max_pending_tasks:
+                self._pending_limit.refuse(ledger, limits.max_pending_tasks)
                 raise HTTPException(503, "Too many background tasks wait", _TRY_LATER)
             target, path_params = self._matcher.match(scope["method"], *_path_below_root(scope))
         except HTTPException as exc:

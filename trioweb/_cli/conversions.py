@@ -55,6 +55,22 @@ def seconds(value: str) -> float:
     return number
 
 
+def positive_seconds(value: str) -> float:
+    number = seconds(value)
+    if not number:
+        raise ValueError("needs more than 0 seconds; none switches it off")
+    return number
+
+
+def or_none(convert: Callable[[str], float]) -> Callable[[str], float]:
+    """The same, with the word none for what is never reached."""
+
+    def converted(value: str) -> float:
+        return math.inf if value.lower() == "none" else convert(value)
+
+    return converted
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     def convert(value: str) -> str:
         if value.lower() not in words:

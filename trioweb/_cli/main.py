@@ -50,7 +50,8 @@ Serve an app, for production.
 SIGTERM and Ctrl-C drain: nothing new is accepted, requests and tasks end, up to the
 drain timeout.  A second one cancels what is left.  What doesn't end even then is named
 in the log, and ends with the process, whose status is 3.  With --workers, SIGHUP
-replaces all workers one by one without refusing a connection.
+replaces all workers one by one without refusing a connection, and a worker that hangs
+or crashes is replaced.
 """
 
 _DEV = """\
@@ -86,9 +87,20 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return EXIT_INTERRUPTED
 
 
+def _check_folder() -> None:
+    """Raises CommandError where there is none: a release that was switched, and then removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise CommandError(
+            "this folder has been removed: cd to the one that has its name now"
+        ) from None
+
+
 def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = vars(parser().parse_args(arguments))
     command = given["command"]
+    _check_folder()
     env_file = _options.value_of(ENV_FILE, given, environ)
     environ = {**read_env_file(env_file), **environ}
     if command == "routes":
@@ -97,10 +109,11 @@ def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return _print(show_routes(app, app_dir, as_json=given["json"]))
     settings = _options.settings(command, given, environ)
     if given["worker"] is not None:
-        return run_worker(settings, given["worker"])
+        row, *descriptors = given["worker"]
+        return run_worker(settings, row, descriptors)
     if settings.reload:
         return reload(settings, arguments)
-    if settings.workers > 1:
+    if settings.supervised:
         return supervise(settings, arguments)
     return run(settings)
 
@@ -133,11 +146,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_server(commands: Any, name: str, help: str, description: str) -> None:
     command = _add_command(commands, name, help, description)
-    # How a supervisor starts a worker: the descriptors that it inherits.
-    command.add_argument("--worker", type=_descriptors, help=argparse.SUPPRESS)
+    # How a supervisor starts a worker: its row, and the descriptors that it inherits.
+    command.add_argument("--worker", type=_numbers, help=argparse.SUPPRESS)
 
 
-def _descriptors(text: str) -> list[int]:
+def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 

@@ -18,7 +18,7 @@ from .._errors import CommandError
 from ..server import ServerConfig
 from .others import ALIASES, REFUSED, Refusal, refuse_variables
 from .settings import Option, Settings, flag
-from .table import DEV_DRAIN_TIMEOUT, rows
+from .table import ABOUT_WORKERS, DEV_DRAIN_TIMEOUT, rows
 from .tls import CertificateFiles
 
 Given = Mapping[str, Any]
@@ -58,6 +58,7 @@ def settings(command: str, given: Given, environ: Environ) -> Settings:
             records[option.record][option.field] = option.read(given, environ)
     _check_combination(records[Settings])
     _check_places(command, given, environ)
+    records[Settings]["supervised"] = _is_supervised(records[Settings])
     server = ServerConfig(
         ssl_context=CertificateFiles(**records[CertificateFiles]).context(),
         limit_overrides=records[Limits],
@@ -72,12 +73,26 @@ def value_of(option: Option, given: Given, environ: Environ) -> Any:
 
 
 def _check_combination(values: Mapping[str, Any]) -> None:
-    if values.get("reload") and values.get("workers", 1) > 1:
+    for option in ABOUT_WORKERS:
+        if option.field in values and "workers" not in values:
+            given = f"{option.flag} {values[option.field]:g}"
+            raise CommandError(
+                f"{option.flag} is about workers, and there are none",
+                wrong=given,
+                right=f"--workers 2 {given}",
+            )
+    if values.get("reload") and _is_supervised(values):
         raise CommandError(
             "--reload starts one process anew at each change, --workers keeps several",
             wrong=f"--reload --workers {values['workers']}",
             right="one of the two; SIGHUP replaces workers without refusing a connection",
         )
+
+
+def _is_supervised(values: Mapping[str, Any]) -> bool:
+    """One worker needs nobody who keeps it, unless it is to be replaced."""
+    asks = any(option.field in values for option in ABOUT_WORKERS)
+    return asks or values.get("workers", 1) > 1
 
 
 def _check_places(command: str, given: Given, environ: Environ) -> None:

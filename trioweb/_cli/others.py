@@ -19,6 +19,7 @@ from .settings import variable
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "bind": ("b",),
     "workers": ("w",),
+    "worker-timeout": ("timeout-worker-healthcheck", "timeout", "t"),
     "drain-timeout": ("timeout-graceful-shutdown", "graceful-timeout"),
     "root-path": ("url-path-prefix",),
     "limit-idle-timeout": ("timeout-keep-alive", "keep-alive"),
@@ -84,7 +85,6 @@ REFUSED: Mapping[str, Refusal] = {
         "workers are told apart by themselves",
         "--max-requests N, for a worker's lifetime",
     ),
-    "timeout-worker-healthcheck": ("there is no such check", LEAVE_OUT),
     "factory": ("a call says that it is a factory", "trioweb run 'main:make_app()'"),
     "loop": _TRIO,
     "interface": _ASGI,
@@ -111,6 +111,7 @@ REFUSED: Mapping[str, Refusal] = {
     "reload-delay": _RELOADER,
     "version": ("it is one of trioweb itself", "trioweb --version"),
     # Gunicorn, Hypercorn
+    "max-requests-jitter": ("each worker has up to a tenth more, by chance", LEAVE_OUT),
     "k": _TRIO,
     "worker-class": _TRIO,
     "threads": _THREADS,

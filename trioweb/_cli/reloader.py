@@ -10,7 +10,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
@@ -19,7 +18,7 @@ import trio
 from ..server import ServerConfig
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .processes import Worker, close_all, start_worker, worker_command
+from .processes import START_FAILURES, Launcher, Worker, worker_command
 from .settings import Settings
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
@@ -44,14 +43,14 @@ def reload(settings: Settings, arguments: Sequence[str]) -> int:
 async def _reload(
     config: ServerConfig, command: Sequence[str], rules: WatchRules, watcher: Watcher
 ) -> int:
-    listeners = await open_listeners(config)
-    reloader = Reloader(functools.partial(start_worker, command, listeners))
+    launcher = Launcher(command, await open_listeners(config))
+    reloader = Reloader(launcher.start)
     with trio.open_signal_receiver(*stop_signals()) as signals:
         logger.info("watching %s; press Ctrl-C to stop", rules.describe())
         try:
             await reloader.run(signals, watcher.changes(reloader.ending))
         finally:
-            close_all(listeners)
+            launcher.close()
     logger.info("stopped")
     return 0
 
@@ -80,7 +79,11 @@ class Reloader:
             nursery.cancel_scope.cancel()
 
     async def _run_worker(self) -> None:
-        self._worker = worker = await self._start()
+        try:
+            self._worker = worker = await self._start()
+        except START_FAILURES as exc:
+            logger.error("the app can't be started: %s; waiting for a change", exc)
+            return
         if self._changed.is_set():
             worker.drain()
         await worker.run()

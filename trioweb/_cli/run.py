@@ -11,6 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import functools
 import logging
 import os
@@ -24,6 +25,7 @@ import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig
+from ..server._peers import Peers, WorkerTable
 from .env_files import load_env_file
 from .handlers import own, prompt_actions
 from .importing import load_app
@@ -31,11 +33,13 @@ from .logs import configure_logging
 from .notify import notify_ready, notify_stopping
 from .serving import open_order_channel, serve_until_told
 from .settings import Settings
-from .signals import Order, SignalThread, Times, hard_exit
+from .signals import Order, SignalThread, Times, exit_with_words, hard_exit
 from .statuses import run_for_status
-from .survivors import survivors
+from .survivors import main_stack, survivors
 
 logger = logging.getLogger("trioweb.run")
+
+STANDARD_ERROR = 2
 
 
 def run(settings: Settings) -> int:
@@ -43,18 +47,22 @@ def run(settings: Settings) -> int:
     return _run_process(settings, settings.server)
 
 
-def run_worker(settings: Settings, descriptors: Sequence[int]) -> int:
-    """The same in a worker, which inherits sockets: its supervisor's, then those to listen on.
+def run_worker(settings: Settings, row: int, descriptors: Sequence[int]) -> int:
+    """The same in a worker, whose row in the table of workers is `row`.
 
-    Raises CommandError.
+    It inherits the socket to its supervisor, the table, and the sockets to listen on.  Raises
+    CommandError.
     """
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # processes that the app starts mustn't hold them
     _leave_to_the_supervisor()
-    config = replace(settings.server, uds=None, bind=(), sockets=descriptors[1:])
-    with socket.socket(fileno=descriptors[0]) as supervisor:
+    faulthandler.enable(STANDARD_ERROR)  # a loop that no thread can interrupt is shown by SIGABRT
+    control, table, *listening = descriptors
+    config = replace(settings.server, uds=None, bind=(), sockets=listening)
+    peers = Peers(WorkerTable.inherited(table), row)
+    with socket.socket(fileno=control) as supervisor:
         own.keep(supervisor)
-        return _run_process(settings, config, supervisor)
+        return _run_process(settings, config, supervisor, peers)
 
 
 def _leave_to_the_supervisor() -> None:
@@ -73,16 +81,21 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _run_process(
-    settings: Settings, config: ServerConfig, supervisor: socket.socket | None = None
+    settings: Settings,
+    config: ServerConfig,
+    supervisor: socket.socket | None = None,
+    peers: Peers | None = None,
 ) -> int:
     load_env_file(settings.env_file)
     configure_logging(settings.log_config, settings.log_level, settings.app_dir)
     with prompt_actions():
         app = load_app(settings.app, settings.app_dir)
-    return run_for_status(_serve, app, config, supervisor)
+    return run_for_status(_serve, app, config, supervisor, peers)
 
 
-async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket | None) -> int:
+async def _serve(
+    app: ASGIApp, config: ServerConfig, supervisor: socket.socket | None, peers: Peers | None
+) -> int:
     channel = open_order_channel()
     root = trio.lowlevel.current_root_task()
     give_up = functools.partial(hard_exit, functools.partial(survivors, app, root))
@@ -92,7 +105,13 @@ async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket |
             notify_stopping()
         channel.tell(order)
 
-    with SignalThread(tell, give_up, wake_trio=channel.wake_trio, supervisor=supervisor) as signals:
+    with SignalThread(
+        tell,
+        give_up,
+        report_hang=functools.partial(exit_with_words, _how_it_hangs),
+        wake_trio=channel.wake_trio,
+        supervisor=supervisor,
+    ) as signals:
         signals.times = times_to_start(config)
 
         def announce(server: Server) -> None:
@@ -104,9 +123,13 @@ async def _serve(app: ASGIApp, config: ServerConfig, supervisor: socket.socket |
                 with contextlib.suppress(ConnectionError):  # the thread hears that it is gone
                     supervisor.send(signals.times.to_bytes())
 
-        await serve_until_told(app, config, channel.orders, announce)
+        await serve_until_told(app, config, channel.orders, announce, peers)
     logger.info("stopped")
     return 0
+
+
+def _how_it_hangs() -> str:
+    return f"the event loop hangs, it stands at\n{main_stack()}"
 
 
 def times_to_start(config: ServerConfig) -> Times:
@@ -117,6 +140,7 @@ def times_to_start(config: ServerConfig) -> Times:
 def times_to_end(server: Server, config: ServerConfig) -> Times:
     """How long an end may take when the app has started, and said what it needs."""
     given = _times(Times(), config.cleanup_timeout)
+    given = replace(given, retire_timeout=server.retire_timeout)
     return _times(given, server.cleanup_timeout, server.drain_timeout)
 
 

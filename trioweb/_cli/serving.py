@@ -2,13 +2,14 @@
 
 Rules of this module:
 
-* Drain, then cancel.  Before the app has started there is nothing to drain.
+* Retire, drain, cancel.  Before the app has started there is nothing to drain.
 * Orders cross from thread to task here, and nowhere else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import AsyncIterable, Callable
@@ -18,6 +19,7 @@ import trio
 
 from .._asgi import ASGIApp
 from ..server import Server, ServerConfig, serve_config
+from ..server._peers import Peers
 from .signals import Order
 
 logger = logging.getLogger("trioweb.run")
@@ -56,16 +58,19 @@ async def serve_until_told(
     config: ServerConfig,
     orders: AsyncIterable[Order],
     announce: Callable[[Server], object],
+    peers: Peers | None = None,
 ) -> None:
     """Serve, and obey the orders as they come; returns when serving is over.
 
-    `announce` is called with the server once it listens.  Raises what `serve` raises, in groups.
+    `announce` is called with the server once it listens; `peers` listen on the same sockets.
+    Raises what `serve` raises, in groups.
     """
     async with trio.open_nursery() as nursery:
         async with trio.open_nursery() as serving:
             obedience = _Obedience(serving)
             nursery.start_soon(obedience.run, orders)
-            obedience.server = await serving.start(serve_config, app, config)
+            serve = functools.partial(serve_config, app, config, peers=peers)
+            obedience.server = await serving.start(serve)
             announce(obedience.server)
         nursery.cancel_scope.cancel()
 
@@ -85,6 +90,9 @@ class _Obedience:
         if self.server is None:
             logger.info("told to stop before the app has started")
             self._serving.cancel_scope.cancel()
+        elif order is Order.RETIRE:
+            logger.info("replaced: requests, tasks and idle connections end")
+            self.server.retire()
         elif order is Order.DRAIN:
             logger.info("draining: requests and tasks end; a second signal cancels them")
             self._serving.start_soon(self.server.shutdown)

@@ -9,6 +9,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -31,6 +32,10 @@ class Settings:
     app_dir: str | None = None
     env_file: str | None = None
     workers: int = 1
+    worker_timeout: float = 30.0  # a loop that is blocked for shorter may yet go on
+    max_requests: float = math.inf
+    workers_lifetime: float = math.inf
+    supervised: bool = False  # a process of its own keeps the workers
     reload: bool = False
     reload_dirs: tuple[str, ...] = ()
     reload_includes: tuple[str, ...] = ()

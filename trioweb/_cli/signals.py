@@ -10,8 +10,8 @@ Rules of this module:
   stops another one often signals the process, and then its whole group.
 * A terminal that is closed sends SIGHUP: that is a stop too, unless `nohup` has silenced it.
 * To a worker every signal says drain: in a terminal Ctrl-C goes to every process, and what a
-  second one means is for the supervisor to say.  The supervisor says cancel with a byte; when
-  the supervisor is gone, that says drain.
+  second one means is for the supervisor to say.  The supervisor says with a byte: retire, cancel,
+  or that the event loop hangs; when the supervisor is gone, that says drain.
 * What has not ended in time is named in the log, and ends with the process.
 """
 
@@ -48,15 +48,20 @@ SLACK = 1.0  # seconds
 # How long the last log record may take: a log that is stuck may be why nothing ends.
 LAST_WORDS_TIME = 0.5  # seconds
 
+RETIRE_BYTE = b"r"
 CANCEL_BYTE = b"c"
+HANG_BYTE = b"h"
 
 # `select` refuses waits that are much longer.
 _LONGEST_WAIT = 3600.0  # seconds
 
 
-class Order(enum.Enum):
-    DRAIN = enum.auto()
-    CANCEL = enum.auto()
+class Order(enum.IntEnum):
+    """What a process may be told; each goes beyond the one before it."""
+
+    RETIRE = 1  # others take its place: let idle connections end by themselves, then drain
+    DRAIN = 2
+    CANCEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +70,16 @@ class Times:
 
     drain_timeout: float = _limits.DRAIN_TIMEOUT
     cleanup_timeout: float = _limits.CLEANUP_TIMEOUT
+    retire_timeout: float = 0.0
 
     def after(self, order: Order) -> float:
         """How long after this order everything is over."""
-        drain_timeout = self.drain_timeout if order is Order.DRAIN else 0.0
-        return drain_timeout + self.cleanup_timeout + SLACK
+        phases = (self.cleanup_timeout, self.drain_timeout, self.retire_timeout)
+        return sum(phases[: 4 - order], SLACK)
 
     def to_bytes(self) -> bytes:
         """What a worker tells its supervisor when it is ready."""
-        return f"{self.drain_timeout} {self.cleanup_timeout}".encode()
+        return f"{self.drain_timeout} {self.cleanup_timeout} {self.retire_timeout}".encode()
 
     @classmethod
     def from_bytes(cls, told: bytes) -> Times:
@@ -102,6 +108,7 @@ class SignalThread(threading.Thread):
     what is to end.  `times` say how long that may take, and count from the signal on.  They go on
     counting after the block: a thread of the app may hold up the end of the process as well.
 
+    `report_hang` is called when the supervisor says that the event loop hangs.
     `wake_trio` is called after any signal, because the signal's number no longer goes to Trio: a
     program that has a handler for another signal mustn't miss it.  `supervisor`: the socket to
     the supervisor, in a worker.
@@ -113,12 +120,14 @@ class SignalThread(threading.Thread):
         give_up: Callable[[], object],
         *,
         wake_trio: Callable[[], object],
+        report_hang: Callable[[], object] = lambda: None,
         supervisor: socket.socket | None = None,
     ) -> None:
         super().__init__(name="trioweb signals", daemon=True)
         self.times = Times()
         self._tell = tell
         self._give_up = give_up
+        self._report_hang = report_hang
         self._wake_trio = wake_trio
         self._supervisor = supervisor
         self._order: Order | None = None
@@ -187,11 +196,18 @@ class SignalThread(threading.Thread):
             said = self._supervisor.recv(4096)
         except ConnectionError:  # it died before it had read that this worker is ready
             said = b""
-        self._obey(Order.CANCEL if said else Order.DRAIN)
+        if HANG_BYTE in said:
+            self._report_hang()
+        if RETIRE_BYTE in said:
+            self._obey(Order.RETIRE)
+        if CANCEL_BYTE in said:
+            self._obey(Order.CANCEL)
+        if not said:
+            self._obey(Order.DRAIN)
         return bool(said)
 
     def _obey(self, order: Order) -> None:
-        if self._order in (None, Order.DRAIN) and order is not self._order:
+        if self._order is None or order > self._order:
             self._order = order
             self._deadline = min(self._deadline, time.monotonic() + self.times.after(order))
             self._tell(order)
@@ -208,7 +224,16 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 def hard_exit(survivors: Callable[[], list[str]]) -> None:
     """End the process now, after a log record with the names of what still runs."""
-    last_words = threading.Thread(target=_last_words, args=(survivors,), daemon=True)
+    exit_with_words(lambda: f"out of time; still runs: {_listed(survivors())}")
+
+
+def _listed(names: list[str]) -> str:
+    return "; ".join(names) or "nothing that has a name"
+
+
+def exit_with_words(words: Callable[[], str]) -> None:
+    """End the process now, after a log record with these words."""
+    last_words = threading.Thread(target=_say, args=(words,), daemon=True)
     try:
         last_words.start()
         last_words.join(LAST_WORDS_TIME)
@@ -216,9 +241,8 @@ def hard_exit(survivors: Callable[[], list[str]]) -> None:
         os._exit(EXIT_HARD)
 
 
-def _last_words(survivors: Callable[[], list[str]]) -> None:
-    named = "; ".join(survivors()) or "nothing that has a name"
-    logger.critical("out of time, exiting hard with status %d; still runs: %s", EXIT_HARD, named)
+def _say(words: Callable[[], str]) -> None:
+    logger.critical("exiting hard with status %d: %s", EXIT_HARD, words())
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
@@ -19,8 +20,9 @@ from .._concurrency.context import frames_of
 from .frames import is_the_authors
 from .wrapped import app_behind
 
-# How many of them are named.
+# How many of them are named, and how many frames of a stack are shown.
 MAX_NAMED = 20
+MAX_FRAMES = 50
 
 
 def survivors(app: object, root: trio.lowlevel.Task | None) -> list[str]:
@@ -28,6 +30,15 @@ def survivors(app: object, root: trio.lowlevel.Task | None) -> list[str]:
     names = [*_tasks(app), *_trio_tasks(root), *_threads()]
     more = len(names) - MAX_NAMED
     return [*names[:MAX_NAMED], f"and {more} more"] if more > 0 else names
+
+
+def main_stack() -> str:
+    """Where the main thread stands, from the author's first frame on, the innermost one last."""
+    inside_out = list(_stack(sys._current_frames()[threading.main_thread().ident or 0]))
+    theirs = [number for number, frame in enumerate(inside_out, 1) if is_the_authors(frame)]
+    shown = inside_out[: max(theirs, default=len(inside_out))][:MAX_FRAMES]
+    places = ((frame, frame.f_lineno) for frame in reversed(shown))
+    return "".join(traceback.StackSummary.extract(places).format()).rstrip()
 
 
 def _tasks(served: object) -> Iterator[str]:

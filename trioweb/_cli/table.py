@@ -24,8 +24,10 @@ from .conversions import (
     existing_folder,
     limit,
     one_of,
+    or_none,
     peers,
     permissions,
+    positive_seconds,
     prefix,
     seconds,
     switch,
@@ -75,6 +77,34 @@ WORKERS = Option(
     "so many processes serve; one that crashes is replaced, SIGHUP replaces all one by one",
     group="processes",
     record=Settings,
+)
+ABOUT_WORKERS = (
+    Option(
+        "worker-timeout",
+        or_none(positive_seconds),
+        "SECONDS",
+        "a worker whose event loop is blocked for so long is ended, and replaced; none for never",
+        group="processes",
+        record=Settings,
+    ),
+    Option(
+        "max-requests",
+        or_none(whole(1)),
+        "N",
+        "a worker that has had about so many requests is replaced, the new one ready before",
+        "none",
+        group="processes",
+        record=Settings,
+    ),
+    Option(
+        "workers-lifetime",
+        or_none(positive_seconds),
+        "SECONDS",
+        "a worker that has run for about so long is replaced, the new one ready before",
+        "none",
+        group="processes",
+        record=Settings,
+    ),
 )
 HOST = Option("host", text, "HOST", "listen on this address or name; 0.0.0.0 for all")
 PORT = Option("port", whole(0, 65535), "PORT", "listen on this port; 0 for any that is free")
@@ -314,7 +344,7 @@ def rows(command: str) -> tuple[Option, ...]:
     if command == "routes":
         return (APP, APP_DIR, ENV_FILE)
     if command == "run":
-        return (APP, *_OPTIONS, WORKERS, *LIMIT_OPTIONS)
+        return (APP, *_OPTIONS, WORKERS, *ABOUT_WORKERS, *LIMIT_OPTIONS)
     return (APP, *map(_of_dev, _OPTIONS), *LIMIT_OPTIONS)
 
 

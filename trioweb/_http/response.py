@@ -303,7 +303,7 @@ def _checked_background(
 def _checked_status(status_code: int) -> int:
     if not isinstance(status_code, int) or not 200 <= status_code <= 599:
         raise ValueError(f"{status_code!r} isn't the status of a response: 200 to 599")
-    return status_code
+    return int(status_code)  # an HTTPStatus too: servers and logs are given a plain number
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 A wing of its own: it knows ASGI, and nothing of the framework.
 
     _server       serve: the lifespan, the end           _config
-    _accepting    from listeners to connections          _listeners  _addresses
+    _accepting    from listeners to connections          _listeners  _addresses  _peers
     _connections  all of them: time limits, counts       _binding  _lifespan
     _connection   one: requests in, answers out
     _receiving    one request: ASGI's receive            _bodies

@@ -4,6 +4,9 @@ Rules of this module:
 
 * What waits in the kernel is accepted all at once, and costs no task before it is served; for TLS
   it costs one, which has so long for the handshake.
+* Of several workers on the same sockets each takes a few at a time, and who has more than another
+  lets that one go first, once and for a moment (see `_peers`).  Who has too much to do, and many
+  more than another, as after a start, lets go of some: their clients come again.
 * A machine that has no more files is waited for, and so is what we don't know.  Nothing here goes
   on and on without a pause.
 * A listener that its giver has shut down or closed ends the server, in order.
@@ -15,6 +18,7 @@ import codecs
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 import ssl
@@ -27,6 +31,7 @@ from ._connections import Connections
 from ._errors import ClientGone
 from ._forwarded import Address
 from ._listeners import Listener
+from ._peers import Load, Peers
 from ._service import Service
 from ._system import prepare_connection
 from ._tls import TLSTransport
@@ -64,11 +69,13 @@ class Acceptor:
         connections: Connections,
         listeners: Sequence[Listener],
         ssl_context: ssl.SSLContext | None,
+        peers: Peers | None,
     ) -> None:
         self._service = service
         self._connections = connections
         self._listeners = listeners
         self._ssl_context = ssl_context
+        self._peers = peers
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         for codec in _CODECS:
@@ -83,7 +90,10 @@ class Acceptor:
         return bool(self._handshakes)
 
     async def run(self) -> None:
-        """Accept, until `stop`."""
+        """Accept, until `stop` or `retire`."""
+        if self._peers is not None:
+            self._service.listen(lambda event: self._tell_peers())
+            self._tell_peers()
         with self._scope:
             async with trio.open_nursery() as nursery:
                 for listener in self._listeners:
@@ -92,12 +102,24 @@ class Acceptor:
 
     async def stop(self) -> None:
         """Accept nobody any more, but who is connected already: that isn't too late."""
+        for listener in await self._end():
+            with contextlib.suppress(OSError):  # no more files: the others have to try again
+                self._accept_ready(listener, math.inf)
+            listener.close()
+
+    async def retire(self) -> None:
+        """Accept nobody any more: who waits is left to the peers."""
+        for listener in await self._end():
+            listener.close()
+
+    async def _end(self) -> Sequence[Listener]:
+        """Accept no more; returns the listeners, which are the caller's to close."""
         self._scope.cancel()
         await self._ended.wait()
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # no more files: the others have to try again
-                self._accept_ready(listener)
-            listener.close()
+        if self._peers is not None:
+            self._peers.withdraw()
+        listeners, self._listeners = self._listeners, ()
+        return listeners
 
     def end_handshakes(self) -> None:
         for scope in self._handshakes:
@@ -125,8 +147,9 @@ class Acceptor:
             await self._wait_for_place()
             if self._scope.cancel_called:
                 return  # the listener is about to be closed
+            most = await self._wait_for_turn()
             try:
-                self._accept_ready(listener)
+                self._accept_ready(listener, most)
             except OSError as exc:
                 if exc.errno in _BROKEN:
                     raise
@@ -146,14 +169,52 @@ class Acceptor:
             while self._places_left <= 0:
                 await self._service.changed.wait()
 
+    async def _wait_for_turn(self) -> float:
+        """Let peers that have less go first; returns how many to accept then."""
+        least = None if self._peers is None else self._peers.least()
+        if least is None:
+            return math.inf
+        if self._load > least:
+            await trio.sleep(_limits.LET_OTHERS_GO)
+        return 1 + self._taken // _limits.CONNECTIONS_FOR_ONE_MORE
+
+    def look(self) -> None:
+        """See which connections are active, and say so."""
+        self._connections.look()
+        self._tell_peers()
+
+    def even_out(self) -> None:
+        """Let go of some, if many more are active here than with another, who may be new."""
+        least = None if self._peers is None else self._peers.least()
+        if least is not None and not self._scope.cancel_called:
+            excess = self._connections.active - least.active
+            if excess > 1 + least.active // _limits.CONNECTIONS_FOR_ONE_MORE:
+                self._connections.let_go(excess // 2)
+
+    @property
+    def _taken(self) -> int:
+        return len(self._connections) + len(self._handshakes)
+
     @property
     def _places_left(self) -> int:
-        taken = len(self._connections) + len(self._handshakes)
-        return self._service.limits.max_connections - taken
+        return self._service.limits.max_connections - self._taken
 
-    def _accept_ready(self, listener: Listener) -> None:
-        """Accept all that wait.  Raises OSError when it has to wait, or can't any more."""
-        while self._places_left > 0:
+    @property
+    def _load(self) -> Load:
+        return Load(self._connections.active + len(self._handshakes), self._taken)
+
+    def _tell_peers(self) -> None:
+        """To be called as a connection comes or goes."""
+        if self._peers is not None and not self._scope.cancel_called:
+            self._peers.accept(self._load)
+
+    def _accept_ready(self, listener: Listener, most: float) -> None:
+        """Accept those that wait, but so many at most.
+
+        Raises OSError when it has to wait, or can't any more.
+        """
+        while most > 0 and self._places_left > 0:
+            most -= 1
             try:
                 sock, address = listener.socket.accept()
             except BlockingIOError:
@@ -178,6 +239,7 @@ class Acceptor:
             return
         scope = trio.CancelScope()
         self._handshakes.add(scope)
+        self._tell_peers()
         self._connections.nursery.start_soon(
             self._shake_hands, scope, transport, self._ssl_context, client, listener.address
         )
@@ -202,6 +264,7 @@ class Acceptor:
                 )
         finally:
             self._handshakes.discard(scope)
+            self._tell_peers()
             self._service.notify()
 
 

@@ -58,6 +58,9 @@ class Connection:
         self.deadline = math.inf  # until when it may wait for the client
         self.exchange: Exchange | None = None  # while a request is in flight
         self.requests = 0  # how many heads were read
+        self.is_active = True  # whether it has had a request between the last two looks
+        self._last_request = service.limits.max_connection_requests
+        self._seen_requests = 0
         self._service = service
         self._transport = transport
         self._on_close = on_close
@@ -91,6 +94,18 @@ class Connection:
             return False
         age = self._now() - self._opened_at
         return (self.requests == 0 and age < _limits.HEADWAY) or not self.is_idle
+
+    def look(self) -> None:
+        self.is_active = self.exchange is not None or self.requests > self._seen_requests
+        self._seen_requests = self.requests
+
+    @property
+    def is_let_go(self) -> bool:
+        return not self._last_request
+
+    def let_go(self) -> None:
+        """End it with the next answer that begins."""
+        self._last_request = 0
 
     def expire(self) -> None:
         """Let it wait for its client no longer."""
@@ -205,9 +220,10 @@ class Connection:
         self.requests += 1
         if service.stopping:
             service.notify()
-        if self.requests >= service.limits.max_connection_requests:
+        if self.requests >= self._last_request:
             is_last = True
-            service.tell(LimitReached("max_connection_requests"))
+            if not self.is_let_go:
+                service.tell(LimitReached("max_connection_requests"))
         scope = self._scopes.make(head)
         if service.access_log is None:
             return await self._call_app(scope, head, is_last)

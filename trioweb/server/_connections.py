@@ -10,6 +10,7 @@ Rules of this module:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import trio
 
@@ -48,6 +49,7 @@ class Connections:
     def __init__(self, service: Service, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self._service = service
+        self.active = 0  # those that have had a request, or were new, when `look` last came by
         self._open: set[Connection] = set()
         self._closed = 0
         self._requests_of_closed = 0
@@ -76,12 +78,14 @@ class Connections:
         )
         self.nursery.start_soon(connection.run)
         self._open.add(connection)
+        self.active += 1
         self._service.notify()
         if self._service.is_listened_to:
             self._service.tell(ConnectionOpened(connection.client))
 
     def _forget(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self.active -= connection.is_active
         self._closed += 1
         self._requests_of_closed += connection.requests
         self._service.notify()
@@ -104,6 +108,23 @@ class Connections:
             if connection.is_idle:
                 connection.leave()
 
+    def look(self) -> None:
+        """See which of them are active."""
+        for connection in self._open:
+            connection.look()
+        self.active = sum(connection.is_active for connection in self._open)
+
+    def let_go(self, count: int) -> None:
+        """Have so many of the active ones end with their next answer."""
+        staying = (each for each in self._open if each.is_active and not each.is_let_go)
+        for connection in islice(staying, count):
+            connection.let_go()
+
+    @property
+    def wait_for_clients(self) -> bool:
+        """Whether one of them has no request now."""
+        return any(connection.exchange is None for connection in self._open)
+
     def expire(self) -> None:
         """Let none of them wait for its client any more."""
         for connection in tuple(self._open):
@@ -121,7 +142,7 @@ class Connections:
             if service.access_log is not None:
                 service.access_log.flush()
             self._look_at_limits()
-            if not self._open:
+            if not (self._open or service.holds_back):
                 await service.changed.wait()
             now = trio.current_time()
             again = now + _limits.SWEEP_INTERVAL

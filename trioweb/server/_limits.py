@@ -93,6 +93,10 @@ HEADWAY = 0.05  # seconds
 # What is on its way when an app has drained still has to land.
 LANDING_TIME = 0.2  # seconds
 
+# How long a worker that is replaced waits for its idle connections: each is closed after one more
+# answer, or by its client, or when it has been idle for too long.
+LONGEST_RETIREMENT = 90.0  # seconds
+
 # How long accepting waits when the machine has no more files for connections.
 OUT_OF_FILES_PAUSE = 0.1  # seconds
 
@@ -101,6 +105,24 @@ PORT_ATTEMPTS = 10
 
 # Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
+
+# How long a worker that has more connections than another lets that one go first: time enough to
+# wake up, and little for a client to wait while the other one is busy.
+LET_OTHERS_GO = 0.002  # seconds
+
+# Of several workers each accepts one connection at a time, and one more for so many that it has: a
+# thousand at once are accepted soon, and a dozen are spread evenly.
+CONNECTIONS_FOR_ONE_MORE = 4
+
+# A worker whose event loop comes so late to what is due has too much to do: others may help.
+LATE = 0.005  # seconds
+
+# How often a worker gives a sign of life, and for how long others wait for it after the last one.
+LIFE_SIGN_INTERVAL = 0.25  # seconds
+LIFE_SIGN_LASTS = 2.0  # seconds
+
+# A limit that has held nobody back for so long is left; reached on and off, it is logged once.
+LIMIT_QUIET_TIME = 5.0  # seconds
 
 # Lines of the access log that wait to be written.
 MAX_WAITING_LOG_LINES = 10_000

@@ -177,7 +177,7 @@ class Sender(msgspec.Struct, eq=False):
             or self.output.closes  # by the app's
             or self.output.body_end is BodyEnd.CLOSE
             or self.is_last
-            or self.service.draining
+            or self.service.closing
             # Who waits for 100 Continue may send the body all the same, or the next request.
             or (self.expects_continue and self.has_unread_body)
         )

@@ -5,6 +5,8 @@ Rules of this module:
 * Everything lives in the nursery of `serve`: when it has returned, nothing is left.
 * Draining is one event; cancelling is one scope.  The first lets what is in flight end,
   the second, or the end of the drain timeout, doesn't.
+* Before it drains, a worker whose sockets others listen on may retire: its idle connections, which
+  their clients may be about to use, have one more answer.
 * The lifespan closes after the last request.  An app that drains by itself is told of
   the shutdown first, and is waited for (see `_lifespan`).
 """
@@ -28,6 +30,7 @@ from ._forwarded import Address
 from ._lifespan import Lifespan
 from ._limits import limits_of, limits_of_others, overridden
 from ._listeners import Listener, open_listeners
+from ._peers import Peers
 from ._service import Service, takes
 from ._transport import StreamTransport
 
@@ -46,12 +49,15 @@ class Server:
         service: Service,
         lifespan: Lifespan,
         listeners: Sequence[Listener],
+        peers: Peers | None,
     ) -> None:
         self.urls: tuple[str, ...] = ()
         self._config = config
         self._service = service
         self._lifespan = lifespan
         self._listeners = listeners
+        self._peers = peers
+        self._retiring = trio.Event()
         self._stopping = trio.Event()
         self._ended = trio.Event()
 
@@ -62,6 +68,10 @@ class Server:
         """
         self._stopping.set()
         await self._ended.wait()
+
+    def retire(self) -> None:
+        """Leave what comes to those who share its sockets; drain when no connection is idle."""
+        self._retiring.set()
 
     def cancel(self) -> None:
         """Don't drain, or no longer: cancel what is in flight."""
@@ -82,6 +92,12 @@ class Server:
             return app.drain_timeout
         seconds = self._config.drain_timeout
         return _limits.DRAIN_TIMEOUT if seconds is None else seconds
+
+    @property
+    def retire_timeout(self) -> float:
+        """For how many seconds `retire` waits at most before the server drains."""
+        limits = self._service.limits
+        return min(max(limits.idle_timeout, limits.head_timeout), _limits.LONGEST_RETIREMENT)
 
     @property
     def cleanup_timeout(self) -> float | None:
@@ -151,12 +167,15 @@ class Server:
                 service = self._service
                 self._connections = connections = Connections(service, nursery)
                 self._acceptor = Acceptor(
-                    service, connections, self._listeners, self._config.ssl_context
+                    service, connections, self._listeners, self._config.ssl_context, self._peers
                 )
                 system.start_soon(connections.sweep)
                 system.start_soon(self._pass_on_cancellation)
                 system.start_soon(self._stop_after, self._lifespan.ended)
                 system.start_soon(self._stop_after, self._acceptor.failed)
+                system.start_soon(self._stop_after_retirement)
+                if self._peers is not None:
+                    system.start_soon(self._live_among, self._peers)
                 system.start_soon(self._acceptor.run)
                 self.urls = tuple(listener.url for listener in self._listeners)
                 if self.urls:
@@ -168,6 +187,26 @@ class Server:
 
     async def _stop_after(self, event: trio.Event) -> None:
         await event.wait()
+        self._stopping.set()
+
+    async def _live_among(self, peers: Peers) -> None:
+        """Give signs of life, as long as the event loop goes round; see whether it goes late."""
+        while True:
+            peers.live(self.statistics().requests)
+            next_time = trio.current_time() + _limits.LIFE_SIGN_INTERVAL
+            await trio.sleep_until(next_time)
+            self._acceptor.look()
+            if trio.current_time() - next_time >= _limits.LATE:
+                self._acceptor.even_out()
+
+    async def _stop_after_retirement(self) -> None:
+        """A connection that is closed while its client sends on it is an error for the client."""
+        await self._retiring.wait()
+        await self._acceptor.retire()
+        self._service.stopping = self._service.closing = True
+        with trio.move_on_after(self.retire_timeout):
+            while self._acceptor.shakes_hands or self._connections.wait_for_clients:
+                await self._service.changed.wait()
         self._stopping.set()
 
     async def _pass_on_cancellation(self) -> None:
@@ -184,7 +223,7 @@ class Server:
         await self._acceptor.stop()
         await self._wait_for_heads()
         self._acceptor.end_handshakes()
-        self._service.draining = True
+        self._service.closing = self._service.draining = True
         connections.leave_idle()
         seconds = self.drain_timeout
         if self._app_drains:
@@ -258,13 +297,14 @@ async def serve_config(
     app: ASGIApp,
     config: ServerConfig,
     *,
+    peers: Peers | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """`serve`, with its options in one object."""
+    """`serve`, with its options in one object; `peers` listen on the same sockets."""
     _check_app(app)
     listeners = await open_listeners(config)
     try:
-        await run_server(app, config, listeners, task_status=task_status)
+        await run_server(app, config, listeners, peers, task_status=task_status)
     finally:
         for listener in listeners:
             listener.close()
@@ -274,6 +314,7 @@ async def run_server(
     app: ASGIApp,
     config: ServerConfig,
     listeners: Sequence[Listener],
+    peers: Peers | None = None,
     *,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -287,7 +328,7 @@ async def run_server(
         listen=service.listen,
     )
     try:
-        server = Server(config, service, Lifespan(app, settings), listeners)
+        server = Server(config, service, Lifespan(app, settings), listeners, peers)
         await server._run(task_status)
     finally:
         if service.access_log is not None:

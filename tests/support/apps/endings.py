@@ -6,6 +6,7 @@ Tests copy it to the folder that is served, some with other values of the consta
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -74,6 +75,12 @@ async def add(name: str, tasks: BackgroundTasks) -> None:
 async def block() -> None:
     record("blocked")
     time.sleep(1000)  # noqa: ASYNC251  as a handler that computes does
+
+
+@app.post("/backtrack")
+async def backtrack() -> bool:
+    record("backtracks")
+    return re.match(r"(a+)+$", "a" * 60 + "b") is None  # years, and no other thread runs
 
 
 @app.post("/thread")
