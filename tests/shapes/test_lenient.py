@@ -170,8 +170,7 @@ def test_what_msgspec_refuses_is_taken(annotation: Any, sent: str, expected: Any
 
 @pytest.mark.parametrize("kind", [DataPrice, AttrsPrice])
 def test_a_dataclass_is_made_as_its_author_makes_it(kind: Any) -> None:
-    name = "price" if kind is DataPrice else "_price"
-    found = body_decoder(kind)(json.dumps({name: 19.99}).encode())
+    found = body_decoder(kind)(json.dumps({"price": 19.99}).encode())
     assert isinstance(found, kind)
     assert (found.price, found.name) == (19.99, "x")
 

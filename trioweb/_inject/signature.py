@@ -20,6 +20,7 @@ from .._errors import RegistrationError, describe
 from .._http.response import Response
 from .._shapes.annotations import parts, shape_of
 from .._shapes.codecs import Codecs
+from .._shapes.members import members_of
 from .._tasks.task import BackgroundTask
 from .markers import Dependency, Depends
 from .sources import MARKERS, REQUIRED, SPECIAL, Source
@@ -237,18 +238,23 @@ def refuse_class_as_text(
     source: Source,
     codecs: Codecs,
 ) -> None:
-    """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
+    """Refuse `Annotated[Filters | None, Query()]` and the like, which no text is read as."""
     if shape_of(annotation, codecs) != "body":
         return
-    name = parameter.name
-    is_type = isinstance(annotation, type)
-    kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
-    is_class = is_type and not issubclass(annotation, (dict, bytes))
+    name, marker = parameter.name, source.kind.title()
+    models = [part for part in get_args(annotation) if members_of(part) is not None]
+    right = f"a parameter for each member, such as limit: Annotated[int, {marker}()]"
+    if models:
+        right = f"{name}: Annotated[{_written(models[0])}, {marker}()]"
+        right += "  # whose members may have defaults"
     raise RegistrationError(
         f"{_callables.name(func)}: {name!r} is neither a text nor a list of texts,"
         f" as a {source.kind} gives them",
-        wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
-        right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"
-        if is_class
-        else f"a parameter for each member, such as limit: Annotated[int, {source.kind.title()}()]",
+        wrong=f"{name}: Annotated[{_written(annotation)}, {marker}()]",
+        right=right,
     )
+
+
+def _written(annotation: Any) -> str:
+    is_class = isinstance(annotation, type)
+    return annotation.__name__ if is_class else inspect.formatannotation(annotation)

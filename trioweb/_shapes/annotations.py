@@ -30,6 +30,7 @@ from msgspec import inspect as mi
 
 from .._errors import RegistrationError, describe
 from .codecs import NO_CODECS, Codecs
+from .generics import refuse_open
 from .models import checks_itself, is_model
 from .nodes import TEXTS, union_members
 
@@ -117,6 +118,8 @@ def constrained(annotation: Any, meta: msgspec.Meta | None) -> Any:
 
 def _hint(annotation: Any, exc: Exception) -> str:
     """A right line, where more is known of what is wrong."""
+    if any(isinstance(part, dataclasses.InitVar) for part in parts(annotation)):
+        return "the member as a field, and __post_init__ or a pydantic model to use it up"
     if "must be tagged" in str(exc) or "unions may not contain more than one d" in str(exc):
         return "class Cat(msgspec.Struct, tag=True), and so each class of the union"
     if "custom type" in str(exc):
@@ -150,9 +153,12 @@ _IGNORED_PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
 
 
 def refuse_ignored(annotation: Any) -> None:
-    """Refuse an annotation whose constraints msgspec would pass over in silence."""
+    """Refuse an annotation of which msgspec would pass over something in silence."""
+    for model in filter(is_model, parts(annotation)):
+        _refuse_uninitialised(model, set())
     if is_for_pydantic(annotation):
         return
+    refuse_open(annotation, parts(annotation))
     for part in parts(annotation):
         if checks_itself(part) and not is_model(part):
             raise RegistrationError(
@@ -162,6 +168,22 @@ def refuse_ignored(annotation: Any) -> None:
             )
         for metadata in getattr(part, "__metadata__", ()):
             _refuse_metadata(part, metadata)
+
+
+def _refuse_uninitialised(model: Any, seen: set[Any]) -> None:
+    """Refuse `Field(init=False)` in a model, where it means nothing: the client sets it."""
+    if model in seen:
+        return
+    seen.add(model)
+    for name, info in getattr(model, "model_fields", {}).items():
+        if getattr(info, "init", None) is False:
+            raise RegistrationError(
+                f"{model.__name__}: init=False is for dataclasses, so any client may set {name!r}",
+                wrong=f"{name}: ... = Field(init=False)",
+                right=f"_{name}: ... = PrivateAttr(...)",
+            )
+        for part in filter(is_model, parts(info.annotation)):
+            _refuse_uninitialised(part, seen)
 
 
 def _is_ignored(metadata: Any) -> bool:
@@ -187,7 +209,10 @@ def _refuse_metadata(annotation: Any, metadata: Any) -> None:
 
 
 def parts(annotation: Any) -> Iterator[Any]:
-    """An annotation and all that it is made of, into the fields of classes that msgspec decodes."""
+    """An annotation and all that it is made of, into the fields of classes that msgspec decodes.
+
+    The class of `Page[int]` is no part beside it.
+    """
     return _parts(annotation, {})
 
 
@@ -197,7 +222,7 @@ def _parts(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
     seen[id(annotation)] = annotation  # held, so that no other gets the same id
     yield annotation
     origin = get_origin(annotation)
-    inner = [origin, *get_args(annotation), *_fields(annotation)]
+    inner = [*get_args(annotation), *_fields(origin or annotation)]
     for name in ("__value__", "__supertype__"):
         with suppress(NameError):  # of what `type` gives a name to
             inner.append(getattr(annotation, name, None))

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import inspect as mi
@@ -29,6 +30,7 @@ from .explain import explain
 from .lenient import is_lenient, second_reading
 from .models import is_model, model_problems
 from .nodes import all_nodes
+from .preparing import NO_CLASSES, ByMembers, Preparation, Prepare, preparation
 from .problems import MISSING, make_problem
 
 Decoder = Callable[[bytes], Any]
@@ -46,13 +48,16 @@ def body_decoder(
         return _model_decoder(_adapted(annotation, meta))
     annotation = constrained(annotation, meta_to_the_end(meta))
     node = node_of(annotation)
-    for custom in all_nodes(node):
+    prepared = preparation(node, codecs)
+    nodes = prepared.nodes if prepared else list(all_nodes(node))
+    for custom in nodes:
         if isinstance(custom, mi.CustomType) and not codecs.can_decode(custom.cls):
             raise _unknown(annotation, custom.cls)
-    typed = msgspec.json.Decoder(annotation, dec_hook=codecs.decode)
+    decode = _decoder(annotation, codecs, prepared)
     has_defaults = any(map(_has_defaults, parts(annotation)))
-    decode = _explaining(node, typed.decode, codecs, has_defaults=has_defaults)
-    return refusing_collisions(node, decode)
+    classes = prepared.classes if prepared else {}
+    explaining = _explaining(node, decode, codecs, classes, has_defaults=has_defaults)
+    return refusing_collisions(nodes, explaining)
 
 
 def _unknown(annotation: Any, kind: Any) -> RegistrationError:
@@ -65,6 +70,49 @@ def _unknown(annotation: Any, kind: Any) -> RegistrationError:
         " a msgspec.Struct, dataclass, attrs class or pydantic model in its place;"
         f" or App(decoders={{{name}: {name.lower()}_from_json}})",
     )
+
+
+def _decoder(annotation: Any, codecs: Codecs, prepared: Preparation | None) -> Decoder:
+    if prepared is not None and prepared.classes:
+        return _building(annotation, codecs, prepared)
+    typed = msgspec.json.Decoder(annotation, dec_hook=codecs.decode).decode
+    return _refusing_infinite(typed, prepared.prepare) if prepared is not None else typed
+
+
+def _building(annotation: Any, codecs: Codecs, prepared: Preparation) -> Decoder:
+    """A decoder for what has classes in it that msgspec would take or build otherwise."""
+    plain = msgspec.json.Decoder().decode
+    exact = msgspec.json.Decoder(float_hook=Decimal).decode if prepared.has_decimals else None
+
+    def decode(data: bytes) -> Any:
+        value = plain(data)
+        value = prepared.prepare(value, exact(data) if exact else value)
+        return msgspec.convert(value, annotation, str_keys=True, dec_hook=codecs.decode)
+
+    return decode
+
+
+def _maybe_infinite(data: bytes) -> bool:
+    """Whether a text of NaN or an infinity may be in it, with some of its letters escaped or not.
+
+    A pattern would take ten times as long.
+    """
+    lower = data.lower()
+    return b"nan" in lower or b"inf" in lower or b"\\u" in lower
+
+
+def _refusing_infinite(typed: Decoder, prepare: Prepare) -> Decoder:
+    """msgspec's decoder `typed`, for what has decimals or keys in it that might not be finite."""
+    untyped = msgspec.json.Decoder(float_hook=Decimal).decode
+
+    def decode(data: bytes) -> Any:
+        value = typed(data)
+        if _maybe_infinite(data):
+            found = untyped(data)
+            prepare(found, found)
+        return value
+
+    return decode
 
 
 def _adapted(annotation: Any, meta: msgspec.Meta | None) -> Decoder:
@@ -98,16 +146,17 @@ def _explaining(
     node: mi.Type,
     decode_typed: Decoder,
     codecs: Codecs = NO_CODECS,
+    classes: Mapping[Any, ByMembers] = NO_CLASSES,
     *,
     has_defaults: bool = False,
 ) -> Decoder:
-    """msgspec's decoder for `node`, whose refusals are explained."""
+    """A decoder for `node`, whose refusals are explained."""
 
     def decode(data: bytes) -> Any:
         try:
             return decode_typed(data)
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, exc, codecs)) from None
+            raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
     def decode_leniently(data: bytes) -> Any:
         try:
@@ -117,16 +166,16 @@ def _explaining(
             try:
                 return read_again(data)
             except REFUSALS as exc:
-                raise Invalid(explain(node, data, exc, codecs)) from None
+                raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
     def decode_with_defaults(data: bytes) -> Any:
         try:
             return _fill_defaults(decode_typed(data))
         except REFUSALS as exc:
-            raise Invalid(explain(node, data, exc, codecs)) from None
+            raise Invalid(explain(node, data, exc, codecs, classes)) from None
 
     if is_lenient(node):
-        read_again = second_reading(node, codecs)
+        read_again = second_reading(node, codecs, classes)
         return decode_leniently
     return decode_with_defaults if has_defaults else decode
 
@@ -142,12 +191,9 @@ raw_body_members: Callable[[bytes], dict[str, msgspec.Raw]] = _explaining(
 
 
 def _has_defaults(annotation: Any) -> bool:
-    return (
-        isinstance(annotation, type)
-        and dataclasses.is_dataclass(annotation)
-        and any(
-            field.default is not dataclasses.MISSING for field in dataclasses.fields(annotation)
-        )
+    cls = get_origin(annotation) or annotation
+    return dataclasses.is_dataclass(cls) and any(
+        field.default is not dataclasses.MISSING for field in dataclasses.fields(cls)
     )
 
 

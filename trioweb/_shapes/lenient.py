@@ -6,7 +6,8 @@ Rules of this module:
   may be in a text, and a number is a multiple of another as they are written (`multiples`).
 * It costs nothing where msgspec takes a body.  One that it refuses is read once more here, member
   by member, if its type has such places, and if it is no longer than `MAX_SECOND_READING`.
-* It raises what msgspec and the classes of users raise (`REFUSALS`), or gives what msgspec would.
+* It raises what msgspec and the classes of users raise (`REFUSALS`), or gives what msgspec would,
+  after `preparing`: what a client may set and which numbers are finite is no leniency's to say.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from .nodes import (
     python_type,
     union_members,
 )
+from .preparing import ByMembers, is_finite, name_given
+from .problems import NOT_FINITE
 
 _Read = Callable[[Any], Any]
 
@@ -48,10 +51,12 @@ def is_lenient(node: mi.Type) -> bool:
     )
 
 
-def second_reading(node: mi.Type, codecs: Codecs) -> Callable[[bytes], Any]:
+def second_reading(
+    node: mi.Type, codecs: Codecs, classes: Mapping[Any, ByMembers]
+) -> Callable[[bytes], Any]:
     """A decoder of JSON for `node`, for what msgspec has refused."""
     decode = msgspec.json.Decoder(float_hook=Decimal).decode  # no digit is lost
-    reading = _Reading(codecs)
+    reading = _Reading(codecs, classes)
 
     def read_again(data: bytes) -> Any:
         if len(data) > MAX_SECOND_READING:
@@ -64,8 +69,9 @@ def second_reading(node: mi.Type, codecs: Codecs) -> Callable[[bytes], Any]:
 class _Reading:
     """Makes typed values of untyped ones."""
 
-    def __init__(self, codecs: Codecs) -> None:
+    def __init__(self, codecs: Codecs, classes: Mapping[Any, ByMembers]) -> None:
         self._codecs = codecs
+        self._classes = classes
 
     def read(self, node: mi.Type, value: Any) -> Any:
         node = plain(node)
@@ -88,6 +94,8 @@ class _Reading:
             typed = _float(value)
         else:
             typed = msgspec.convert(value, python_type(node), strict=strict)
+        if not is_finite(typed):
+            raise ValueError(NOT_FINITE[0])
         return _constrained(node, typed)
 
     def _collection(self, node: Any, value: Any) -> Any:
@@ -113,18 +121,34 @@ class _Reading:
         """The members of a class by the names of its fields."""
         members = _of(dict, value)
         found = {}
-        for field in node.fields:
+        for field in self._fields_of_client(node):
             if field.encode_name in members:
                 found[field.name] = self.read(field.type, members[field.encode_name])
             elif field.required:
                 raise ValueError(f"{field.encode_name} is missing")
         return found
 
+    def _fields_of_client(self, node: Any) -> list[mi.Field]:
+        by_members = self._classes.get(getattr(node, "cls", None))
+        hidden = by_members.members.hidden if by_members else ()
+        return [field for field in node.fields if field.encode_name not in hidden]
+
+    def _settable(self, by_members: ByMembers, value: Any) -> Any:
+        """A class whose members are to be looked at."""
+        given = _of(dict, value)
+        arguments = {}
+        for member in by_members.members.settable:
+            name = name_given(member, given)
+            if name is not None:
+                node = by_members.nodes[member.argument]
+                arguments[member.argument] = self.read(node, given[name])
+        return by_members.members.cls(**arguments)
+
     def _struct(self, node: mi.StructType, value: Any) -> Any:
         if node.array_like:
             raise ValueError("a Struct that is a list isn't read a second time")
         found = self._fields(node, value)
-        known = {node.tag_field, *(field.encode_name for field in node.fields)}
+        known = {node.tag_field, *(field.encode_name for field in self._fields_of_client(node))}
         if node.forbid_unknown_fields and not known.issuperset(value):
             raise ValueError("there are other members")
         if node.tag_field is not None and value.get(node.tag_field, node.tag) != node.tag:
@@ -132,6 +156,8 @@ class _Reading:
         return node.cls(**found)
 
     def _dataclass(self, node: mi.DataclassType, value: Any) -> Any:
+        if node.cls in self._classes:
+            return self._settable(self._classes[node.cls], value)
         names = _arguments_of(node.cls)
         found = self._fields(node, value)
         return node.cls(**{names[name]: found[name] for name in found if name in names})
