@@ -193,6 +193,13 @@ async def test_what_a_decoder_refuses_is_a_422_at_its_place() -> None:
     ]
 
 
+async def test_what_is_decoded_already_is_decoded_once() -> None:
+    async def handler(paths: Annotated[list[Path], Body()]) -> None: ...
+
+    exchange = await answer(handler, json=[{"points": ["1,2"]}, {"points": 5}])
+    assert [each["loc"] for each in exchange.json()["detail"]] == [["body", 1, "points"]]
+
+
 async def test_a_decoder_that_gives_something_else_is_a_500(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

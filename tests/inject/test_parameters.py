@@ -383,6 +383,11 @@ async def test_what_implements_a_protocol_takes_what_it_says(kind: Any, expected
     assert await given(kind, "size=7") == expected
 
 
+async def test_a_protocol_hides_no_constructor_behind_it() -> None:
+    found = await given(below.MixedStore, "count=7&word=ab")
+    assert found == {"count": 7, "word": "ab"}
+
+
 async def test_a_protocol_is_what_a_dependency_may_be_known_as() -> None:
     async def handler(store: Annotated[base.Store, Depends(below.MadeStore)]) -> Any:
         return store.load()

@@ -160,6 +160,7 @@ class Box(Struct, Generic[T]):
         (timedelta, "1.5", timedelta(seconds=1.5)),
         (list[timedelta], '[300, "PT5M"]', [timedelta(seconds=300)] * 2),
         (dict[str, Any] | list[datetime], "[300]", [AT_300]),
+        (dict[Any, datetime | None], '{"a": 300, "b": null}', {"a": AT_300, "b": None}),
     ],
 )
 def test_what_msgspec_refuses_is_taken(annotation: Any, sent: str, expected: Any) -> None:

@@ -74,12 +74,16 @@ def _is_protocol(kind: Any) -> bool:
 
 def _signature_behind_protocols(kind: type[Any]) -> inspect.Signature:
     """That of a class that implements a Protocol, whose `__init__` is put right when it is made."""
-    for base in kind.__mro__[:-1]:
-        init = vars(base).get("__init__")
-        if init is not None and not _is_of_typing(init):
-            parameters = list(inspect.signature(init).parameters.values())
-            return inspect.Signature(parameters[1:])
-    return inspect.Signature()
+    init = _constructor(kind)
+    if init is object.__init__:
+        return inspect.Signature()
+    return inspect.Signature(list(inspect.signature(init).parameters.values())[1:])
+
+
+def _constructor(kind: type[Any]) -> Any:
+    """Its `__init__`, behind what Protocols have put in its place."""
+    inits = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+    return next(init for init in inits if not _is_of_typing(init))
 
 
 # What is refused
@@ -186,7 +190,8 @@ def _names_for(func: Callable[..., Any], parameter: str) -> Names:
     *_, innermost = _callables.layers(func)
     if not inspect.isclass(innermost):
         return _names_of_function(innermost)
-    maker = innermost.__init__ if hasattr(innermost.__init__, "__code__") else innermost.__new__
+    init = _constructor(innermost)
+    maker = inspect.unwrap(init if hasattr(init, "__code__") else innermost.__new__)
     code = getattr(maker, "__code__", None)
     if code is not None and not code.co_filename.startswith("<"):
         return _names_of_function(maker)

@@ -76,3 +76,10 @@ class MadeStore(base.Store):
 
 
 class InheritedStore(MadeStore): ...
+
+
+class MixedStore(base.Store, base.PlainBase):
+    """The Protocol's place for an `__init__` stands before the one that is called."""
+
+    def load(self) -> Size:
+        return 1
