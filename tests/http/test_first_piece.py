@@ -25,6 +25,10 @@ class SoldOut(Exception):
     pass
 
 
+class Closed(Exception):
+    pass
+
+
 async def nothing() -> AsyncIterator[None]:
     yield
 
@@ -245,10 +249,10 @@ async def test_the_answer_to_it_may_be_a_stream_that_fails_as_well(
     options: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody is asked a third time: the server, which has had no answer, says 500."""
-    app = streaming(failing(SoldOut(), 0), **options)
+    app = streaming(failing(Closed(), 0), **options)
 
-    @app.exception_handler(SoldOut)
-    async def sold_out(request: Request, exc: SoldOut) -> StreamingResponse:
+    @app.exception_handler(Closed)
+    async def closed(request: Request, exc: Closed) -> StreamingResponse:
         return StreamingResponse(failing(ValueError("again"), 0)())
 
     exchange = await ask(app)

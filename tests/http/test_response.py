@@ -375,7 +375,9 @@ async def test_what_json_can_not_hold_is_a_500_that_names_its_type(
     assert exchange.status == 500
     assert exchange.json() == {"detail": "Internal Server Error"}
     assert messages(caplog) == ["GET / failed"]
-    assert caplog.text.rstrip().endswith("TypeError: Money can't be encoded as JSON")
+    assert (
+        "\nTypeError: Money can't be encoded as JSON; where a handler returns it, " in caplog.text
+    )
 
 
 # Tasks it brings along

@@ -36,7 +36,11 @@ class Service:
         self.ran: list[str] = []
         self.closes = trio.Event()
         self.over = trio.Event()
-        for name, options in (("watched", {}), ("kept", {"cancel_on_disconnect": False})):
+        choices: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("watched", {}),
+            ("kept", {"cancel_on_disconnect": False}),
+        )
+        for name, options in choices:
             self.app.get(f"/{name}", **options)(self._answer)
             self.app.get(f"/{name}/stream", **options)(self._stream)
         self.app.post("/post")(self._answer)

@@ -144,7 +144,9 @@ async def test_a_new_worker_gets_its_share_from_one_that_has_too_much_to_do(
         clients = await place.clients(stack, 12)
         for client in clients:
             assert (await client.ask(GET)).status == 200
+        await trio.sleep(2 * LIFE_SIGN_INTERVAL)  # alone it lets go of none
         servers += [await stack.enter_async_context(place.worker(row)) for row in (1, 2, 3)]
+        clients = [await again(client, place, stack) for client in clients]
         assert spread(servers) == [0, 0, 0, 12]
         for _ in range(8):
             await trio.sleep(2 * LIFE_SIGN_INTERVAL)

@@ -221,6 +221,7 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
     def __init__(self, content: Iterable[str | bytes]) -> None:
         self._iterator = iter(content)
         self._stepping = threading.Lock()
+        self._is_closed = False
         self._context = contextvars.copy_context()
 
     async def __anext__(self) -> str | bytes:
@@ -234,7 +235,8 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
 
     def _step(self) -> str | bytes:
         with self._stepping:
-            return self._context.run(next, self._iterator, _END)
+            # Nobody may wait for this step any more, and it may have come late.
+            return _END if self._is_closed else self._context.run(next, self._iterator, _END)
 
     async def aclose(self) -> None:
         close = getattr(self._iterator, "close", None)
@@ -245,6 +247,7 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
 
     def _close(self, close: Callable[[], object]) -> None:
         with self._stepping:
+            self._is_closed = True
             self._context.run(close)
 
     def __repr__(self) -> str:

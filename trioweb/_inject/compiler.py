@@ -22,20 +22,25 @@ import trio
 
 from .. import _callables
 from .._concurrency.exits import LASTS, DependencyScope
-from .._errors import RegistrationError
+from .._errors import RegistrationError, describe
 from .._http.exchange import Exchange
+from .._http.response import responder
 from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
 from .calls import Run, gives_generator, run_dependency, run_handler
 from .markers import Dependency, checked_dependencies
+from .parameters import parameters_of
 from .plan import Call, Parameter, Plan, Traits, make_plan
 from .signature import (
     marker_of,
-    parameters_of,
+    named,
     refuse_class_as_text,
     refuse_depends_on_nothing,
+    refuse_forgotten_annotation,
     refuse_unmarked,
+    unusable,
 )
 from .sources import REQUIRED, SOURCES, SPECIAL, Source, Values, Wanted, is_as_converted
 
@@ -61,6 +66,7 @@ def compile_plan(
     status_code: int = 200,
     timeout: float | None = None,
     cancel_on_disconnect: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> Plan:
     """The plan for a handler on a template with these parameters (name to type).
 
@@ -69,26 +75,37 @@ def compile_plan(
     client's stay; a `def` doesn't, as its thread would go on with what was closed.
     Raises RegistrationError.
     """
-    _refuse_generator(handler)
-    if timeout is not None:
-        _refuse_timeout_of_thread(handler)
-    compiler = _Compiler(path_types)
-    for depends in checked_dependencies(dependencies):
-        compiler.add_dependency(depends, None, _callables.name(handler), "function")
-    compiler.add_call("handler", handler, None, "function")
-    return compiler.plan(
-        handler,
-        status_code=status_code,
-        timeout=timeout,
-        cancel_on_disconnect=cancel_on_disconnect,
-    )
+    name = _callables.name(handler)
+    try:
+        _refuse_generator(handler)
+        if timeout is not None:
+            _refuse_timeout_of_thread(handler)
+        compiler = _Compiler(path_types, codecs)
+        for depends in checked_dependencies(dependencies):
+            compiler.add_dependency(depends, None, name, "function")
+        compiler.add_call("handler", handler, None, "function")
+        return compiler.plan(
+            handler,
+            status_code=status_code,
+            timeout=timeout,
+            cancel_on_disconnect=cancel_on_disconnect,
+        )
+    except RegistrationError:
+        raise
+    except Exception as exc:  # of an object that answers oddly to what is asked of a function
+        raise RegistrationError(
+            f"{name}: what it takes isn't known: {describe(exc)}",
+            wrong=f"a {type(handler).__name__} as a handler, or as its dependency",
+            right="a function with typed parameters",
+        ) from exc
 
 
 class _Compiler:
     """Goes through a handler and all that it depends on, innermost first."""
 
-    def __init__(self, path_types: Mapping[str, type[Any]]) -> None:
+    def __init__(self, path_types: Mapping[str, type[Any]], codecs: Codecs) -> None:
         self._path_types = path_types
+        self._codecs = codecs
         self._calls: dict[object, Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._waiting: list[_Waiting] = []
@@ -119,6 +136,7 @@ class _Compiler:
             shares_body=shares_body,
             cancel_on_disconnect=cancel_on_disconnect and can_wait,
             stops_with_client=cancel_on_disconnect,
+            respond=responder(self._codecs),
             status_code=status_code,
             timeout=timeout,
         )
@@ -207,6 +225,20 @@ class _Compiler:
         scope: DependencyScope,
         needs: list[object],
     ) -> Parameter:
+        try:
+            return self._found(func, parameter, scope, needs)
+        except RegistrationError:
+            raise
+        except Exception as exc:  # of an annotation or default that others wrote
+            raise named(unusable(parameter, exc), func, parameter) from exc
+
+    def _found(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        scope: DependencyScope,
+        needs: list[object],
+    ) -> Parameter:
         annotation, marker = marker_of(func, parameter)
         name = parameter.name
         if isinstance(marker, Dependency):
@@ -219,13 +251,13 @@ class _Compiler:
             self._takes_tasks = self._takes_tasks or annotation is BackgroundTasks
             return Parameter(name, SPECIAL[annotation])
         if marker is None:
+            if name not in self._path_types:
+                refuse_forgotten_annotation(func, parameter)
             refuse_unmarked(func, parameter, annotation)
         try:
             return self._input(func, parameter, annotation, marker)
         except RegistrationError as exc:
-            exc.add_note(f"    where:  {_callables.name(func)}({parameter})")
-            exc.add_note("    or:     Annotated[..., Depends(...)], where a dependency is meant")
-            raise
+            raise named(exc, func, parameter) from None
 
     def _input(
         self,
@@ -243,7 +275,7 @@ class _Compiler:
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
         alias = source.alias or kind.name_of(source, parameter.name)
-        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types)
+        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types, self._codecs)
         found = Parameter(
             parameter.name,
             _of_the_body,
@@ -257,7 +289,7 @@ class _Compiler:
             self._waiting.append(_Waiting(found, wanted))
             return found
         if kind.is_text:
-            refuse_class_as_text(func, parameter, annotation, source)
+            refuse_class_as_text(func, parameter, annotation, source, self._codecs)
         found.extract = kind.extract(wanted, False)
         found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
         return found

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, cast
@@ -27,10 +28,11 @@ import trio
 
 from .. import _callables
 from .._asgi import RawFields
-from .._errors import HTTPException, Invalid, RegistrationError
+from .._errors import Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
-from .._shapes.annotations import shape_of
+from .._shapes.annotations import is_optional, shape_of
+from .._shapes.codecs import Codecs
 from .._shapes.json import body_decoder
 from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.list import BackgroundTasks
@@ -153,7 +155,7 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
     try:
         # Its overloads can't say what the TypedDict does; it checks by itself.
         return msgspec.Meta(**cast(Any, constraints)) if constraints else None
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, re.error) as exc:
         given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
         raise RegistrationError(
             f"{marker}: {exc}",
@@ -177,6 +179,7 @@ class Wanted(msgspec.Struct, frozen=True):
     source: Source
     alias: str
     path_types: Mapping[str, type[Any]]
+    codecs: Codecs
 
 
 class SourceKind(msgspec.Struct, frozen=True):
@@ -202,7 +205,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
             wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
-    if shape_of(wanted.annotation) != "text":
+    if shape_of(wanted.annotation, wanted.codecs) != "text":
         raise RegistrationError(
             f"{_callables.name(wanted.func)}: a path parameter is one value",
             wrong=f"{parameter}",
@@ -210,7 +213,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
         )
     if is_as_converted(wanted):
         return lambda exchange, values: exchange.path_params[alias]
-    decode = text_decoder(wanted.annotation, wanted.source.meta)
+    decode = text_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     return lambda exchange, values: decode(str(exchange.path_params[alias]))
 
 
@@ -230,10 +233,11 @@ def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Want
         read = read_field(wanted.alias)
         default = _default(wanted.source.default)
         decode: Callable[[Any], Any]
-        if shape_of(wanted.annotation) == "texts":
-            decode = texts_decoder(wanted.annotation, wanted.source.meta)
+        annotation, meta, codecs = wanted.annotation, wanted.source.meta, wanted.codecs
+        if shape_of(annotation, codecs) == "texts":
+            decode = texts_decoder(annotation, meta, codecs)
         else:
-            decode_one = text_decoder(wanted.annotation, wanted.source.meta)
+            decode_one = text_decoder(annotation, meta, codecs)
             decode = lambda texts: decode_one(texts[which])  # noqa: E731
 
         def extract(exchange: Exchange, values: Values) -> Any:
@@ -266,13 +270,17 @@ def _cookie(alias: str) -> Read:
 
 
 def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
-    decode = body_decoder(wanted.annotation, wanted.source.meta)
+    decode = body_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     default = _default(wanted.source.default)
     alias = wanted.alias
+    if wanted.source.default is REQUIRED and is_optional(wanted.annotation):
+        default_of_whole: Callable[[], Any] = _null  # to send nothing says as much
+    else:
+        default_of_whole = default
 
     def extract_whole(exchange: Exchange, values: Values) -> Any:
         data = values[BODY]
-        return decode(data) if data else default()
+        return decode(data) if data else default_of_whole()
 
     def extract_member(exchange: Exchange, values: Values) -> Any:
         members = values[BODY]
@@ -304,23 +312,34 @@ def _default(default: Any) -> Callable[[], Any]:
     """What stands in for a value that isn't there; the same each time, whoever changed it."""
     if default is REQUIRED:
         return _missing
-    if copy.deepcopy(default) is default:  # as it is for what can't be changed
+    try:
+        copied = copy.deepcopy(default)
+    except Exception as exc:
+        raise RegistrationError(
+            f"a default is copied for each request, and this one can't be: {describe(exc)}",
+            wrong=f"parameter: ... = {default!r}",
+            right="parameter: ... = None, or Annotated[..., Depends(get_it)] for what requests"
+            " share",
+        ) from None
+    if copied is default:  # as it is for what can't be changed
         return lambda: default
     return lambda: copy.deepcopy(default)
+
+
+def _null() -> None:
+    return None
 
 
 def _missing() -> Any:
     raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
 
 
-def check_is_json(fields: RawFields) -> None:
-    """Nobody can mean JSON and say something else; saying nothing is taken for JSON."""
+def other_type(fields: RawFields) -> str | None:
+    """The media type that a body says it has, if it isn't JSON; to say nothing is taken for it."""
     for name, value in fields:
         if name == b"content-type":
             media_type = value.partition(b";")[0].strip().lower()
             if media_type in (b"application/json", b"") or media_type.endswith(b"+json"):
-                return
-            said = media_type.decode("latin-1")
-            raise HTTPException(
-                415, f"The body must be JSON: send Content-Type: application/json, not {said}"
-            )
+                return None
+            return media_type.decode("latin-1")
+    return None

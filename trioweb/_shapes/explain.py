@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -36,20 +37,18 @@ from msgspec import inspect as mi
 
 from .._errors import Problem
 from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
+from .codecs import REFUSALS, Codecs
 from .constraints import broken_constraint, constraints_of
-from .models import decode_model, model_problems
-from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
+from .lenient import is_lenient
+from .models import model_problems
+from .moments import moment_from_number
+from .nodes import LEAVES, MOMENTS, json_type, mismatch, plain, python_type, union_members
 from .problems import MISSING, choices, make_problem, placed_within
-
-# What msgspec and hooks of user classes raise for bad input.  TypeError: a JSON list in a
-# `set[Any]` can't be hashed.  ArithmeticError: a Decimal's exponent is beyond what it can hold.
-# AssertionError: what an author of a `__post_init__` may say it with, as pydantic's do.
-REFUSALS = (ValueError, TypeError, ArithmeticError, RecursionError, AssertionError)
 
 _INVALID: Any = object()
 
 
-def explain(node: mi.Type, data: bytes, refusal: BaseException) -> list[Problem]:
+def explain(node: mi.Type, data: bytes, refusal: BaseException, codecs: Codecs) -> list[Problem]:
     """The problems of a body that was refused with `refusal`."""
     if not data:
         return [make_problem([], *MISSING)]
@@ -57,7 +56,7 @@ def explain(node: mi.Type, data: bytes, refusal: BaseException) -> list[Problem]
         value = msgspec.json.decode(data)
     except REFUSALS as exc:
         return [make_problem([], f"Invalid JSON: {exc}", "json_invalid")]
-    walk = Walk()
+    walk = Walk(codecs)
     walk.visit(node, value)
     return walk.problems or _from_refusal(refusal)
 
@@ -85,7 +84,8 @@ def _from_refusal(exc: BaseException) -> list[Problem]:
 class Walk:
     """One visit to an untyped value along its type; see the module's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, codecs: Codecs) -> None:
+        self._codecs = codecs
         self.problems: list[Problem] = []
         self._loc: list[str | int] = []
         self._visits = 0
@@ -117,7 +117,10 @@ class Walk:
 
     def _leaf(self, node: mi.Type, value: Any, *, strict: bool = True) -> Any:
         try:
-            typed = msgspec.convert(value, python_type(node), strict=strict)
+            if isinstance(node, MOMENTS) and type(value) in (int, float):
+                typed = moment_from_number(python_type(node), Decimal(str(value)))
+            else:
+                typed = msgspec.convert(value, python_type(node), strict=strict)
         except REFUSALS:
             return self._report(mismatch(node, value))
         # Not `typed`: when a class is built from it, msgspec takes no ready member of an Enum.
@@ -191,8 +194,10 @@ class Walk:
         if members is _INVALID:
             return _INVALID
         try:
-            return msgspec.convert(members, node.cls, str_keys=True, dec_hook=decode_model)
+            return msgspec.convert(members, node.cls, str_keys=True, dec_hook=self._codecs.decode)
         except REFUSALS as exc:
+            if is_lenient(node) and isinstance(exc, msgspec.ValidationError) and not exc.__cause__:
+                return members  # msgspec's own word, on what is taken all the same
             for problem in _from_refusal(exc):
                 self._report(problem)
             return _INVALID
@@ -248,8 +253,8 @@ class Walk:
 
     def _custom(self, node: mi.CustomType, value: Any) -> Any:
         try:
-            return decode_model(node.cls, value)
-        except ValueError as exc:
+            return self._codecs.decode(node.cls, value)
+        except REFUSALS as exc:
             for problem in model_problems(exc):
                 self._report(problem)
             return _INVALID
@@ -264,9 +269,14 @@ class Walk:
             return self.visit(members[0], value)
         if members and isinstance(value, (dict, list)):
             return self._tagged(members, value)
-        if any(_may_fit(member, value) for member in members):
+        if any(self._may_fit(member, value) for member in members):
             return value
         return self._report(make_problem([], "Input should be one of the allowed types", "union"))
+
+    def _may_fit(self, node: mi.Type, value: Any) -> bool:
+        walk = Walk(self._codecs)
+        walk.visit(node, value)
+        return not walk.problems
 
     def _tagged(self, structs: list[Any], value: Any) -> Any:
         """A union of structs, which msgspec takes only if all have tags."""
@@ -344,9 +354,3 @@ def _whole(members: Any) -> Any:
 
 def _json_type_of(value: Any) -> type[Any]:
     return type(value) if isinstance(value, (dict, list)) else object
-
-
-def _may_fit(node: mi.Type, value: Any) -> bool:
-    walk = Walk()
-    walk.visit(node, value)
-    return not walk.problems

@@ -159,6 +159,9 @@ class TLSTransport:
         held = self._transport.backlog()
         return None if held is None else held + len(self._unsent) - self._ahead
 
+    def is_refused(self) -> bool:
+        return self._transport.is_refused()
+
     def has_data(self) -> bool:
         return bool(self._incoming.pending or self._tls.pending()) or self._transport.has_data()
 
