@@ -12,7 +12,18 @@ from types import ModuleType
 from typing import Any
 
 try:
-    from . import _wrk, attack, balance, compare, instructions, internals, latency, scale, shutdown
+    from . import (
+        _wrk,
+        attack,
+        balance,
+        compare,
+        instructions,
+        internals,
+        latency,
+        scale,
+        shutdown,
+        tls,
+    )
     from .apps.endpoints import ENDPOINTS
     from .apps.servers import SERVERS
 except ModuleNotFoundError as exc:
@@ -39,6 +50,7 @@ def main() -> None:
         add_shutdown,
         add_attack,
         add_balance,
+        add_tls,
     ):
         add(commands)
     arguments = vars(parser.parse_args())
@@ -224,6 +236,16 @@ def add_balance(commands: Commands) -> None:
         default=[12, 64],
         metavar="N",
         help="at once; each number is measured (12 and 64)",
+    )
+
+
+def add_tls(commands: Commands) -> None:
+    command = _added(
+        commands, tls, "what TLS costs: CPU time for 200 MiB down and up, beside Uvicorn"
+    )
+    command.add_argument("--rounds", type=_positive, default=5, help="of each (%(default)s)")
+    command.add_argument(
+        "--mebibytes", type=_positive, default=200, help="in each request (%(default)s)"
     )
 
 

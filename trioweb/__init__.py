@@ -12,7 +12,7 @@ side by side is independent of each other.  A test reads this map, and holds eac
             _cli/           main > reloader  supervisor > processes  routes  run  watching
                             > importing  options  serving  survivors > others  table
                             > settings > conversions  env_files  frames  logs  notify
-                            signals  tls  wrapped > handlers  statuses
+                            signals  tls  wrapped > handlers  statuses > systems
     6       _app/           app > failures  lifespan > debug  inner  pressure > limits
     4       _routing/       router  matcher > templates
     3       _inject/        compiler > plan  parameters  signature > calls  markers  sources

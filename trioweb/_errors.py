@@ -109,7 +109,7 @@ class RequestValidationError(Exception):
 
 
 class ClientDisconnect(Exception):
-    """The client left before its request's body was complete."""
+    """The client left: before its request's body was complete, or within a streamed response."""
 
 
 class Invalid(Exception):

@@ -16,6 +16,7 @@ from trioweb._cli import processes
 from trioweb._cli.main import main
 from trioweb._cli.processes import Worker, typed_folder, worker_command
 from trioweb._cli.reloader import Reloader
+from trioweb._cli.signals import Order
 from trioweb._cli.statuses import EXIT_FAILED, EXIT_USAGE
 from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor
 
@@ -150,6 +151,24 @@ async def test_an_app_that_cannot_be_started_waits_for_a_change(
         await wait_all_tasks_blocked()
         assert len(start.workers) == 1
         send.send_nowait(signal.SIGTERM)
+
+
+async def test_a_signal_while_the_app_is_started_drains_it() -> None:
+    start, may_start = Failing(), trio.Event()
+
+    async def start_later() -> Worker:
+        await may_start.wait()
+        return await start()
+
+    send, signals = trio.open_memory_channel[int](math.inf)
+    no_changes = trio.open_memory_channel[list[str]](0)[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Reloader(start_later).run, signals, no_changes)
+        await wait_all_tasks_blocked()
+        send.send_nowait(signal.SIGTERM)
+        await wait_all_tasks_blocked()
+        may_start.set()
+    assert start.workers[0].heard == [Order.DRAIN]
 
 
 async def test_a_folder_that_is_gone_starts_no_worker(

@@ -220,21 +220,14 @@ async def test_who_waits_for_the_rest_as_the_response_ends_is_told(
 
 
 def waiting(app: App) -> ASGIApp:
-    """Its client never sends the body that it has announced, and is gone past the end."""
+    """Its client never sends the body that it has announced; the end wakes who waits for it."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
-        is_over = trio.Event()
-
-        async def receive_nothing() -> Any:
-            await is_over.wait()
+        async def receive_the_end() -> Any:
+            await send.__self__.left.wait()
             return {"type": "http.disconnect"}
 
-        async def send_on(message: Any) -> None:
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                is_over.set()
-
-        await app(scope, receive_nothing, send_on)
+        await app(scope, receive_the_end, send)
 
     return call
 
@@ -255,9 +248,9 @@ async def test_a_request_without_a_body_has_an_empty_one_for_ever(
     expected: dict[Read, str] = {
         read_body: "b''",
         read_stream: "[]",
-        read_json: "RequestValidationError: body: The body isn't JSON",
+        read_json: "RequestValidationError",
     }
-    assert told.answers[0].startswith(expected[read][:20])
+    assert told.answers[0].startswith(expected[read])
 
 
 async def test_a_stream_that_broke_off_takes_the_body_with_it(

@@ -227,6 +227,24 @@ async def test_a_head_that_the_client_does_not_take_ends_the_stream(
     assert before_the_report(caplog) == []
 
 
+async def test_who_has_left_before_the_first_piece_takes_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps: list[int] = []
+
+    async def pieces() -> AsyncIterator[str]:
+        for number in range(3):
+            steps.append(number)
+            yield "piece"
+
+    async def send(message: Message) -> None:
+        raise OSError("gone")
+
+    await streaming(pieces)(http_scope("GET", "/", []), trio.sleep_forever, send)
+    assert steps == [0]
+    assert before_the_report(caplog) == []
+
+
 async def test_a_first_piece_waits_for_a_head_that_is_on_its_way(
     autojump_clock: MockClock,
 ) -> None:

@@ -631,3 +631,81 @@ async def test_an_app_without_a_lifespan_says_why(caplog: pytest.LogCaptureFixtu
     assert record.getMessage() == "the app has no lifespan, it is served without"
     assert record.exc_info
     assert str(record.exc_info[1]) == "no database"
+
+
+# Who is refused, and why.
+
+
+WEBSOCKET = (
+    b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+@EachParser
+@pytest.mark.parametrize(
+    ("sent", "status", "logged"),
+    [
+        (b"BAD\r\n\r\n", 400, "refused 1.2.3.4:5: malformed request line"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA\x00: b\r\n\r\n", 400, "refused 1.2.3.4:5: a control"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "refused 1.2.3.4:5: "),
+        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505, "refused 1.2.3.4:5: the version is neither"),
+        (
+            b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            400,
+            "refused POST /a of 1.2.3.4:5: malformed chunk size",
+        ),
+        (
+            b"GET /ws HTTP/1.1\r\nHost: x\r\n%b\r\n" % WEBSOCKET,
+            403,
+            "refused GET /ws of 1.2.3.4:5: WebSockets aren't served here",
+        ),
+    ],
+)
+async def test_who_is_refused_is_logged_with_the_reason(
+    http: ParserName,
+    sent: bytes,
+    status: int,
+    logged: str,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="trioweb.server")
+    async with serving(echo, http=http) as running:
+        client = running.connect(client=("1.2.3.4", 5))
+        await client.send(sent + GET)
+        answer = await client.rest()
+    assert statuses(answer) == [status]
+    [line] = messages(caplog)
+    assert line.startswith(logged)
+    # The client reads it too.
+    assert answer.endswith(line.partition(": ")[2].encode() + b"\n")
+
+
+async def test_a_reason_is_one_line_of_so_many_characters(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """h11 quotes what it was given."""
+
+    def parse(raw: bytes) -> ParsedHead:
+        raise BadRequest(400, 'é "quoted"\r\n\x1b[31m' + "x" * 1_000)
+
+    monkeypatch.setattr("trioweb.server._parsers.parse_with_h11", parse)
+    caplog.set_level(logging.INFO, logger="trioweb.server")
+    async with serving(echo, http="h11") as running:
+        await running.connect(client=("1.2.3.4", 5)).ask(GET)
+    [line] = messages(caplog)
+    reason = line.removeprefix("refused 1.2.3.4:5: ")
+    assert len(reason) == 200
+    assert reason.startswith(r"\xc3\xa9 \"quoted\"\r\n\x1b[31mxxx")
+
+
+async def test_a_websocket_is_refused_where_there_is_a_route(autojump_clock: MockClock) -> None:
+    app = Recorder()
+    async with serving(app, access_log=True) as running:
+        client = running.connect()
+        await client.send(b"GET /ws HTTP/1.1\r\nHost: x\r\n%b\r\n" % WEBSOCKET)
+        answer = await client.rest()
+    assert app.scopes == []
+    assert statuses(answer) == [403]
+    assert b"WebSockets aren't served here" in answer

@@ -16,7 +16,8 @@ import trio.testing
 
 from trioweb.server import serve
 from trioweb.server._config import ServerConfig
-from trioweb.server._listeners import forget_in_child, open_listeners
+from trioweb.server._listeners import open_listeners
+from trioweb.server._system import close_in_child
 
 from ..support.forks import ENDED, forked
 from ..support.log_records import messages
@@ -410,7 +411,7 @@ async def test_a_forked_process_doesnt_hold_the_port_when_the_server_has_ended()
 async def test_what_a_forked_process_forgets_its_parent_listens_on() -> None:
     [listener] = await open_listeners(ServerConfig(port=0))
     with socket.socket(fileno=os.dup(listener.socket.fileno())) as parents:
-        forget_in_child()
+        close_in_child()
         assert listener.socket.fileno() == -1
         with socket.create_connection(parents.getsockname()):
             pass

@@ -186,6 +186,7 @@ async def test_an_end_of_the_connection_is_an_end() -> None:
 async def test_receiving_can_be_ended() -> None:
     async with wire() as w:
         await w.client.send_all(b"hello")
+        assert not w.transport.is_refused()
         assert w.transport.end_receiving()
         assert await w.transport.receive() == b"hello"
         assert await w.transport.receive() == b""
@@ -351,3 +352,22 @@ async def test_requests_in_one_record_are_answered_one_after_the_other() -> None
             while got.count(b"hello") < 3:
                 got += await stream.receive_some()
     assert got.count(b"HTTP/1.1 200") == 3
+
+
+async def test_why_a_handshake_failed_is_logged_at_debug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    caplog.set_level("DEBUG", logger="trioweb.server")
+    async with listening(app, ssl_context=server_context()) as server:
+        for sent in (GET, b""):
+            stream = await trio.open_tcp_stream(*address_of(server.urls[0]))
+            async with stream:
+                await stream.send_all(sent)
+                await stream.send_eof()
+                while await stream.receive_some():
+                    pass
+    failed, left = (line for line in caplog.messages if "handshake" in line)
+    assert "HTTP_REQUEST" in failed
+    assert "the client left" in left

@@ -30,7 +30,7 @@ class Child:
         """How it ended: its status, or the number of the signal that ended it, negative."""
         if self._code is None:
             if not select.select([self._ended], [], [], TIMEOUT)[0]:
-                self.kill(signal.SIGKILL)
+                self.kill(signal.SIGKILL)  # pragma: no cover - what it was told, it missed
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._code
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from .systems import HANG_UP, block_signals, register_at_fork, set_blocked_signals
+
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
@@ -47,10 +49,10 @@ class OwnHandlers:
 
     def block(self) -> None:
         """Before a process is forked: it may be told to end before it has taken a step."""
-        self._forking.before = signal.pthread_sigmask(signal.SIG_BLOCK, self._set)
+        self._forking.before = block_signals(self._set)
 
     def unblock(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._forking.before)
+        set_blocked_signals(self._forking.before)
 
     def enter_child(self) -> None:
         """In a process that was just forked: signals do what they do by default."""
@@ -74,7 +76,7 @@ class OwnHandlers:
 
 
 own = OwnHandlers()
-os.register_at_fork(before=own.block, after_in_parent=own.unblock, after_in_child=own.enter_child)
+register_at_fork(before=own.block, after_in_parent=own.unblock, after_in_child=own.enter_child)
 
 
 # The first process of a container.
@@ -82,7 +84,7 @@ os.register_at_fork(before=own.block, after_in_parent=own.unblock, after_in_chil
 FIRST_PROCESS = 1  # the id that it has there
 
 # Without a handler they end every process but that one.  SIGINT has Python's handler.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, *HANG_UP)
 
 
 def is_unhandled(number: int) -> bool:

@@ -23,9 +23,10 @@ from .others import Refusal, refuse
 from .reloader import reload
 from .routes import show_routes
 from .run import run, run_worker
-from .settings import Option, flag, key
+from .settings import Option, Settings, flag, key
 from .statuses import EXIT_INTERRUPTED, EXIT_USAGE
 from .supervisor import supervise
+from .systems import HAS_WORKERS
 from .table import APP, APP_DIR, ENV_FILE
 
 _DESCRIPTION = """\
@@ -111,11 +112,25 @@ def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if given["worker"] is not None:
         row, *descriptors = given["worker"]
         return run_worker(settings, row, descriptors)
+    if settings.reload or settings.supervised:
+        _check_system(settings)
     if settings.reload:
         return reload(settings, arguments)
     if settings.supervised:
         return supervise(settings, arguments)
     return run(settings)
+
+
+def _check_system(settings: Settings) -> None:
+    """Raises CommandError where one process can't hand its sockets on to another."""
+    if not HAS_WORKERS:
+        raise CommandError(
+            "this system has no processes that share a socket, which this needs",
+            wrong="--reload" if settings.reload else f"--workers {settings.workers}",
+            right="--no-reload"
+            if settings.reload
+            else "--workers 1, several times, each on a port of its own",
+        )
 
 
 def _print(text: str) -> int:

@@ -35,12 +35,13 @@ def notify_stopping() -> None:
 
 def _tell(message: str) -> None:
     address = os.environ.get(VARIABLE)
-    if not address:
+    family = getattr(socket, "AF_UNIX", None)
+    if not address or family is None:
         return
     if address.startswith("@"):  # a name without a file
         address = f"\0{address[1:]}"
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             sock.sendto(message.encode(), address)
     except OSError as exc:

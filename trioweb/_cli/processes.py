@@ -34,6 +34,7 @@ import trio
 from ..server._listeners import Listener
 from ..server._peers import WorkerTable
 from .signals import CANCEL_BYTE, HANG_BYTE, RETIRE_BYTE, Order, Times
+from .systems import HANG_UP, block_signals, set_blocked_signals
 
 logger = logging.getLogger("trioweb.run")
 
@@ -58,7 +59,7 @@ MIN_ROWS = 64
 
 # Signals that wait while a worker starts: it mustn't miss them, nor end by them, before it has
 # handlers for them.
-_HELD_BACK = (signal.SIGINT, signal.SIGHUP)
+_HELD_BACK = (signal.SIGINT, *HANG_UP)
 
 
 class Worker(abc.ABC):
@@ -352,8 +353,8 @@ def _popen(
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
     """A process that is started in this block has these signals blocked, until it lets them in."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    before = block_signals(_HELD_BACK)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        set_blocked_signals(before)

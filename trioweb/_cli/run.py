@@ -36,6 +36,7 @@ from .settings import Settings
 from .signals import Order, SignalThread, Times, exit_with_words, hard_exit
 from .statuses import run_for_status
 from .survivors import main_stack, survivors
+from .systems import HANG_UP, unblock_signals
 
 logger = logging.getLogger("trioweb.run")
 
@@ -70,10 +71,10 @@ def _leave_to_the_supervisor() -> None:
 
     Both have been blocked since before the worker began, when it had no handlers for them yet.
     """
-    numbers = (signal.SIGINT, signal.SIGHUP)
+    numbers = (signal.SIGINT, *HANG_UP)
     for number in numbers:
         own.set(number, _leave)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    unblock_signals(numbers)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -34,10 +34,11 @@ from types import FrameType, TracebackType
 from .. import _limits
 from .handlers import is_unhandled, own
 from .statuses import EXIT_HARD
+from .systems import BREAK, HANG_UP
 
 logger = logging.getLogger("trioweb.run")
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *BREAK)
 
 # A signal that comes so soon after the first one is its echo: nobody is as quick on purpose.
 ECHO_TIME = 0.25  # seconds
@@ -215,7 +216,7 @@ class SignalThread(threading.Thread):
 
 def stop_signals() -> tuple[signal.Signals, ...]:
     """The signals that stop a process without workers; to be asked before they have handlers."""
-    return (*STOP_SIGNALS, signal.SIGHUP) if is_unhandled(signal.SIGHUP) else STOP_SIGNALS
+    return (*STOP_SIGNALS, *filter(is_unhandled, HANG_UP))
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

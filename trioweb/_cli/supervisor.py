@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import signal
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 
 import trio
@@ -31,6 +30,7 @@ from .processes import LOOK_INTERVAL, MIN_ROWS, START_FAILURES, Launcher, Worker
 from .settings import Settings
 from .signals import STOP_SIGNALS, Order, StopSignals
 from .statuses import EXIT_FAILED, run_for_status
+from .systems import HANG_UP
 
 logger = logging.getLogger("trioweb.run")
 
@@ -65,7 +65,7 @@ async def _supervise(settings: Settings, command: Sequence[str]) -> int:
         max_requests=settings.max_requests,
         workers_lifetime=settings.workers_lifetime,
     )
-    with trio.open_signal_receiver(*STOP_SIGNALS, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*STOP_SIGNALS, *HANG_UP) as signals:
         urls = ", ".join(listener.url for listener in listeners)
         logger.info("%d workers on %s; press Ctrl-C to drain and stop", settings.workers, urls)
         try:
@@ -142,7 +142,7 @@ class Supervisor:
     async def _obey(self, signals: AsyncIterable[int]) -> None:
         stops = StopSignals()
         async for number in signals:
-            if number == signal.SIGHUP:
+            if number in HANG_UP:
                 self._renewal.set()
             elif stops.order(trio.current_time()) is Order.CANCEL:
                 logger.warning("cancelling what the workers still do")

@@ -172,20 +172,6 @@ class Exchange:
             self.known_body = await self._pieces().join()
         return cast(bytes, self.known_body)
 
-    async def has_body(self) -> bool:
-        """Whether there is a body at all, of which no more than its beginning is read.
-
-        Where there is one, it may be lost; errors as for `body`.
-        """
-        if self.headers.get("content-length", "0").strip("0"):
-            return True
-        if self.known_body is None and not self.has_body_at_once():
-            async for piece in self.stream():
-                if piece:
-                    return True
-            self.known_body = b""
-        return bool(self.known_body)
-
     def has_body_at_once(self) -> bool:
         """Whether `body` won't wait: the server is ours, and has all of it."""
         if self._inbox is None and not self._is_streamed:

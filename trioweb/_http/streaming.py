@@ -134,15 +134,18 @@ class _Stream:
 
         `now`: servers keep it until the first piece; it isn't to wait for that.
         """
-        if self._has_begun:
-            return self._is_taken
-        async with self._beginning:
-            if not self._has_begun:
-                self._is_taken = await _was_taken(self.exchange.send_head(self._head))
-                if now and self._is_taken:
-                    self._is_taken = await _was_taken(self.exchange.send(_piece(b"")))
-                self._has_begun = True
+        if not self._has_begun:
+            async with self._beginning:
+                await self._begin(now)
         return self._is_taken
+
+    async def _begin(self, now: bool) -> None:
+        if self._has_begun:
+            return  # by somebody else meanwhile
+        self._is_taken = await _was_taken(self.exchange.send_head(self._head))
+        if now and self._is_taken:
+            self._is_taken = await _was_taken(self.exchange.send(_piece(b"")))
+        self._has_begun = True
 
     async def send(self, body: bytes) -> bool:
         """Send a piece; False where the client has left."""

@@ -178,7 +178,7 @@ class Plan:
         """The body, or its members where several share it; None if there are none to share."""
         said = other_type(exchange.scope["headers"])
         # Nobody can mean JSON and say something else; but no body at all is of no type.
-        if said is not None and await exchange.has_body():
+        if said is not None and await _has_body(exchange):
             raise HTTPException(
                 415, f"The body must be JSON: send Content-Type: application/json, not {said}"
             )
@@ -192,6 +192,18 @@ class Plan:
         except Invalid as exc:
             problems += _placed(["body"], exc.problems)
             return None
+
+
+async def _has_body(exchange: Exchange) -> bool:
+    """Whether there is a body at all, of which no more than its beginning is read, and lost."""
+    if exchange.headers.get("content-length", "0").strip("0"):
+        return True
+    if exchange.known_body is None and not exchange.has_body_at_once():
+        async for piece in exchange.stream():
+            if piece:
+                return True
+        exchange.known_body = b""
+    return bool(exchange.known_body)
 
 
 class HandlerPlan(Plan):

@@ -178,6 +178,10 @@ def _constrained_decimal(meta: msgspec.Meta) -> TextDecoder:
 
     def decode(text: str) -> Any:
         value = decode_decimal(text)
+        try:
+            _ = meta.multiple_of and value % Decimal(str(meta.multiple_of))
+        except ArithmeticError:  # too many digits, for whoever divides it later too
+            raise Invalid([mismatch(_DECIMAL, text)]) from None
         if problem := broken_constraint(constraints, value):
             raise Invalid([problem])
         return value

@@ -7,10 +7,11 @@ A wing of its own: it knows ASGI, and nothing of the framework.
     _connections  all of them: time limits, counts       _binding  _lifespan
     _connection   one: requests in, answers out
     _receiving    one request: ASGI's receive            _bodies
-    _sending      ASGI's send, and keep-alive            _output  _transport  _tls  _system
+    _sending      ASGI's send, and keep-alive            _output  _transport
     _service      what all of these have in common       _access  _scope  _forwarded
     _heads        bytes -> what is asked                 _parsers  _strict  _grammar
-    _limits       _errors                                _tls_extension
+    _tls          TLS, over a socket                     _tls_extension  _system
+    _limits       _errors
 """
 
 from .._asgi import (

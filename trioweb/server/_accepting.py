@@ -32,6 +32,7 @@ from ._errors import ClientGone
 from ._forwarded import Address
 from ._listeners import Listener
 from ._peers import Load, Peers
+from ._scope import name_of
 from ._service import Service
 from ._system import prepare_connection
 from ._tls import TLSTransport
@@ -253,7 +254,7 @@ class Acceptor:
         server: Address,
     ) -> None:
         try:
-            with scope, contextlib.suppress(ClientGone):
+            with scope:
                 encrypted = await _encrypted(transport, context)
                 self._connections.take_over(
                     encrypted,
@@ -262,6 +263,8 @@ class Acceptor:
                     server=server,
                     tls=tls_extension(encrypted.session),
                 )
+        except ClientGone as exc:
+            logger.debug("%s: %s (%s)", name_of(client), exc, exc.__cause__ or "nothing came")
         finally:
             self._handshakes.discard(scope)
             self._tell_peers()

@@ -71,15 +71,16 @@ def _write(answer: Answer) -> None:
 def _parts(answer: Answer) -> dict[str, str | int | float]:
     return {
         "client": answer.client,
-        "method": _escaped(answer.method),
-        "target": _escaped(answer.target),
-        "http_version": _escaped(answer.version),
+        "method": escaped(answer.method),
+        "target": escaped(answer.target),
+        "http_version": escaped(answer.version),
         "status": answer.status,
         "size": answer.size,
         "milliseconds": answer.seconds * 1000,
     }
 
 
-def _escaped(text: bytes) -> str:
+def escaped(text: bytes) -> str:
+    """One line of visible ASCII, whatever it was; its quotes can't be taken for ours."""
     escaped = text.decode("latin-1").encode("unicode_escape").decode("ascii")
     return escaped.replace('"', '\\"')

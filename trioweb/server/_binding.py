@@ -22,10 +22,11 @@ import trio
 
 from . import _limits
 from ._config import AnySocket
+from ._system import prepare_listener
 
 logger = logging.getLogger("trioweb.server")
 
-UNIX = getattr(socket, "AF_UNIX", None)  # not on Windows
+UNIX: Any = getattr(socket, "AF_UNIX", None)  # not on Windows
 
 # An address that this machine doesn't have; where a host has others, it is left out.
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -180,11 +181,7 @@ def _bound_to(family: int, address: tuple[Any, ...], name: str, reuse_port: bool
     except OSError as exc:
         raise _refusal(here, _port_hint(exc, address[1]), exc.errno) from None
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        prepare_listener(sock, reuse_port=reuse_port)
         sock.bind(address)
     except OSError as exc:
         sock.close()
@@ -223,7 +220,11 @@ def bound_to_file(path: str, permissions: int | None) -> socket.socket:
     if not os.path.basename(path) or "\0" in path:
         why = "a Unix socket needs a path that ends with its name"
         raise _refusal(f"unix:{path!r}", why, errno.EINVAL)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if UNIX is None:
+        raise _refusal(
+            path, "this system has no Unix sockets for Python; give a port", errno.EAFNOSUPPORT
+        )
+    sock = socket.socket(UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
         sock.bind(path)
@@ -247,7 +248,7 @@ def _remove_stale(path: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # who listens may have no more room for one
         with contextlib.suppress(BlockingIOError):
             try:

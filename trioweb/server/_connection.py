@@ -25,7 +25,7 @@ import trio
 
 from .._asgi import LimitReached, Scope
 from . import _limits
-from ._access import AccessLog, Answer
+from ._access import AccessLog, Answer, escaped
 from ._errors import BadRequest, ClientGone, is_departure, is_stray, log_bug, split
 from ._forwarded import Address
 from ._limits import ServerLimits
@@ -58,9 +58,10 @@ class Connection:
         self.deadline = math.inf  # until when it may wait for the client
         self.exchange: Exchange | None = None  # while a request is in flight
         self.requests = 0  # how many heads were read
-        self.is_active = True  # whether it has had a request between the last two looks
+        self.is_active = True  # whether it has had a request within the last few looks
         self._last_request = service.limits.max_connection_requests
         self._seen_requests = 0
+        self._idle_looks = 0
         self._service = service
         self._transport = transport
         self._on_close = on_close
@@ -96,7 +97,9 @@ class Connection:
         return (self.requests == 0 and age < _limits.HEADWAY) or not self.is_idle
 
     def look(self) -> None:
-        self.is_active = self.exchange is not None or self.requests > self._seen_requests
+        has_work = self.exchange is not None or self.requests > self._seen_requests
+        self._idle_looks = 0 if has_work else self._idle_looks + 1
+        self.is_active = self._idle_looks < _limits.IDLE_LOOKS
         self._seen_requests = self.requests
 
     @property
@@ -237,6 +240,9 @@ class Connection:
         service = self._service
         exchange = new_exchange(service, self._transport, self._buffer, head, is_last)
         self.exchange = exchange
+        if head.framing.is_websocket:
+            await self._refuse_websocket(exchange)
+            return exchange
         if service.requests_in_flight >= service.limits.max_requests:
             service.reach_limit("max_requests")
             await exchange.refuse(503, "The server is busy", (b"retry-after", b"1"))
@@ -255,6 +261,12 @@ class Connection:
             await self._account_for(exchange, failure)
         return exchange
 
+    async def _refuse_websocket(self, exchange: Exchange) -> None:
+        """Where others that can't serve one would answer as if it were any GET."""
+        reason = "WebSockets aren't served here, and this request asks for one"
+        self._log_refusal(f"{_describe(exchange.head)} of {self._scopes.client_name}", reason)
+        await exchange.refuse(403, reason)
+
     def _end_work(self, exchange: Exchange) -> None:
         """The app has returned, or the connection goes on without its call."""
         # As `is_at_work` says, without a call for each request.
@@ -264,6 +276,8 @@ class Connection:
     async def _account_for(self, exchange: Exchange, failure: BaseException | None) -> None:
         """Say what became of the app's call, to the log and, if it can be, to the client."""
         request = _describe(exchange.head)
+        if exchange.refusal:
+            self._log_refusal(f"{request} of {self._scopes.client_name}", exchange.refusal)
         left = exchange.client_left if failure is None else is_departure(failure)
         if failure is not None and not left:
             logger.error("%s failed", request, exc_info=failure)
@@ -315,6 +329,7 @@ class Connection:
     async def _refuse(self, status: int, reason: str) -> None:
         """Answer what can't be read as a request, and be done."""
         self._service.refusals += 1
+        self._log_refusal(self.client, reason)
         answer = error_response(status, reason)
         await send_all(self._transport, answer, Patience(self._service.limits.write_timeout))
         if self._service.access_log is not None:
@@ -330,6 +345,10 @@ class Connection:
             budget = _limits.LINGER_SIZE
             while budget > 0 and (data := await self._transport.receive()):
                 budget -= len(data)
+
+    def _log_refusal(self, who: str, reason: str) -> None:
+        """At most once for each connection, as a refusal ends it."""
+        logger.info("refused %s: %s", who, escaped(reason.encode())[: _limits.MAX_REASON])
 
     def _log(self, log: AccessLog, client: str, exchange: Exchange, since: float) -> None:
         seconds = self._now() - since

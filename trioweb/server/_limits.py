@@ -106,6 +106,8 @@ PORT_ATTEMPTS = 10
 # Connections that may wait in the kernel to be accepted, where nothing else is said.
 BACKLOG = 2048
 
+# How much of the reason for a refusal is logged: parsers quote what they were given.
+MAX_REASON = 200  # characters
 # How long a worker that has more connections than another lets that one go first: time enough to
 # wake up, and little for a client to wait while the other one is busy.
 LET_OTHERS_GO = 0.002  # seconds
@@ -116,6 +118,10 @@ CONNECTIONS_FOR_ONE_MORE = 4
 
 # A worker whose event loop comes so late to what is due has too much to do: others may help.
 LATE = 0.005  # seconds
+
+# A connection is idle when nothing has come on it between so many signs of life of its worker: one
+# that is late has not yet seen what its clients have sent.
+IDLE_LOOKS = 8
 
 # How often a worker gives a sign of life, and for how long others wait for it after the last one.
 LIFE_SIGN_INTERVAL = 0.25  # seconds

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import socket
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,10 +22,9 @@ from ._addresses import Bind, Descriptor, HostPort, UnixPath, read_bind
 from ._binding import UNIX, adopted, bound, bound_to_file, listen
 from ._config import ServerConfig
 from ._forwarded import Address
+from ._system import keep_from_children
 
 logger = logging.getLogger("trioweb.server")
-
-_listening: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,8 @@ async def open_listeners(config: ServerConfig) -> list[Listener]:
         for listener in listeners:
             listener.close()
         raise
-    _listening.update(listener.socket for listener in listeners)
+    for listener in listeners:
+        keep_from_children(listener.socket)
     return listeners
 
 
@@ -121,14 +120,3 @@ def _listener(sock: socket.socket, scheme: str) -> Listener:
 def _listener_on_file(path: str, permissions: int | None) -> Listener:
     sock = bound_to_file(path, permissions)
     return Listener(sock, (path, None), f"unix:{path}", os.stat(path))
-
-
-def forget_in_child() -> None:
-    """Close in a process that was just forked what its parent listens on."""
-    for sock in tuple(_listening):
-        sock.close()
-    _listening.clear()
-
-
-# On Windows, where nothing can be forked, this makes a dict.
-getattr(os, "register_at_fork", dict)(after_in_child=forget_in_child)

@@ -124,7 +124,8 @@ class Exchange(Sender, eq=False):
             if not content and not body.over:
                 content = await self._alone(self._next_content, body)
         except BadRequest as exc:
-            await self.refuse(exc.status, str(exc))
+            self.refusal = str(exc)
+            await self.refuse(exc.status, self.refusal)
         except ClientGone:
             self.disconnected = True
         else:

@@ -52,6 +52,7 @@ class Sender(msgspec.Struct, eq=False):
     gone: bool = False  # nothing can be sent any more
     broken: bool = False  # a response has begun that can't be ended
     refused: bool = False  # the server has answered in the app's place
+    refusal: str = ""  # what the client did wrong in its body
     disconnected: bool = False  # the client has left, or was sent away
     half_closed: bool = False  # so it seems; but it may only have closed its sending side
     works: bool = False  # the app's call is under way, and the connection stands by it

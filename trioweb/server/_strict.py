@@ -48,7 +48,10 @@ _ABSOLUTE = re.compile(
 _WITHOUT_RESOURCE = (b"OPTIONS", b"M-SEARCH")
 
 _MEANINGFUL = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"expect")
+    (
+        *(b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"),
+        *(b"upgrade", b"sec-websocket-key"),
+    )
 )
 _SINGLE = frozenset((b"host", b"content-length"))
 
@@ -67,11 +70,13 @@ class Framing(msgspec.Struct, frozen=True):
 
     `length`: of the body; None for chunks.  `keep_alive`: whether the client wants to go on with
     the connection.  `expects_continue`: whether it waits for 100 Continue before its body.
+    `is_websocket`: whether it wants a WebSocket.
     """
 
     length: int | None = 0
     keep_alive: bool = True
     expects_continue: bool = False
+    is_websocket: bool = False
 
 
 class RequestHead(NamedTuple):
@@ -198,7 +203,15 @@ def _framing(found: dict[bytes, bytes], head: ParsedHead) -> Framing:
     if expectation not in (b"", b"100-continue"):
         raise BadRequest(417, "no expectation but 100-continue can be met")
     expects_continue = bool(expectation) and length != 0 and head.version == b"1.1"
-    return Framing(length, keep_alive, expects_continue)
+    is_websocket = b"upgrade" in options and _asks_for_websocket(found, head)
+    return Framing(length, keep_alive, expects_continue, is_websocket)
+
+
+def _asks_for_websocket(found: dict[bytes, bytes], head: ParsedHead) -> bool:
+    """RFC 6455, 4.1."""
+    protocols = [name.strip().lower() for name in found.get(b"upgrade", b"").split(b",")]
+    is_whole = b"sec-websocket-key" in found and head.version == b"1.1"
+    return is_whole and b"websocket" in protocols and head.method == b"GET"
 
 
 def _length(found: dict[bytes, bytes], version: bytes) -> int | None:

@@ -10,31 +10,26 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
+import errno
+import importlib
 import os
 import socket
 import sys
 import weakref
+from typing import Any
 
 from . import _limits
 
-if sys.platform == "win32":
 
-    def unsent(sock: socket.socket) -> int | None:
-        """How many bytes the kernel holds that the client hasn't got; None if nobody knows."""
+def _found(module: str) -> Any:
+    """None where this system hasn't that module."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
         return None
 
-else:
-    import fcntl
-    import termios
 
-    def unsent(sock: socket.socket) -> int | None:
-        """How many bytes the kernel holds that the client hasn't got; None if nobody knows."""
-        try:
-            size = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return None
-        return int.from_bytes(size, sys.byteorder)
-
+_fcntl, _termios = _found("fcntl"), _found("termios")
 
 # Whether who waits for a socket to be readable hears of it when our side stops receiving.
 SHUTDOWN_ENDS_WAITING = sys.platform != "win32"
@@ -42,7 +37,33 @@ SHUTDOWN_ENDS_WAITING = sys.platform != "win32"
 # macOS and Linux have it.
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
+# On Windows SO_REUSEADDR would let anybody else listen on the same port.
+_ADDRESS_OPTION = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+_REUSEPORT = getattr(socket, "SO_REUSEPORT", None)
+
 _ours: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def unsent(sock: socket.socket) -> int | None:
+    """How many bytes the kernel holds that the client hasn't got; None if nobody knows."""
+    if _fcntl is None or _termios is None:
+        return None
+    try:
+        size = _fcntl.ioctl(sock, _termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return None
+    return int.from_bytes(size, sys.byteorder)
+
+
+def prepare_listener(sock: socket.socket, *, reuse_port: bool) -> None:
+    """Before it is bound to a port.  Raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, _ADDRESS_OPTION, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if reuse_port:
+        if _REUSEPORT is None:
+            raise OSError(errno.EOPNOTSUPP, "this system can't share a port (SO_REUSEPORT)")
+        sock.setsockopt(socket.SOL_SOCKET, _REUSEPORT, 1)
 
 
 def prepare_connection(sock: socket.socket) -> None:
@@ -63,5 +84,5 @@ def close_in_child() -> None:
         sock.close()
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=close_in_child)
+# Where nothing can be forked this makes a dict.
+getattr(os, "register_at_fork", dict)(after_in_child=close_in_child)

@@ -209,7 +209,11 @@ class StreamTransport:
             return
         # TLS says goodbye first, which the client may not take; cancelled, it closes all the same.
         with trio.move_on_after(_limits.LINGER_TIME), contextlib.suppress(trio.BrokenResourceError):
-            await self._stream.aclose()
+            try:
+                with contextlib.suppress(ClientGone):
+                    await self.send_eof()
+            finally:
+                await self._stream.aclose()
 
 
 class Patience:
