@@ -15,14 +15,17 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             signals  tls  wrapped > handlers  statuses > systems
     6       _app/           app > failures  lifespan > debug  inner  pressure > limits
     4       _routing/       router  matcher > templates
-    3       _inject/        compiler > plan  signature > calls  markers  sources
+    3       _inject/        compiler > classes  models  plan > parameters  signature
+                            > calls  markers  sources
             _lifetime/      app > inline  life  report > delivery  departure  tasks
                             > endpoint  landing > events
     2       _http/          request  streaming > response > exchange
                             > cookies  inbox  url > headers  paths
     1       _tasks/         run > runner > list > task > ledger  options
-    0       _shapes/        json  text > annotations  collisions  explain
-                            > constraints  models  nodes > problems
+    0       _shapes/        json  text > annotations  explain > lenient
+                            > collisions  preparing > codecs  constraints  members
+                            > encoding  generics  nodes > models  moments  multiples
+                            > problems
             _concurrency/   exits > grace  starter > context  scopes  threads
 
     ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Any
+from typing import Any, cast, get_args, get_origin
 
 # What `await`, `async with` and `async for` compile to.
 _WAITS = ("GET_AWAITABLE", "GET_ANEXT")
@@ -27,9 +27,38 @@ def target(func: Callable[..., Any]) -> Callable[..., Any]:
         return func
     while isinstance(func, functools.partial):
         func = func.func
+    origin = get_origin(func)  # of `Repo[User]`
+    if origin is not None:
+        return cast(Callable[..., Any], origin)
     if inspect.isroutine(func) or inspect.isclass(func):
         return func
     return type(func).__call__
+
+
+def layers(func: Callable[..., Any]) -> Iterator[Any]:
+    """`func`, and what is called behind it, one partial or wrapper after the other.
+
+    It ends with the one that has the parameters: that says itself what they are
+    (`__signature__`), or has nothing behind it.
+    """
+    seen: set[int] = set()
+    while id(func) not in seen:  # a wrapper that wraps itself
+        seen.add(id(func))
+        yield func
+        if isinstance(func, functools.partial):
+            func = func.func
+        elif not inspect.isclass(func) and hasattr(func, "__signature__"):
+            return
+        elif not inspect.isclass(func) and hasattr(func, "__wrapped__"):
+            func = func.__wrapped__
+        else:
+            func = target(func)
+
+
+def bound_names(func: Callable[..., Any]) -> set[str]:
+    """The parameters that a partial, also one within a wrapper, has given a value by name."""
+    partials = [each for each in layers(func) if isinstance(each, functools.partial)]
+    return {name for each in partials for name in each.keywords}
 
 
 def is_async(func: Callable[..., Any]) -> bool:
@@ -97,7 +126,16 @@ def takes(func: Callable[..., Any], count: int) -> bool:
 
 def name(func: Callable[..., Any]) -> str:
     """`send_mail` or `Mailer.send`: as the author would say it."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    qualified = getattr(func, "__qualname__", None) or type(func).__qualname__
+    if type(func) is FunctionType and not hasattr(func, "__wrapped__"):  # at a glance
+        return func.__qualname__.rpartition("<locals>.")[2]
+    try:
+        partials = [each for each in layers(func) if isinstance(each, functools.partial)]
+        if partials:
+            func = partials[-1].func
+        if (origin := get_origin(func)) and (arguments := get_args(func)):
+            names = ", ".join(getattr(each, "__name__", str(each)) for each in arguments)
+            return f"{name(origin)}[{names}]"
+        qualified = getattr(func, "__qualname__", None) or type(func).__qualname__
+    except Exception:  # of an object with a `__getattr__` of its own
+        qualified = type(func).__qualname__
     return str(qualified).rpartition("<locals>.")[2]

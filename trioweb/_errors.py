@@ -49,6 +49,7 @@ class RegistrationError(TypeError):
 
     def __init__(self, problem: str, *, wrong: str, right: str) -> None:
         super().__init__(f"{problem}\n    wrong:  {wrong}\n    right:  {right}")
+        self.problem, self.wrong, self.right = problem, wrong, right
 
 
 class CommandError(Exception):
@@ -108,7 +109,7 @@ class RequestValidationError(Exception):
 
 
 class ClientDisconnect(Exception):
-    """The client left before its request's body was complete."""
+    """The client left: before its request's body was complete, or within a streamed response."""
 
 
 class Invalid(Exception):

@@ -3,7 +3,7 @@
 Rules of this module:
 
 * One table, for attributes and for arguments.  What works is not in it.
-* What is in it is missing all the same: `hasattr` says no, `dir` doesn't show it.
+* What is in it is missing all the same: `hasattr` says no, `dir` of an object doesn't show it.
 * A right line is code as far as one line can be; its wrong line is what was written.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any, NoReturn, TypeVar, cast
 
 from ._errors import RegistrationError
@@ -228,51 +229,55 @@ _WORDS = {
 }
 
 
+class _Missing:
+    """In the place of a name that a class hasn't: who asks for it is told what to write instead."""
+
+    def __init__(self, name: str, right: str) -> None:
+        self.__doc__ = f"Not there; instead: {right}"
+        self._name = name
+        self._right = right
+
+    def __get__(self, owner: object, kind: type | None = None) -> NoReturn:
+        raise self._error(kind or type(owner))
+
+    def _error(self, kind: type) -> AttributeError:
+        names = [base.__name__ for base in kind.__mro__]
+        word = next(_WORDS[name] for name in names if name in _WORDS)
+        wrong = f"{word}.{self._name}"
+        return AttributeError(
+            f"{names[0]} has no {self._name!r}\n    wrong:  {wrong}\n    right:  {self._right}"
+        )
+
+
+class _MissingAndFixed(_Missing):
+    """One that can't be set either: that would do nothing."""
+
+    def __set__(self, owner: object, value: object) -> NoReturn:
+        raise self._error(type(owner))
+
+
 def tells_instead(*, when_set: bool = False) -> Callable[[C], C]:
     """For a class of ours: what others' have and it hasn't is told with what to write instead.
 
     `when_set`: also where somebody sets it, which would do nothing.  Type checkers see none of it.
     """
+    stand_in = _MissingAndFixed if when_set else _Missing
 
     def decorate(kind: C) -> C:
-        kind.__getattr__ = _get_missing  # type: ignore[attr-defined]
-        if when_set:
-            kind.__setattr__ = _set_unless_missing  # type: ignore[method-assign, assignment]
+        # A `__getattr__` would make each access to what is there slower: 3 % of a request.
+        for name, right in _ATTRIBUTES[kind.__name__].items():
+            assert not hasattr(kind, name), f"{kind.__name__}.{name} is there: it has no entry here"
+            setattr(kind, name, stand_in(name, right))
+        kind.__dir__ = _dir_without_missing  # type: ignore[method-assign, assignment]
         return kind
 
     return decorate
 
 
-def _get_missing(owner: object, name: str) -> NoReturn:
-    right = _right_of(owner, name)
-    if right is not None:
-        raise _no_attribute(owner, name, right)
-    # As Python's own error, which looks at these for a name that is like it.
-    kind = type(owner).__name__
-    raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=owner)
-
-
-def _set_unless_missing(owner: object, name: str, value: object) -> None:
-    right = _right_of(owner, name)
-    if right is not None and not hasattr(type(owner), name):  # a subclass may have its own
-        raise _no_attribute(owner, name, right)
-    object.__setattr__(owner, name, value)
-
-
-def _right_of(owner: object, name: str) -> str | None:
-    for kind in type(owner).__mro__:
-        right = _ATTRIBUTES.get(kind.__name__, {}).get(name)
-        if right is not None:
-            return right
-    return None
-
-
-def _no_attribute(owner: object, name: str, right: str) -> AttributeError:
-    names = [kind.__name__ for kind in type(owner).__mro__]
-    word = next(_WORDS[kind] for kind in names if kind in _WORDS)
-    return AttributeError(
-        f"{names[0]} has no {name!r}\n    wrong:  {word}.{name}\n    right:  {right}"
-    )
+def _dir_without_missing(owner: object) -> list[str]:
+    """`dir` of an object, of what is there."""
+    names = dict.fromkeys(object.__dir__(owner))
+    return [name for name in names if not isinstance(getattr_static(owner, name), _Missing)]
 
 
 def right_line(call: str, option: str) -> str | None:

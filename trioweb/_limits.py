@@ -76,6 +76,9 @@ MAX_PROBLEM_DEPTH = 32
 MAX_PROBLEM_VISITS = 20_000
 MAX_PROBLEM_TEXT = 200
 
+# Of what msgspec refuses although it may fit, so much is read once more, which takes some 50 ms.
+MAX_SECOND_READING = 256 * KIB  # bytes
+
 # From this size on a body may hold enough values of one hash to cost time, and so many it may hold.
 LONG_BODY = 16 * KIB  # bytes
 MAX_OF_ONE_HASH = 100

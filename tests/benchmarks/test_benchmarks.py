@@ -47,6 +47,7 @@ RATES = {
         (["compare"], "How to read it"),
         (["latency"], "How to read it"),
         (["instructions"], "--against ../main"),
+        (["balance"], "apt install nginx-light"),
     ],
 )
 def test_help_teaches(

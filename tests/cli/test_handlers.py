@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import signal
@@ -14,7 +15,7 @@ from trioweb._cli import handlers
 from trioweb._cli.handlers import OwnHandlers, default_actions, is_unhandled, prompt_actions
 from trioweb._cli.signals import Order, SignalThread
 
-from ..support.forks import ENDED, INTERRUPTED, exit_code, forked
+from ..support.forks import ENDED, INTERRUPTED, forked
 
 # Seconds.  Only ends a wait that will never be answered.
 TIMEOUT = 20.0
@@ -40,8 +41,8 @@ def test_what_ends_a_child_is_not_heard_by_its_parent(
 ) -> None:
     """Not even where it comes before the child has taken a step."""
     with forked() as child:
-        os.kill(child, signal.SIGTERM)
-        assert exit_code(child) == -signal.SIGTERM
+        child.kill(signal.SIGTERM)
+        assert child.wait() == -signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     signal.raise_signal(signal.SIGHUP)
     assert told.get(timeout=TIMEOUT) is Order.DRAIN
@@ -49,12 +50,12 @@ def test_what_ends_a_child_is_not_heard_by_its_parent(
 
 
 def test_in_a_child_signals_do_what_they_do_by_default(told: queue.Queue[Order]) -> None:
-    with forked() as child:
-        os.kill(child, signal.SIGHUP)
-        assert exit_code(child) == -signal.SIGHUP
-    with forked() as child:
-        os.kill(child, signal.SIGINT)
-        assert exit_code(child) == INTERRUPTED
+    for number in (signal.SIGHUP, signal.SIGINT):  # both before it has taken a step
+        with forked() as child:
+            child.kill(number)
+            assert child.wait() in (-number, INTERRUPTED)
+    with forked(functools.partial(signal.raise_signal, signal.SIGINT)) as child:
+        assert child.wait() == INTERRUPTED
     assert told.empty()
 
 
@@ -67,7 +68,7 @@ def test_a_child_may_have_handlers_of_its_own(told: queue.Queue[Order]) -> None:
 
     with forked(prepare) as child:
         pass
-    assert exit_code(child) == ENDED
+    assert child.wait() == ENDED
     assert told.empty()
 
 
@@ -78,7 +79,7 @@ def test_a_handler_of_the_apps_is_the_childs_too(told: queue.Queue[Order]) -> No
     before = signal.signal(signal.SIGTERM, ignore)
     with forked(prepare) as child:
         pass
-    assert exit_code(child) == ENDED
+    assert child.wait() == ENDED
     signal.signal(signal.SIGTERM, before)
 
 
@@ -87,8 +88,13 @@ def test_a_process_that_has_set_none_forgets_none() -> None:
     with ours, theirs:
         own = OwnHandlers()
         own.keep(ours)
-        own.forget()
+        own.block()
+        own.enter_child()
         assert ours.fileno() >= 0
+
+
+def is_blocked(number: signal.Signals) -> bool:
+    return number in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_what_a_child_forgets() -> None:
@@ -99,16 +105,14 @@ def test_what_a_child_forgets() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         own.set(number, ignore)
-    of_the_app = signal.signal(signal.SIGUSR1, print)
-    assert of_the_app is ignore
+    assert signal.signal(signal.SIGUSR1, print) is ignore  # the app's
     own.block()
+    assert is_blocked(signal.SIGTERM)
     with theirs:
         signal.set_wakeup_fd(theirs.fileno())
-        own.forget()
+        own.enter_child()
         assert signal.set_wakeup_fd(-1) == -1
-    assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    own.unblock()
-    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not is_blocked(signal.SIGTERM)
     assert ours.fileno() == -1
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

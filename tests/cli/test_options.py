@@ -181,6 +181,8 @@ def test_an_empty_value_is_no_default() -> None:
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"wrong:  --reload --workers 2\n    right:  one of"):
         settings("--reload", "--workers", "2")
+    with pytest.raises(CommandError, match=r"wrong:  --reload --workers 1\n    right:  one of"):
+        settings("--reload", "--workers", "1", "--max-requests", "1000")
     key = tmp_path / "key.pem"
     key.touch()
     with pytest.raises(CommandError, match=r"right:  --ssl-certfile cert\.pem --ssl-keyfile"):

@@ -54,6 +54,7 @@ MEAN_THE_SAME: list[tuple[list[str], str, object]] = [
     (["--h11-max-incomplete-event-size", "9"], "server.limit_overrides", {"max_head_size": 9}),
     (["-b", ":80", "-b", "[::]:81"], "server.bind", (":80", "[::]:81")),
     (["-w", "4"], "workers", 4),
+    (["-w", "4", "--timeout-worker-healthcheck", "9"], "worker_timeout", 9),
     (["--graceful-timeout", "9"], "server.drain_timeout", 9),
 ]
 
@@ -87,7 +88,7 @@ def test_an_option_that_means_nothing_here_is_refused_with_the_right_line(
 
 
 def test_the_right_lines_are_options_that_there_are() -> None:
-    known = {option.flag for option in options.options("run")} | {"--version", "--max-requests"}
+    known = {option.flag for option in options.options("run")} | {"--version"}
     for _, right in REFUSED.values():
         flags = {word.strip(";,") for word in right.split() if word.startswith("--")}
         assert flags <= known

@@ -24,6 +24,7 @@ PRIVATES_OF_OTHERS = {
     "_cli.signals._exit": "os._exit: the one way out of a process that doesn't end",
     "_cli.survivors._current_frames": "sys._current_frames: where threads are, documented",
     "_concurrency.scopes._cancel_status": "Trio says nowhere else which scopes a task is in",
+    "_shapes.members._fields": "what named tuples are known by, documented",
     "_concurrency.scopes._activate_cancel_status": "nor lets anybody leave one that isn't theirs",
 }
 

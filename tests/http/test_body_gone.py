@@ -220,10 +220,14 @@ async def test_who_waits_for_the_rest_as_the_response_ends_is_told(
 
 
 def waiting(app: App) -> ASGIApp:
-    """Its client never sends the body that it has announced."""
+    """Its client never sends the body that it has announced; the end wakes who waits for it."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, trio.sleep_forever, send)
+        async def receive_the_end() -> Any:
+            await send.__self__.left.wait()
+            return {"type": "http.disconnect"}
+
+        await app(scope, receive_the_end, send)
 
     return call
 
@@ -241,12 +245,12 @@ async def test_a_request_without_a_body_has_an_empty_one_for_ever(
         return "ok"
 
     await ask(app, b"")
-    expected = {
+    expected: dict[Read, str] = {
         read_body: "b''",
         read_stream: "[]",
-        read_json: "RequestValidationError: body: The body isn't JSON",
-    }[read]
-    assert told.answers[0].startswith(expected[:20])
+        read_json: "RequestValidationError",
+    }
+    assert told.answers[0].startswith(expected[read])
 
 
 async def test_a_stream_that_broke_off_takes_the_body_with_it(

@@ -25,6 +25,10 @@ class SoldOut(Exception):
     pass
 
 
+class Closed(Exception):
+    pass
+
+
 async def nothing() -> AsyncIterator[None]:
     yield
 
@@ -223,6 +227,24 @@ async def test_a_head_that_the_client_does_not_take_ends_the_stream(
     assert before_the_report(caplog) == []
 
 
+async def test_who_has_left_before_the_first_piece_takes_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps: list[int] = []
+
+    async def pieces() -> AsyncIterator[str]:
+        for number in range(3):
+            steps.append(number)
+            yield "piece"
+
+    async def send(message: Message) -> None:
+        raise OSError("gone")
+
+    await streaming(pieces)(http_scope("GET", "/", []), trio.sleep_forever, send)
+    assert steps == [0]
+    assert before_the_report(caplog) == []
+
+
 async def test_a_first_piece_waits_for_a_head_that_is_on_its_way(
     autojump_clock: MockClock,
 ) -> None:
@@ -245,10 +267,10 @@ async def test_the_answer_to_it_may_be_a_stream_that_fails_as_well(
     options: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody is asked a third time: the server, which has had no answer, says 500."""
-    app = streaming(failing(SoldOut(), 0), **options)
+    app = streaming(failing(Closed(), 0), **options)
 
-    @app.exception_handler(SoldOut)
-    async def sold_out(request: Request, exc: SoldOut) -> StreamingResponse:
+    @app.exception_handler(Closed)
+    async def closed(request: Request, exc: Closed) -> StreamingResponse:
         return StreamingResponse(failing(ValueError("again"), 0)())
 
     exchange = await ask(app)

@@ -256,6 +256,13 @@ async def test_a_redirect_may_go_to_a_url_of_any_class() -> None:
     assert exchange.headers["location"] == "http://h:1/a%2Fb?c=d"
 
 
+def test_a_status_of_the_standard_librarys_is_a_plain_number_from_then_on() -> None:
+    response = JSONResponse({}, HTTPStatus.CREATED)
+    assert type(response.status_code) is int
+    response.status_code = HTTPStatus.ACCEPTED
+    assert str(response.status_code) == "202"
+
+
 @pytest.mark.parametrize("url", [None, b"/", 3, ["/"], object(), Link])
 def test_what_is_no_url_is_refused_where_it_is_given(url: Any) -> None:
     with pytest.raises(TypeError, match=r"^RedirectResponse takes a URL"):
@@ -368,7 +375,9 @@ async def test_what_json_can_not_hold_is_a_500_that_names_its_type(
     assert exchange.status == 500
     assert exchange.json() == {"detail": "Internal Server Error"}
     assert messages(caplog) == ["GET / failed"]
-    assert caplog.text.rstrip().endswith("TypeError: Money can't be encoded as JSON")
+    assert (
+        "\nTypeError: Money can't be encoded as JSON; where a handler returns it, " in caplog.text
+    )
 
 
 # Tasks it brings along

@@ -297,7 +297,7 @@ async def test_query_parameter_that_does_not_fit(
         (Annotated[int, Header()], 3, [], 3),
         (str, Header("none"), [], "none"),
         (Annotated[str, Header(alias="X-Key")], NOTHING, [("x-key", "a")], "a"),
-        (Annotated[str, Header()], NOTHING, [("value", "a"), ("value", "b")], "a"),
+        (Annotated[str, Header()], NOTHING, [("value", "a"), ("value", "b")], "b"),
         (Annotated[list[int], Header()], NOTHING, [("value", "1"), ("value", "2")], [1, 2]),
         (Annotated[str, Cookie()], NOTHING, [("cookie", "a=1; value=b")], "b"),
         (Annotated[int | None, Cookie()], None, [("cookie", "a=1")], None),

@@ -36,9 +36,9 @@ class Service:
         self.ran: list[str] = []
         self.closes = trio.Event()
         self.over = trio.Event()
-        for name, options in (("watched", {}), ("kept", {"cancel_on_disconnect": False})):
-            self.app.get(f"/{name}", **options)(self._answer)
-            self.app.get(f"/{name}/stream", **options)(self._stream)
+        for name, is_cancelled in (("watched", None), ("kept", False)):
+            self.app.get(f"/{name}", cancel_on_disconnect=is_cancelled)(self._answer)
+            self.app.get(f"/{name}/stream", cancel_on_disconnect=is_cancelled)(self._stream)
         self.app.post("/post")(self._answer)
         self.app.post("/post/stream")(self._stream)
 

@@ -19,7 +19,7 @@ from trioweb.server._config import ServerConfig
 from trioweb.server._listeners import open_listeners
 from trioweb.server._system import close_in_child
 
-from ..support.forks import ENDED, exit_code, forked
+from ..support.forks import ENDED, forked
 from ..support.log_records import messages
 from ..support.server_clients import (
     address_of,
@@ -62,6 +62,7 @@ def a_datagram_socket() -> socket.socket:
         ("missing/app.sock", r"missing/app\.sock: there is no folder .*missing; make it"),
         ("", r"isn't a socket, but a folder; choose a name in it, .*/app\.sock"),
         ("file", r"/file: it isn't a socket; choose another path, or remove it"),
+        ("link", r"/link: it isn't a socket; choose another path, or remove it"),
         ("file/app.sock", r"file/app\.sock: .*/file isn't a folder; choose another path"),
         ("datagrams", r"/datagrams: it is a socket of another kind; choose another path"),
         ("full", r"/full: somebody listens there already; choose another path, or end it"),
@@ -71,6 +72,7 @@ async def test_a_path_that_cant_be_had_is_refused_with_advice(
     name: str, said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("data")
+    (tmp_path / "link").symlink_to("nowhere")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams,
         socket.socket(socket.AF_UNIX) as full,
@@ -85,7 +87,7 @@ async def test_a_path_that_cant_be_had_is_refused_with_advice(
     assert (tmp_path / "file").read_text() == "data"
 
 
-@pytest.mark.parametrize("path", ["", "\0abstract"])
+@pytest.mark.parametrize("path", ["", "\0abstract", "/run/app/"])
 async def test_what_is_no_path_is_refused(path: str) -> None:
     with pytest.raises(OSError, match=r"can't listen on unix:'.*: a Unix socket needs a path"):
         await serve(echo, uds=path)
@@ -403,7 +405,7 @@ async def test_a_forked_process_doesnt_hold_the_port_when_the_server_has_ended()
                 assert (await client.ask(GET)).status == 200
             await server.shutdown()
             assert is_refused(server.urls[0])
-    assert (exit_code(child), exit_code(later)) == (ENDED, ENDED)
+    assert (child.wait(), later.wait()) == (ENDED, ENDED)
 
 
 async def test_what_a_forked_process_forgets_its_parent_listens_on() -> None:

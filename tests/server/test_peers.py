@@ -14,6 +14,7 @@ from trio.testing import MockClock
 
 from trioweb.server import Server, ServerConfig, ServerLimits, _limits, serve_config
 from trioweb.server._limits import (
+    IDLE_LOOKS,
     LET_OTHERS_GO,
     LIFE_SIGN_INTERVAL,
     LIFE_SIGN_LASTS,
@@ -144,7 +145,9 @@ async def test_a_new_worker_gets_its_share_from_one_that_has_too_much_to_do(
         clients = await place.clients(stack, 12)
         for client in clients:
             assert (await client.ask(GET)).status == 200
+        await trio.sleep(2 * LIFE_SIGN_INTERVAL)  # alone it lets go of none
         servers += [await stack.enter_async_context(place.worker(row)) for row in (1, 2, 3)]
+        clients = [await again(client, place, stack) for client in clients]
         assert spread(servers) == [0, 0, 0, 12]
         for _ in range(8):
             await trio.sleep(2 * LIFE_SIGN_INTERVAL)
@@ -153,6 +156,27 @@ async def test_a_new_worker_gets_its_share_from_one_that_has_too_much_to_do(
             assert min(spread(servers)) >= 2, spread(servers)
         else:
             assert spread(servers) == [0, 0, 0, 12]
+
+
+async def test_no_more_are_let_go_than_are_too_many(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while those that are let go take their time; and none that is idle."""
+    patient(autojump_clock)
+    monkeypatch.setattr(_limits, "LATE", 0.0)
+    patience = ServerLimits(idle_timeout=1000)
+    async with shop() as place, AsyncExitStack() as stack, place.worker(0, limits=patience):
+        clients = await place.clients(stack, 16)
+        for client in clients:
+            assert (await client.ask(GET)).status == 200
+        await trio.sleep((IDLE_LOOKS + 2) * LIFE_SIGN_INTERVAL)
+        place.pretend(1, 2)
+        for client in clients[:12]:
+            assert (await client.ask(GET)).status == 200
+        await trio.sleep((IDLE_LOOKS - 3) * LIFE_SIGN_INTERVAL)
+        answers = [await client.ask(GET) for client in clients]
+        assert [bool(answer[b"connection"]) for answer in answers[:12]].count(True) == 5
+        assert not any(answer[b"connection"] for answer in answers[12:])
 
 
 async def again(client: Client, place: Shop, stack: AsyncExitStack) -> Client:
@@ -230,7 +254,9 @@ async def test_max_connections_holds(autojump_clock: MockClock) -> None:
         servers = [await stack.enter_async_context(place.worker(n, **options)) for n in range(2)]
         await trio.sleep(1)
         assert spread(servers) == [2, 2]
-        assert place.peers(2).least() == (0, 2)
+        least = place.peers(2).least()
+        assert least is not None
+        assert least.open == 2
         await clients[0].leave()
         assert (await clients[4].ask(GET)).status == 200
 

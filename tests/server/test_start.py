@@ -51,13 +51,12 @@ def ours(start: Start, seen: list[str]) -> Any:
 
 def bare(start: Start, seen: list[str]) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            try:
-                await receive()
-                await start()
-                await send({"type": "lifespan.startup.complete"})
-            finally:
-                seen.append("closed")
+        try:
+            await receive()
+            await start()
+            await send({"type": "lifespan.startup.complete"})
+        finally:
+            seen.append("closed")
 
     return app
 

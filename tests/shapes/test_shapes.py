@@ -34,8 +34,10 @@ from trioweb._limits import (
     MAX_PROBLEMS,
 )
 from trioweb._shapes.annotations import shape_of
+from trioweb._shapes.codecs import NO_CODECS
+from trioweb._shapes.encoding import encode_json
 from trioweb._shapes.explain import Walk
-from trioweb._shapes.json import body_decoder, encode_json, raw_body_members
+from trioweb._shapes.json import body_decoder, raw_body_members
 from trioweb._shapes.text import text_decoder, texts_decoder
 
 
@@ -176,7 +178,8 @@ def places(problems: list[Problem]) -> list[tuple[list[str | int], str]]:
         *((t, "texts") for t in (list[int], set[str], frozenset[Color], tuple[int, ...])),
         *((t, "texts") for t in (list[int] | None, list[int | None], Annotated[list[Titled], 1])),
         *((t, "body") for t in (Item, Pair, Guarded, Options, Span, Model, dict[str, int], bytes)),
-        *((t, "body") for t in (list[Item], list[list[int]], tuple[int, str], Item | None, None)),
+        (tuple[int, str], "texts"),
+        *((t, "body") for t in (list[Item], list[list[int]], tuple[int, Item], Item | None, None)),
         *((t, "body") for t in (int | list[int], Model | None, Stranger)),
     ],
 )
@@ -919,7 +922,7 @@ def test_a_long_list_is_explained_in_bounded_memory() -> None:
     for count in (MAX_PROBLEM_VISITS + 1, 30 * MAX_PROBLEM_VISITS):
         items = [1] * count
         tracemalloc.start()
-        Walk().visit(msgspec.inspect.type_info(list[int]), items)
+        Walk(NO_CODECS).visit(msgspec.inspect.type_info(list[int]), items)
         sizes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert sizes[1] < 2 * sizes[0]

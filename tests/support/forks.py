@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-# How a child that waits ends when its parent tells it so, and by Ctrl-C.
+# How a child that waits ends when its parent tells it so, and by a KeyboardInterrupt.
 ENDED, INTERRUPTED = 0, 5
+
+# Seconds.  Only ends a wait that will never be answered.
+TIMEOUT = 20.0
+
+
+class Child:
+    """A child that was forked; `ended` is a pipe's end, which nobody but it holds open."""
+
+    def __init__(self, pid: int, ended: int) -> None:
+        self.pid = pid
+        self._ended = ended
+        self._code: int | None = None
+
+    def kill(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """How it ended: its status, or the number of the signal that ended it, negative."""
+        if self._code is None:
+            if not select.select([self._ended], [], [], TIMEOUT)[0]:
+                self.kill(signal.SIGKILL)  # pragma: no cover - what it was told, it missed
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
 
 
 @contextmanager
-def forked(prepare: Callable[[], object] = lambda: None) -> Iterator[int]:
-    """A child that waits for a signal, or for the end of the block; gives its id.
+def forked(prepare: Callable[[], object] = lambda: None) -> Iterator[Child]:
+    """A child that waits for a signal, or for the end of the block.
 
     It runs `prepare` first, and may be signalled before that.
     """
     reading, writing = os.pipe()
-    child = os.fork()
-    if not child:  # pragma: no cover - another process
+    ended, living = os.pipe()
+    pid = os.fork()
+    if not pid:  # pragma: no cover - another process
+        _live(prepare, reading, writing)
+    os.close(living)
+    child = Child(pid, ended)
+    try:
+        yield child
+    finally:
+        os.close(writing)
+        child.wait()
+        os.close(reading)
+        os.close(ended)
+
+
+def _live(
+    prepare: Callable[[], object], reading: int, writing: int
+) -> None:  # pragma: no cover - another process
+    with suppress(BaseException):
         try:
             prepare()
             os.close(writing)
@@ -26,15 +68,4 @@ def forked(prepare: Callable[[], object] = lambda: None) -> Iterator[int]:
             os._exit(ENDED)
         except KeyboardInterrupt:
             os._exit(INTERRUPTED)
-        finally:
-            os._exit(1)
-    try:
-        yield child
-    finally:
-        os.close(writing)
-        os.close(reading)
-
-
-def exit_code(child: int) -> int:
-    """How a child has ended: its status, or the number of the signal that ended it, negative."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(1)

@@ -23,13 +23,14 @@ from .._concurrency.grace import Grace
 from .._errors import HTTPException, RegistrationError
 from .._http.exchange import Exchange, State, state_in
 from .._http.paths import below_root, origin_form
-from .._http.response import Response
+from .._http.response import Response, responder
 from .._inject.plan import Plan
-from .._instead import takes_options
+from .._instead import takes_options, tells_instead
 from .._lifetime.app import AppLifetime, DrainEvent
 from .._routing.matcher import Matcher
 from .._routing.router import H, Route, Router
 from .._routing.templates import Template
+from .._shapes.codecs import Codecs
 from .._tasks.ledger import TaskStatistics
 from .._tasks.runner import TaskRunner
 from .._tasks.task import BackgroundTask, TaskErrorHandler
@@ -51,13 +52,16 @@ _WRONG_LOOP = (
 )
 
 
+@tells_instead(when_set=True)
 class App(Router):
     """An ASGI application.
 
     `lifespan` is an async context manager that takes the app and may yield a
     mapping, which every `request.state` begins with; it closes after the last
     task.  `dependencies` are those of each route.  `debug` answers errors with their
-    traceback.  Shutdown waits `drain_timeout` seconds for requests and tasks, then
+    traceback.  `encoders` and `decoders` are functions for types that nobody else knows:
+    from a value to what JSON can hold, in what a handler returns, and back, in bodies and
+    parameters.  Shutdown waits `drain_timeout` seconds for requests and tasks, then
     cancels them and gives them `cleanup_timeout` seconds.
     """
 
@@ -69,6 +73,8 @@ class App(Router):
         dependencies: Sequence[Any] = (),
         debug: bool = False,
         limits: Limits | None = None,
+        encoders: Mapping[type[Any], Callable[[Any], Any]] | None = None,
+        decoders: Mapping[type[Any], Callable[[Any], Any]] | None = None,
         drain_timeout: float = _limits.DRAIN_TIMEOUT,
         cleanup_timeout: float = _limits.CLEANUP_TIMEOUT,
     ) -> None:
@@ -83,7 +89,9 @@ class App(Router):
         self._cleanup_timeout = _checked_seconds("cleanup_timeout", cleanup_timeout)
         self._matcher: Matcher[_Target] = Matcher()
         self._templates: dict[str, list[Template]] = {}
-        self._failures = Failures(self._inner)
+        self._codecs = Codecs(encoders, decoders)
+        self._plans: list[Plan] = []  # of the routes, in their order
+        self._failures = Failures(self._inner, responder(self._codecs))
         self._pending_limit = PendingLimit(self._inner.events)
         self._task_error_handlers: list[TaskErrorHandler] = []
         self._yielded: Mapping[str, Any] = {}
@@ -165,10 +173,11 @@ class App(Router):
         return self._lifetime.ledger.running()
 
     def _register(self, route: Route) -> None:
-        template, plan = route.compile()
+        template, plan = route.compile(self._codecs)
         self._matcher.add(template, route.methods, _Target(plan, route.max_body_size))
         self._templates.setdefault(route.name, []).append(template)
         super()._register(route)
+        self._plans.append(plan)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI application; only servers call it.
@@ -266,6 +275,11 @@ class App(Router):
 def inner_of(app: App) -> Inner:
     """What an app's users don't see, for who serves it in a test or watches it."""
     return app._inner
+
+
+def plans_of(app: App) -> list[tuple[Route, Plan]]:
+    """The routes, each with what was made of it when it was registered."""
+    return list(zip(app.routes, app._plans, strict=True))
 
 
 def lifetime_of(app: App) -> AppLifetime:

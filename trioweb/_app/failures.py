@@ -28,7 +28,7 @@ from .._errors import (
 )
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
-from .._http.response import JSONResponse, Response, as_response
+from .._http.response import JSONResponse, Respond, Response
 from .._inject.calls import in_thread
 from .debug import debug_response
 from .inner import Inner
@@ -41,8 +41,9 @@ ExceptionHandler = Callable[[Request, Any], Any]
 class Failures:
     """The exception handlers of one app, and what they make of what was raised."""
 
-    def __init__(self, inner: Inner) -> None:
+    def __init__(self, inner: Inner, respond: Respond) -> None:
         self._inner = inner
+        self._respond = respond
         self._handlers: dict[type[BaseException], ExceptionHandler] = {
             HTTPException: _http_exception,
             RequestValidationError: _validation_error,
@@ -100,7 +101,7 @@ class Failures:
         else:
             # In the server's call, where nobody says when cleanup has to be over.
             result = await self._inner.run_sync(call, abandon_on_cancel=True)
-        return as_response(result, getattr(exc, "status_code", 500), exchange)
+        return self._respond(result, getattr(exc, "status_code", 500), exchange)
 
     def _server_error(self, exchange: Exchange, exc: BaseException) -> Response:
         if self._inner.is_debugged:

@@ -30,35 +30,22 @@ class OwnHandlers:
     """What a process has set for itself alone."""
 
     def __init__(self) -> None:
-        # By its number: the handler that is set, and what a forked process has in its place.
         self._set: dict[int, Handler] = {}
-        self._childs: dict[int, Handler] = {}
+        self._ignored: set[int] = set()  # those that were, before they were set
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._forking = threading.local()
 
     def set(self, number: int, handler: Handler) -> Handler:
         """As `signal.signal` does; returns the handler that was there."""
         before = signal.signal(number, handler)
-        if number not in self._childs:
-            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            self._childs[number] = signal.SIG_IGN if before is signal.SIG_IGN else default
+        if number not in self._set and before is signal.SIG_IGN:
+            self._ignored.add(number)
         self._set[number] = handler
         return before
 
     def keep(self, *sockets: socket.socket) -> None:
         """A forked process has these closed."""
         self._sockets.update(sockets)
-
-    def forget(self) -> None:
-        """In a process that was just forked: signals do what they do by default."""
-        if not self._set:
-            return
-        signal.set_wakeup_fd(-1)
-        for number, handler in self._set.items():
-            if signal.getsignal(number) == handler:  # else it is the app's
-                signal.signal(number, self._childs[number])
-        for sock in tuple(self._sockets):
-            sock.close()
 
     def block(self) -> None:
         """Before a process is forked: it may be told to end before it has taken a step."""
@@ -67,10 +54,29 @@ class OwnHandlers:
     def unblock(self) -> None:
         set_blocked_signals(self._forking.before)
 
+    def enter_child(self) -> None:
+        """In a process that was just forked: signals do what they do by default."""
+        forgotten = self._forget() if self._set else []
+        # What has come ends the child here: an exception of Python's would be lost.
+        self.unblock()
+        if signal.SIGINT in forgotten and signal.SIGINT not in self._ignored:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _forget(self) -> list[int]:
+        """Returns the signals whose handlers were ours; the others' are the app's."""
+        signal.set_wakeup_fd(-1)
+        for sock in tuple(self._sockets):
+            sock.close()
+        ours = [number for number in self._set if signal.getsignal(number) == self._set[number]]
+        for number in ours:
+            action = signal.SIG_IGN if number in self._ignored else signal.SIG_DFL
+            signal.signal(number, action)
+        self._set.clear()
+        return ours
+
 
 own = OwnHandlers()
-register_at_fork(after_in_child=own.forget)  # and only then lets signals in
-register_at_fork(before=own.block, after_in_parent=own.unblock, after_in_child=own.unblock)
+register_at_fork(before=own.block, after_in_parent=own.unblock, after_in_child=own.enter_child)
 
 
 # The first process of a container.

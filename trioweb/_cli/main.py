@@ -88,9 +88,20 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         return EXIT_INTERRUPTED
 
 
+def _check_folder() -> None:
+    """Raises CommandError where there is none: a release that was switched, and then removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise CommandError(
+            "this folder has been removed: cd to the one that has its name now"
+        ) from None
+
+
 def _carry_out(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     given = vars(parser().parse_args(arguments))
     command = given["command"]
+    _check_folder()
     env_file = _options.value_of(ENV_FILE, given, environ)
     environ = {**read_env_file(env_file), **environ}
     if command == "routes":

@@ -73,12 +73,6 @@ def value_of(option: Option, given: Given, environ: Environ) -> Any:
 
 
 def _check_combination(values: Mapping[str, Any]) -> None:
-    if values.get("reload") and values.get("workers", 1) > 1:
-        raise CommandError(
-            "--reload starts one process anew at each change, --workers keeps several",
-            wrong=f"--reload --workers {values['workers']}",
-            right="one of the two; SIGHUP replaces workers without refusing a connection",
-        )
     for option in ABOUT_WORKERS:
         if option.field in values and "workers" not in values:
             given = f"{option.flag} {values[option.field]:g}"
@@ -87,6 +81,12 @@ def _check_combination(values: Mapping[str, Any]) -> None:
                 wrong=given,
                 right=f"--workers 2 {given}",
             )
+    if values.get("reload") and _is_supervised(values):
+        raise CommandError(
+            "--reload starts one process anew at each change, --workers keeps several",
+            wrong=f"--reload --workers {values['workers']}",
+            right="one of the two; SIGHUP replaces workers without refusing a connection",
+        )
 
 
 def _is_supervised(values: Mapping[str, Any]) -> bool:

@@ -10,6 +10,9 @@ Rules of this module:
   more, by the fault handler that answers SIGABRT.
 * For how long a worker is silent is counted in looks at it: the time in which nobody could look,
   because the machine slept, isn't held against it.
+* It is started in the folder that was typed, which may be a link that leads elsewhere by now; and
+  nothing in that folder is imported before the app, where it might be taken for a module of
+  Python's own.
 * The sockets that the workers share are opened and closed by the process that starts them.
 """
 
@@ -17,8 +20,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -34,6 +37,13 @@ from .signals import CANCEL_BYTE, HANG_BYTE, RETIRE_BYTE, Order, Times
 from .systems import HANG_UP, block_signals, set_blocked_signals
 
 logger = logging.getLogger("trioweb.run")
+
+# The folder that the package is in.  Who works in it may have nothing but that to import it from.
+_HOME = Path(__file__).parents[2]
+
+# What starting one raises where the system has no room for another process or thread, or where the
+# folder is gone.
+START_FAILURES = (OSError, RuntimeError)
 
 # What a worker may take beyond its own hard limit before it is killed.
 MARGIN = 2.0  # seconds
@@ -275,7 +285,19 @@ def worker_command(arguments: Sequence[str]) -> list[str]:
     """The command line that was typed, for this interpreter with the options it was given."""
     # Private, but `multiprocessing` starts its processes with it since 3.2.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    if Path.cwd() != _HOME and "-P" not in flags:
+        flags.append("-P")
     return [sys.executable, *flags, "-m", "trioweb", *arguments]
+
+
+def typed_folder() -> str:
+    """The current folder as it was typed; it may be a link that is to lead elsewhere later on."""
+    here = os.getcwd()
+    typed = os.environ.get("PWD", here)
+    with contextlib.suppress(OSError):
+        if os.path.isabs(typed) and os.path.samefile(typed, here):
+            return typed
+    return here
 
 
 class Launcher:
@@ -289,20 +311,23 @@ class Launcher:
     ) -> None:
         self._command = command
         self._listeners = listeners
+        self._folder = typed_folder()
         self._table = WorkerTable.create(rows)
         self._holders: list[WorkerProcess | None] = [None] * rows
 
     async def start(self) -> WorkerProcess:
+        """Raises START_FAILURES."""
         row = self._free_row()
         self._table.clear(row)
-        ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as stack:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
             descriptors = [theirs.fileno(), self._table.file.fileno()]
             descriptors += [listener.socket.fileno() for listener in self._listeners]
             option = f"--worker={','.join(map(str, [row, *descriptors]))}"
-            process = await trio.to_thread.run_sync(
-                functools.partial(_popen, [*self._command, option], descriptors)
-            )
+            command = [*self._command, option]
+            process = await trio.to_thread.run_sync(_popen, command, descriptors, self._folder)
+            theirs.close()
+            stack.pop_all()
         self._holders[row] = worker = WorkerProcess(process, ours, self._table, row)
         return worker
 
@@ -318,9 +343,11 @@ class Launcher:
         self._table.file.close()
 
 
-def _popen(command: Sequence[str], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+def _popen(
+    command: Sequence[str], descriptors: Sequence[int], folder: str
+) -> subprocess.Popen[bytes]:
     with _held_back():
-        return subprocess.Popen(command, pass_fds=descriptors)
+        return subprocess.Popen(command, pass_fds=descriptors, cwd=folder)
 
 
 @contextlib.contextmanager

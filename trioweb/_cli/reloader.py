@@ -18,7 +18,7 @@ import trio
 from ..server import ServerConfig
 from ..server._listeners import open_listeners
 from .logs import configure_logging
-from .processes import Launcher, Worker, worker_command
+from .processes import START_FAILURES, Launcher, Worker, worker_command
 from .settings import Settings
 from .signals import Order, StopSignals, stop_signals
 from .statuses import run_for_status
@@ -79,7 +79,11 @@ class Reloader:
             nursery.cancel_scope.cancel()
 
     async def _run_worker(self) -> None:
-        self._worker = worker = await self._start()
+        try:
+            self._worker = worker = await self._start()
+        except START_FAILURES as exc:
+            logger.error("the app can't be started: %s; waiting for a change", exc)
+            return
         if self._changed.is_set():
             worker.drain()
         await worker.run()

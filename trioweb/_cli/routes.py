@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from .. import _callables
+from .._app.app import plans_of
 from .._errors import CommandError
-from .._inject.plan import Input
+from .._inject.plan import Input, Plan
 from .._routing.router import Route
 from .importing import load_app
 from .wrapped import app_behind
@@ -57,14 +58,13 @@ def show_routes(import_string: str | None, folder: str | None = None, *, as_json
             wrong=f"trioweb routes {import_string or ''}".rstrip(),
             right="trioweb routes MODULE:NAME, where NAME is the App that this one calls",
         )
-    lines = [_line(route) for route in app.routes]
+    lines = [_line(route, plan) for route, plan in plans_of(app)]
     if as_json:
         return msgspec.json.format(msgspec.json.encode(lines), indent=2).decode()
     return _table(lines)
 
 
-def _line(route: Route) -> Line:
-    _, plan = route.compile()
+def _line(route: Route, plan: Plan) -> Line:
     handler = f"{_module(route.handler)}:{_callables.name(route.handler)}"
     parameters = tuple(map(_parameter, plan.inputs))
     return Line(route.methods, route.path, route.name, handler, plan.takes_tasks, parameters)

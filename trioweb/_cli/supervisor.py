@@ -26,7 +26,7 @@ import trio
 from ..server._listeners import open_listeners
 from .logs import configure_logging
 from .notify import notify_ready, notify_reloading, notify_stopping
-from .processes import LOOK_INTERVAL, MIN_ROWS, Launcher, Worker, worker_command
+from .processes import LOOK_INTERVAL, MIN_ROWS, START_FAILURES, Launcher, Worker, worker_command
 from .settings import Settings
 from .signals import STOP_SIGNALS, Order, StopSignals
 from .statuses import EXIT_FAILED, run_for_status
@@ -81,7 +81,8 @@ class _Place:
 
     def __init__(self, worker: Worker) -> None:
         self.lock = trio.Lock()  # held while the worker is replaced
-        self.crashes = 0  # in a row
+        self.crashes = 0  # in a row, and failures to start another one
+        self._crashed: Worker | None = None
         self.take(worker)
 
     def take(self, worker: Worker) -> None:
@@ -90,7 +91,9 @@ class _Place:
 
     def pause(self) -> float:
         """Count a crash; returns how many seconds to wait before a new worker is started."""
-        self.crashes = 0 if self.worker.lifetime >= LONG_LIFE else self.crashes
+        if self.worker is not self._crashed and self.worker.lifetime >= LONG_LIFE:
+            self.crashes = 0
+        self._crashed = self.worker
         self.crashes += 1
         return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (self.crashes - 1))
 
@@ -160,26 +163,34 @@ class Supervisor:
             worker.drain()
 
     async def _fill_places(self) -> None:
-        first = await self._launch()
-        await first.settled.wait()
-        if not first.ready:
-            await self._give_up(first)
-            return
-        if not self._ending.is_set():
-            notify_ready()
-        workers = [first]
+        workers: list[Worker] = []
         while len(workers) < self._count and not self._ending.is_set():
-            workers.append(await self._launch())
+            worker = await self._launch()
+            if worker is None:
+                self._fail(EXIT_FAILED)
+                return
+            workers.append(worker)
+            if len(workers) == 1:
+                await worker.settled.wait()
+                if not worker.ready:
+                    await self._give_up(worker)
+                    return
+                if not self._ending.is_set():
+                    notify_ready()
         self._places = [_Place(worker) for worker in workers]
         for place in self._places:
             self._nursery.start_soon(self._keep, place)
         self._nursery.start_soon(self._look_after_workers)
 
-    async def _launch(self) -> Worker:
+    async def _launch(self) -> Worker | None:
+        """A new worker; None if none can be started, which is logged."""
         # The sockets stay open until the worker has started: it is to inherit them.
         self._launching += 1
         try:
             worker = await self._start()
+        except START_FAILURES as exc:
+            logger.error("a worker can't be started: %s", exc)
+            return None
         finally:
             self._launching -= 1
             if self._ending.is_set() and not self._launching:
@@ -211,7 +222,9 @@ class Supervisor:
             async with place.lock:
                 if self._ending.is_set() or place.worker is not worker:
                     return
-                place.take(await self._launch())
+                new = await self._launch()
+                if new is not None:
+                    place.take(new)
 
     async def _pause(self, place: _Place) -> None:
         worker, seconds = place.worker, place.pause()
@@ -229,8 +242,11 @@ class Supervisor:
         await worker.over.wait()
         if not self._ending.is_set():
             logger.error("worker %d %s before it could serve", worker.pid, worker.describe_end())
-            self._status = worker.status or EXIT_FAILED
-            self._end()
+            self._fail(worker.status or EXIT_FAILED)
+
+    def _fail(self, status: int) -> None:
+        self._status = status
+        self._end()
 
     async def _look_after_workers(self) -> None:
         """Until all are told to end: then each has its own limit."""
@@ -296,6 +312,8 @@ class Supervisor:
         async with self._one_by_one, place.lock:
             old = place.worker
             new = await self._launch()
+            if new is None:
+                return False
             await new.settled.wait()
             if not new.ready:
                 logger.error("the new worker %d can't serve; worker %d stays", new.pid, old.pid)

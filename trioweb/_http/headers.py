@@ -13,9 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from .._asgi import RawFields
 from .._fields import checked_field
 
+# RFC 9110, Fetch, and what proxies add.
+_SENT_WITH_ANY = frozenset(
+    """accept accept-charset accept-encoding accept-language access-control-request-headers
+    access-control-request-method authorization baggage cache-control connection content-encoding
+    content-language content-length content-type cookie date dnt early-data expect forwarded from
+    host http2-settings if-match if-modified-since if-none-match if-range if-unmodified-since
+    keep-alive max-forwards origin pragma prefer priority proxy-authorization proxy-connection
+    range referer save-data te traceparent tracestate trailer transfer-encoding upgrade
+    upgrade-insecure-requests user-agent via x-forwarded-for x-forwarded-host x-forwarded-port
+    x-forwarded-prefix x-forwarded-proto x-forwarded-server x-real-ip x-request-id
+    x-requested-with""".split()  # noqa: SIM905
+)
+
 
 class Headers(Mapping[str, str]):
-    """A request's header fields; names in any case, the first of a repeated one.
+    """A request's header fields; names in any case, the last of a repeated one.
 
     `getlist` gives all of them.
     """
@@ -27,7 +40,7 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         key = _key(name)
-        for field, value in self._raw:
+        for field, value in reversed(self._raw):
             if field == key:
                 return value.decode("latin-1")
         raise KeyError(name)
@@ -59,7 +72,7 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
     __slots__ = ()
 
     def __init__(self, items: Mapping[str, str | int] | None = None) -> None:
-        # Of a repeated field, such as set-cookie, a mapping shows only the first.
+        # Of a repeated field, such as set-cookie, a mapping shows only the last.
         super().__init__(items.raw if isinstance(items, ResponseHeaders) else ())
         if not self._raw:
             for name, value in dict(items or {}).items():
@@ -86,6 +99,11 @@ class ResponseHeaders(Headers, MutableMapping[str, str]):
             raise KeyError(name)
         key = _key(name)
         self._raw = [other for other in self._raw if other[0] != key]
+
+
+def is_sent_with_any(name: str) -> bool:
+    """Whether clients, browsers and proxies send a field with any request, whatever it is for."""
+    return name in _SENT_WITH_ANY or name.startswith("sec-")
 
 
 def _key(name: str) -> bytes:

@@ -14,7 +14,7 @@ Rules of this module:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -23,7 +23,8 @@ from .. import _limits
 from .._asgi import Message, RawFields
 from .._fields import checked_value, refuse_control_characters
 from .._instead import tells_instead
-from .._shapes.json import encode_json
+from .._shapes.codecs import Codecs
+from .._shapes.encoding import encode_json
 from .._tasks.list import BackgroundTasks
 from .._tasks.task import BackgroundTask
 from .cookies import format_cookie
@@ -260,6 +261,26 @@ def as_response(result: Any, status_code: int, exchange: Exchange) -> Response:
     return result
 
 
+Respond = Callable[[Any, int, Exchange], Response]
+
+
+def responder(codecs: Codecs) -> Respond:
+    """`as_response` for an app with these codecs: they are for what a handler returns as it is."""
+    if codecs.encode is encode_json:
+        return as_response
+
+    class EncodedResponse(JSONResponse):
+        def render(self, content: Any) -> bytes:
+            return codecs.encode(content)
+
+    def encode_as_response(result: Any, status_code: int, exchange: Exchange) -> Response:
+        if isinstance(result, Response) or (result is None and status_code in WITHOUT_BODY):
+            return as_response(result, status_code, exchange)
+        return EncodedResponse(result, status_code)
+
+    return encode_as_response
+
+
 def as_bytes(content: object, response: Response, hint: str) -> bytes:
     if isinstance(content, str):
         return content.encode("utf-8")
@@ -282,7 +303,7 @@ def _checked_background(
 def _checked_status(status_code: int) -> int:
     if not isinstance(status_code, int) or not 200 <= status_code <= 599:
         raise ValueError(f"{status_code!r} isn't the status of a response: 200 to 599")
-    return status_code
+    return int(status_code)  # an HTTPStatus too: servers and logs are given a plain number
 
 
 @functools.lru_cache(maxsize=64)

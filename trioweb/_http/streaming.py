@@ -54,7 +54,7 @@ class StreamingResponse(Response):
         self,
         content: AsyncIterable[str | bytes] | Iterable[str | bytes],
         status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | int] | None = None,
         media_type: str | None = None,
         background: BackgroundTasks | BackgroundTask | None = None,
     ) -> None:
@@ -134,15 +134,18 @@ class _Stream:
 
         `now`: servers keep it until the first piece; it isn't to wait for that.
         """
-        if self._has_begun:
-            return self._is_taken
-        async with self._beginning:
-            if not self._has_begun:
-                self._is_taken = await _was_taken(self.exchange.send_head(self._head))
-                if now and self._is_taken:
-                    self._is_taken = await _was_taken(self.exchange.send(_piece(b"")))
-                self._has_begun = True
+        if not self._has_begun:
+            async with self._beginning:
+                await self._begin(now)
         return self._is_taken
+
+    async def _begin(self, now: bool) -> None:
+        if self._has_begun:
+            return  # by somebody else meanwhile
+        self._is_taken = await _was_taken(self.exchange.send_head(self._head))
+        if now and self._is_taken:
+            self._is_taken = await _was_taken(self.exchange.send(_piece(b"")))
+        self._has_begun = True
 
     async def send(self, body: bytes) -> bool:
         """Send a piece; False where the client has left."""
@@ -221,6 +224,7 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
     def __init__(self, content: Iterable[str | bytes]) -> None:
         self._iterator = iter(content)
         self._stepping = threading.Lock()
+        self._is_closed = False
         self._context = contextvars.copy_context()
 
     async def __anext__(self) -> str | bytes:
@@ -234,7 +238,8 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
 
     def _step(self) -> str | bytes:
         with self._stepping:
-            return self._context.run(next, self._iterator, _END)
+            # Nobody may wait for this step any more, and it may have come late.
+            return _END if self._is_closed else self._context.run(next, self._iterator, _END)
 
     async def aclose(self) -> None:
         close = getattr(self._iterator, "close", None)
@@ -245,6 +250,7 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
 
     def _close(self, close: Callable[[], object]) -> None:
         with self._stepping:
+            self._is_closed = True
             self._context.run(close)
 
     def __repr__(self) -> str:

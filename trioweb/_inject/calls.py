@@ -8,12 +8,15 @@ Rules of this module:
 * A generator is entered and left as a context manager, on the request's own task;
   it has to yield exactly once.  A `def` one is left by a thread, whatever the time, also when its
   entry took longer than anybody waited.
+* What can't be run so is refused at registration.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
+import inspect
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import (
@@ -31,7 +34,7 @@ from .. import _callables
 from .._concurrency.exits import DependencyScope, RequestExits
 from .._concurrency.grace import Grace, ThreadAbandoned
 from .._concurrency.threads import places_of
-from .._errors import Invalid
+from .._errors import Invalid, RegistrationError
 from .._shapes.models import checks_itself, model_problems
 
 Run = Callable[[dict[str, Any], RequestExits], Awaitable[Any]]
@@ -177,3 +180,44 @@ class _Threaded(AbstractAsyncContextManager[Any]):
     ) -> None:
         leave = functools.partial(self._context.run, self._manager.__exit__, kind, exc, traceback)
         await self._exits.grace.close_in_thread(leave)
+
+
+# What can't be run
+
+
+def refuse_generator(handler: Callable[..., Any]) -> None:
+    # Of its own: one that wraps a generator may be what makes a response of it.
+    if _callables.is_generator(handler):
+        name = _callables.name(handler)
+        raise RegistrationError(
+            f"{name} yields, but a handler returns its response",
+            wrong=f"yield ... in {name}",
+            right=f"return StreamingResponse(...) with a generator inside {name}",
+        )
+
+
+def refuse_context_manager(func: Callable[..., Any]) -> None:
+    """Refuse what `@asynccontextmanager` made: it would give the manager, not what is yielded."""
+    target = _callables.target(func)
+    made = getattr(target, "__globals__", None) is vars(contextlib)
+    if made and gives_generator(inspect.unwrap(target)):
+        name = _callables.name(func)
+        is_async = _callables.is_async_generator(inspect.unwrap(target))
+        decorator, keyword = (
+            ("asynccontextmanager", "async def") if is_async else ("contextmanager", "def")
+        )
+        raise RegistrationError(
+            f"{name} would give its context manager, not what it yields",
+            wrong=f"@{decorator} above {keyword} {name}",
+            right=f"{keyword} {name} without the decorator, in Depends({name})",
+        )
+
+
+def refuse_timeout_of_thread(handler: Callable[..., Any]) -> None:
+    if not _callables.is_async(handler):
+        name = _callables.name(handler)
+        raise RegistrationError(
+            f"{name} runs in a thread, which no timeout can end",
+            wrong=f"timeout=… on def {name}",
+            right=f"timeout=… on async def {name}",
+        )

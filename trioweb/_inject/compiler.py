@@ -10,10 +10,10 @@ Rules of this module:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,22 +22,37 @@ import trio
 
 from .. import _callables
 from .._concurrency.exits import LASTS, DependencyScope
-from .._errors import RegistrationError
+from .._errors import RegistrationError, describe
 from .._http.exchange import Exchange
+from .._http.response import responder
 from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.codecs import NO_CODECS, Codecs
+from .._shapes.members import Members, settable_members
 from .._shapes.models import checks_itself
 from .._tasks.list import BackgroundTasks
-from .calls import Run, gives_generator, run_dependency, run_handler
+from .calls import (
+    Run,
+    gives_generator,
+    refuse_context_manager,
+    refuse_generator,
+    refuse_timeout_of_thread,
+    run_dependency,
+    run_handler,
+)
+from .classes import needs_of, with_names
 from .markers import Dependency, checked_dependencies
+from .models import Taken, extract_model, refuse_unknown
 from .plan import Call, Parameter, Plan, Traits, make_plan
 from .signature import (
     marker_of,
-    parameters_of,
+    named,
     refuse_class_as_text,
     refuse_depends_on_nothing,
+    refuse_forgotten_annotation,
     refuse_unmarked,
+    unusable,
 )
-from .sources import REQUIRED, SOURCES, SPECIAL, Source, Values, Wanted, is_as_converted
+from .sources import REQUIRED, SOURCES, SPECIAL, Source, Texts, Values, Wanted, is_as_converted
 
 Handler = Callable[..., Any]
 
@@ -61,6 +76,7 @@ def compile_plan(
     status_code: int = 200,
     timeout: float | None = None,
     cancel_on_disconnect: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> Plan:
     """The plan for a handler on a template with these parameters (name to type).
 
@@ -69,29 +85,41 @@ def compile_plan(
     client's stay; a `def` doesn't, as its thread would go on with what was closed.
     Raises RegistrationError.
     """
-    _refuse_generator(handler)
-    if timeout is not None:
-        _refuse_timeout_of_thread(handler)
-    compiler = _Compiler(path_types)
-    for depends in checked_dependencies(dependencies):
-        compiler.add_dependency(depends, None, _callables.name(handler), "function")
-    compiler.add_call("handler", handler, None, "function")
-    return compiler.plan(
-        handler,
-        status_code=status_code,
-        timeout=timeout,
-        cancel_on_disconnect=cancel_on_disconnect,
-    )
+    name = _callables.name(handler)
+    try:
+        refuse_generator(handler)
+        if timeout is not None:
+            refuse_timeout_of_thread(handler)
+        compiler = _Compiler(path_types, codecs)
+        for depends in checked_dependencies(dependencies):
+            compiler.add_dependency(depends, None, name, "function")
+        compiler.add_call("handler", handler, None, "function")
+        return compiler.plan(
+            handler,
+            status_code=status_code,
+            timeout=timeout,
+            cancel_on_disconnect=cancel_on_disconnect,
+        )
+    except RegistrationError:
+        raise
+    except Exception as exc:  # of an object that answers oddly to what is asked of a function
+        raise RegistrationError(
+            f"{name}: what it takes isn't known: {describe(exc)}",
+            wrong=f"a {type(handler).__name__} as a handler, or as its dependency",
+            right="a function with typed parameters",
+        ) from exc
 
 
 class _Compiler:
     """Goes through a handler and all that it depends on, innermost first."""
 
-    def __init__(self, path_types: Mapping[str, type[Any]]) -> None:
+    def __init__(self, path_types: Mapping[str, type[Any]], codecs: Codecs) -> None:
         self._path_types = path_types
+        self._codecs = codecs
         self._calls: dict[object, Call] = {}
         self._open: list[Callable[..., Any]] = []
         self._waiting: list[_Waiting] = []
+        self._taken: Taken = defaultdict(set)
         # The generator that closes first of those that a call's value may hold.
         self._closing: dict[object, tuple[DependencyScope, str]] = {}
         self._inline = True
@@ -119,6 +147,7 @@ class _Compiler:
             shares_body=shares_body,
             cancel_on_disconnect=cancel_on_disconnect and can_wait,
             stops_with_client=cancel_on_disconnect,
+            respond=responder(self._codecs),
             status_code=status_code,
             timeout=timeout,
         )
@@ -150,12 +179,18 @@ class _Compiler:
             )
         self._open.append(func)
         needs: list[object] = []
+        own = needs_of(func)
         parameters = [
-            self._parameter(func, parameter, scope, needs) for parameter in parameters_of(func)
+            self._parameter(func, parameter, scope, needs, own.names_of(parameter.name))
+            for parameter in own.parameters
         ]
+        if own.members is not None:
+            parameters += self._checks_of_names(own.members, parameters)
         self._open.pop()
         if run is None:
             run = run_handler(func, is_alone=not self._calls)
+        if own.members is not None and own.by_names:
+            run = with_names(run, own.members)
         self._inline = self._inline and _callables.is_async(func)
         self._waits = self._waits or _callables.may_wait(func)
         is_direct = _callables.is_async(func) and not checks_itself(func)
@@ -180,7 +215,7 @@ class _Compiler:
                 wrong=f"Depends({func!r})",
                 right="Depends(get_session)  # the function, not its result",
             )
-        _refuse_context_manager(func)
+        refuse_context_manager(func)
         closes = depends.scope if gives_generator(func) else None
         key: object = (_callables.identity(func), closes) if depends.use_cache else object()
         if key not in self._calls:
@@ -206,6 +241,22 @@ class _Compiler:
         parameter: inspect.Parameter,
         scope: DependencyScope,
         needs: list[object],
+        names: tuple[str, ...],
+    ) -> Parameter:
+        try:
+            return self._found(func, parameter, scope, needs, names)
+        except RegistrationError:
+            raise
+        except Exception as exc:  # of an annotation or default that others wrote
+            raise named(unusable(parameter, exc), func, parameter) from exc
+
+    def _found(
+        self,
+        func: Callable[..., Any],
+        parameter: inspect.Parameter,
+        scope: DependencyScope,
+        needs: list[object],
+        names: tuple[str, ...],
     ) -> Parameter:
         annotation, marker = marker_of(func, parameter)
         name = parameter.name
@@ -219,13 +270,13 @@ class _Compiler:
             self._takes_tasks = self._takes_tasks or annotation is BackgroundTasks
             return Parameter(name, SPECIAL[annotation])
         if marker is None:
+            if name not in self._path_types:
+                refuse_forgotten_annotation(func, parameter)
             refuse_unmarked(func, parameter, annotation)
         try:
-            return self._input(func, parameter, annotation, marker)
+            return self._input(func, parameter, annotation, marker, names)
         except RegistrationError as exc:
-            exc.add_note(f"    where:  {_callables.name(func)}({parameter})")
-            exc.add_note("    or:     Annotated[..., Depends(...)], where a dependency is meant")
-            raise
+            raise named(exc, func, parameter) from None
 
     def _input(
         self,
@@ -233,21 +284,22 @@ class _Compiler:
         parameter: inspect.Parameter,
         annotation: Any,
         marker: Source | None,
+        names: tuple[str, ...],
     ) -> Parameter:
-        """A parameter whose value is in the request."""
+        """A parameter whose value is in the request, under the first of `names` that is there."""
         # What a class that checks its arguments says of them isn't ours to refuse.
         if not checks_itself(func):
             refuse_ignored(annotation)
-        source = marker or Source(self._kind(parameter.name, annotation))
+        source = marker or Source(self._kind(names or (parameter.name,), annotation))
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
             source = dataclasses.replace(source, default=_own_default(parameter))
         kind = SOURCES[source.kind]
-        alias = source.alias or kind.name_of(source, parameter.name)
-        wanted = Wanted(func, parameter, annotation, source, alias, self._path_types)
+        names = kind.names_of(source, parameter.name, names)
+        wanted = Wanted(func, parameter, annotation, source, names, self._path_types, self._codecs)
         found = Parameter(
             parameter.name,
             _of_the_body,
-            [source.kind, alias],
+            [source.kind, wanted.alias],
             may_be_left_out=source.default is _LeftOut,
             annotation=annotation,
         )
@@ -255,16 +307,45 @@ class _Compiler:
             # Refused now, if it is to be; made when it is known how many share the body.
             kind.extract(wanted, False)
             self._waiting.append(_Waiting(found, wanted))
-            return found
-        if kind.is_text:
-            refuse_class_as_text(func, parameter, annotation, source)
-        found.extract = kind.extract(wanted, False)
-        found.is_as_matched = alias == parameter.name and is_as_converted(wanted)
+        elif kind.texts is not None:
+            self._take_texts(found, wanted, kind.texts)
+        else:
+            found.extract = kind.extract(wanted, False)
+            found.is_as_matched = wanted.alias == parameter.name and is_as_converted(wanted)
         return found
 
-    def _kind(self, name: str, annotation: Any) -> str:
+    def _take_texts(self, found: Parameter, wanted: Wanted, texts: Texts) -> None:
+        """Finish a parameter that is read from texts, or whose members are."""
+        source = wanted.source
+        members = settable_members(wanted.annotation)
+        if members is not None:
+            found.extract = extract_model(wanted, texts, members, self._taken)
+            found.place = [source.kind]
+            return
+        refuse_class_as_text(wanted.func, wanted.parameter, wanted.annotation, source, self._codecs)
+        self._taken[source.kind].update(map(texts.key, wanted.names))
+        found.extract = SOURCES[source.kind].extract(wanted, False)
+
+    def _checks_of_names(
+        self, members: Members, parameters: Sequence[Parameter]
+    ) -> list[Parameter]:
+        """What a class that refuses unknown names checks, of each source that it takes."""
+        if not members.refuses_unknown:
+            return []
+        kinds = {str(parameter.place[0]): None for parameter in parameters if parameter.place}
+        return [
+            Parameter(
+                f"others of the {kind}",
+                refuse_unknown(kind, texts, self._taken, _LeftOut),
+                may_be_left_out=True,
+            )
+            for kind in kinds
+            if (texts := SOURCES[kind].texts) is not None
+        ]
+
+    def _kind(self, names: Sequence[str], annotation: Any) -> str:
         """The source of what its author has given none."""
-        if name in self._path_types:
+        if not self._path_types.keys().isdisjoint(names):
             return "path"
         return "body" if shape_of(annotation) == "body" else "query"
 
@@ -303,41 +384,3 @@ def _leaving_out(
     return lambda arguments, steps: run(
         {name: value for name, value in arguments.items() if value is not _LeftOut}, steps
     )
-
-
-def _refuse_generator(handler: Handler) -> None:
-    # Of its own: one that wraps a generator may be what makes a response of it.
-    if _callables.is_generator(handler):
-        name = _callables.name(handler)
-        raise RegistrationError(
-            f"{name} yields, but a handler returns its response",
-            wrong=f"yield ... in {name}",
-            right=f"return StreamingResponse(...) with a generator inside {name}",
-        )
-
-
-def _refuse_context_manager(func: Callable[..., Any]) -> None:
-    """Refuse what `@asynccontextmanager` made: it would give the manager, not what is yielded."""
-    target = _callables.target(func)
-    made = getattr(target, "__globals__", None) is vars(contextlib)
-    if made and gives_generator(inspect.unwrap(target)):
-        name = _callables.name(func)
-        is_async = _callables.is_async_generator(inspect.unwrap(target))
-        decorator, keyword = (
-            ("asynccontextmanager", "async def") if is_async else ("contextmanager", "def")
-        )
-        raise RegistrationError(
-            f"{name} would give its context manager, not what it yields",
-            wrong=f"@{decorator} above {keyword} {name}",
-            right=f"{keyword} {name} without the decorator, in Depends({name})",
-        )
-
-
-def _refuse_timeout_of_thread(handler: Handler) -> None:
-    if not _callables.is_async(handler):
-        name = _callables.name(handler)
-        raise RegistrationError(
-            f"{name} runs in a thread, which no timeout can end",
-            wrong=f"timeout=… on def {name}",
-            right=f"timeout=… on async def {name}",
-        )

@@ -21,12 +21,12 @@ import msgspec
 from trio.lowlevel import disable_ki_protection
 
 from .._concurrency.exits import RequestExits
-from .._errors import Invalid, Problem, RequestValidationError
+from .._errors import HTTPException, Invalid, Problem, RequestValidationError
 from .._http.exchange import Exchange
-from .._http.response import Response, as_response
+from .._http.response import Respond, Response
 from .._shapes.json import raw_body_members
 from .calls import Run
-from .sources import BODY, Extract, Values, check_is_json
+from .sources import BODY, Extract, Values, other_type
 
 
 class Parameter(msgspec.Struct):
@@ -105,6 +105,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
     takes_tasks: bool
     shares_body: bool
     cancel_on_disconnect: bool
+    respond: Respond
     stops_with_client: bool
     status_code: int
     timeout: float | None
@@ -127,6 +128,7 @@ class Plan:
         self.stops_with_client = traits.stops_with_client
         self.timeout = traits.timeout
         self._shares_body = traits.shares_body
+        self._respond = traits.respond
         self._status_code = traits.status_code
         self._calls = calls
         self._handler = calls[-1]
@@ -170,11 +172,16 @@ class Plan:
                 failed.add(call.key)
         if problems:
             raise RequestValidationError(problems)
-        return as_response(values[self._handler.key], self._status_code, exchange)
+        return self._respond(values[self._handler.key], self._status_code, exchange)
 
     async def _read_body(self, exchange: Exchange, problems: list[Problem]) -> Any:
         """The body, or its members where several share it; None if there are none to share."""
-        check_is_json(exchange.scope["headers"])
+        said = other_type(exchange.scope["headers"])
+        # Nobody can mean JSON and say something else; but no body at all is of no type.
+        if said is not None and await _has_body(exchange):
+            raise HTTPException(
+                415, f"The body must be JSON: send Content-Type: application/json, not {said}"
+            )
         data = exchange.known_body
         if data is None:
             data = await exchange.body()
@@ -185,6 +192,18 @@ class Plan:
         except Invalid as exc:
             problems += _placed(["body"], exc.problems)
             return None
+
+
+async def _has_body(exchange: Exchange) -> bool:
+    """Whether there is a body at all, of which no more than its beginning is read, and lost."""
+    if exchange.headers.get("content-length", "0").strip("0"):
+        return True
+    if exchange.known_body is None and not exchange.has_body_at_once():
+        async for piece in exchange.stream():
+            if piece:
+                return True
+        exchange.known_body = b""
+    return bool(exchange.known_body)
 
 
 class HandlerPlan(Plan):
@@ -212,7 +231,7 @@ class HandlerPlan(Plan):
                 raise RequestValidationError(handler.problems(exchange, values)) from None
         func = handler.func
         result = await (handler.run(arguments, exits) if func is None else func(**arguments))
-        return as_response(result, self._status_code, exchange)
+        return self._respond(result, self._status_code, exchange)
 
 
 def make_plan(calls: Sequence[Call], traits: Traits, path_names: set[str]) -> Plan:

@@ -1,76 +1,29 @@
-"""Signatures: which parameters a function has, and what its author says of each.
+"""Signatures: what a function's author says of each of its parameters.
 
 Rules of this module:
 
-* A signature is read once, at registration; annotations that are written as
-  strings are evaluated one by one, so that what isn't needed may stay unknown.
+* A parameter is what `parameters` makes of it; what its annotation and its default mean is
+  decided here.
 * What would be passed over in silence is refused: another library's markers and
   constraints, a second default, a marker hidden deep within a type.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
-import sys
 from collections.abc import Callable
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .. import _callables
-from .._errors import RegistrationError
+from .._errors import RegistrationError, describe
 from .._http.response import Response
 from .._shapes.annotations import parts, shape_of
+from .._shapes.codecs import Codecs
+from .._shapes.members import members_of
 from .._tasks.task import BackgroundTask
 from .markers import Dependency, Depends
 from .sources import MARKERS, REQUIRED, SPECIAL, Source
-
-
-def parameters_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
-    name = _callables.name(func)
-    try:
-        parameters = inspect.signature(func).parameters.values()
-    except (TypeError, ValueError):
-        raise RegistrationError(
-            f"{name}: what it takes isn't known",
-            wrong="something that can't be called, or a built-in without a signature",
-            right="a function with typed parameters",
-        ) from None
-    for parameter in parameters:
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            slash = ", /" if parameter.kind is parameter.POSITIONAL_ONLY else ""
-            raise RegistrationError(
-                f"{name}: each parameter has to have a name to be passed by",
-                wrong=f"def {name}({parameter}{slash}): ...",
-                right=f"def {name}({parameter.name}: str): ...",
-            )
-    # What a partial has bound is its author's to say, not the client's.
-    bound = func.keywords if isinstance(func, functools.partial) else {}
-    return [_evaluated(func, p) for p in parameters if p.name not in bound]
-
-
-def _evaluated(func: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
-    """`parameter` with its annotation; the function's other annotations may stay unknown."""
-    if not isinstance(parameter.annotation, str):
-        return parameter
-    try:
-        return parameter.replace(annotation=eval(parameter.annotation, _globals(func)))
-    except Exception as exc:
-        raise RegistrationError(
-            f"{_callables.name(func)}: the annotation of {parameter.name!r} isn't known"
-            f" when the route is registered: {exc}",
-            wrong=f"{parameter}  # imported under `if TYPE_CHECKING:`, or of an enclosing function",
-            right=f"{parameter}  # which the module imports or defines",
-        ) from None
-
-
-def _globals(func: Callable[..., Any]) -> dict[str, Any]:
-    """The names that the annotations of `func` can mean."""
-    target = inspect.unwrap(_callables.target(func))
-    if inspect.isclass(target):
-        module = vars(sys.modules[target.__module__])
-        return dict(getattr(target.__init__, "__globals__", module))
-    return dict(getattr(target, "__globals__", {}))
 
 
 def marker_of(
@@ -105,9 +58,13 @@ def marker_of(
 def _unwrapped(annotation: Any) -> tuple[Any, list[Any]]:
     """What an annotation says, through `Annotated` and names given by `type`, and its metadata."""
     metadata: list[Any] = []
+    seen: list[Any] = []
     while True:
         # Known by its name: typing has it since 3.12, typing_extensions one of its own.
-        if type(annotation).__name__ == "TypeAliasType":
+        if type(annotation).__name__ == "TypeAliasType" and annotation not in seen:
+            if isinstance(annotation.__value__, str):
+                return annotation, metadata  # nobody knows what it means there
+            seen.append(annotation)  # `type X = X`
             annotation = annotation.__value__
         elif get_origin(annotation) is Annotated:
             annotation, *found = get_args(annotation)
@@ -176,17 +133,69 @@ def _refuse_second_default(
         )
 
 
+_NOBODYS = ("builtins", "typing", "typing_extensions", "collections", "collections.abc")
+
+
 def refuse_depends_on_nothing(
     func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, depends: Dependency
 ) -> None:
-    """Refuse `Depends()` for a built-in class, which is also what no annotation stands for."""
-    if depends.dependency is None and getattr(annotation, "__module__", "") == "builtins":
+    """Refuse `Depends()` for what isn't a class of somebody's own, or without an annotation."""
+    kind = get_origin(annotation) or annotation
+    is_own = isinstance(kind, type) and kind.__module__ not in _NOBODYS
+    if depends.dependency is None and not is_own:
         name = parameter.name
         raise RegistrationError(
             f"{_callables.name(func)}: {name!r} doesn't say on what it depends",
             wrong=f"{parameter}",
             right=f"{name}=Depends(get_{name}), or {name}: Annotated[SomeClass, Depends()]",
         )
+
+
+# What people call what a request has, and how it is asked for.
+_BY_TYPE = {
+    "request": "request: Request",
+    "tasks": "tasks: BackgroundTasks",
+    "background_tasks": "background_tasks: BackgroundTasks",
+    "nursery": "nursery: trio.Nursery",
+    "response": "return JSONResponse(content, headers={...})",
+    "websocket": "request: Request; there are no WebSockets",
+}
+
+
+def refuse_forgotten_annotation(func: Callable[..., Any], parameter: inspect.Parameter) -> None:
+    """Refuse `async def handler(request):`, which would want a `?request=` of the client."""
+    is_bare = parameter.annotation is parameter.empty and parameter.name in _BY_TYPE
+    if is_bare:
+        raise RegistrationError(
+            f"{_callables.name(func)}: {parameter.name!r} has no annotation, so it would be"
+            " a query parameter",
+            wrong=f"{parameter}",
+            right=f"{_BY_TYPE[parameter.name]}  (or {parameter.name}: str, where the query is"
+            " meant)",
+        )
+
+
+def unusable(parameter: inspect.Parameter, exc: Exception) -> RegistrationError:
+    """For a parameter whose annotation or default raises `exc` when it is looked at."""
+    return RegistrationError(
+        f"it can't be used: {describe(exc)}",
+        wrong=f"{parameter}",
+        right="parameter: str  # or another type that can be decoded",
+    )
+
+
+def named(
+    refusal: RegistrationError, func: Callable[..., Any], parameter: inspect.Parameter
+) -> RegistrationError:
+    """`refusal`, from where only types are known, with the names that it is about."""
+    name = _callables.name(func)
+    if refusal.problem.startswith(name):
+        return refusal
+    return RegistrationError(
+        f"{name}: {parameter.name!r}: {refusal.problem}",
+        wrong=refusal.wrong.replace("parameter:", f"{parameter.name}:", 1),
+        right=refusal.right.replace("parameter:", f"{parameter.name}:", 1),
+    )
 
 
 def refuse_unmarked(
@@ -223,20 +232,29 @@ def refuse_unmarked(
 
 
 def refuse_class_as_text(
-    func: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, source: Source
+    func: Callable[..., Any],
+    parameter: inspect.Parameter,
+    annotation: Any,
+    source: Source,
+    codecs: Codecs,
 ) -> None:
-    """Refuse `Annotated[Filters, Query()]`, with a right line that depends on what it is."""
-    if shape_of(annotation) != "body":
+    """Refuse `Annotated[Filters | None, Query()]` and the like, which no text is read as."""
+    if shape_of(annotation, codecs) != "body":
         return
-    name = parameter.name
-    is_type = isinstance(annotation, type)
-    kind = annotation.__name__ if is_type else inspect.formatannotation(annotation)
-    is_class = is_type and not issubclass(annotation, (dict, bytes))
+    name, marker = parameter.name, source.kind.title()
+    models = [part for part in get_args(annotation) if members_of(part) is not None]
+    right = f"a parameter for each member, such as limit: Annotated[int, {marker}()]"
+    if models:
+        right = f"{name}: Annotated[{_written(models[0])}, {marker}()]"
+        right += "  # whose members may have defaults"
     raise RegistrationError(
         f"{_callables.name(func)}: {name!r} is neither a text nor a list of texts,"
         f" as a {source.kind} gives them",
-        wrong=f"{name}: Annotated[{kind}, {source.kind.title()}()]",
-        right=f"{name}: Annotated[{kind}, Depends()]  # each of its arguments is a parameter"
-        if is_class
-        else f"a parameter for each member, such as limit: Annotated[int, {source.kind.title()}()]",
+        wrong=f"{name}: Annotated[{_written(annotation)}, {marker}()]",
+        right=right,
     )
+
+
+def _written(annotation: Any) -> str:
+    is_class = isinstance(annotation, type)
+    return annotation.__name__ if is_class else inspect.formatannotation(annotation)

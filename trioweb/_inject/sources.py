@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack, cast
 
@@ -27,10 +28,12 @@ import trio
 
 from .. import _callables
 from .._asgi import RawFields
-from .._errors import HTTPException, Invalid, RegistrationError
+from .._errors import Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
+from .._http.headers import is_sent_with_any
 from .._http.request import Request, request_of
-from .._shapes.annotations import shape_of
+from .._shapes.annotations import is_optional, shape_of
+from .._shapes.codecs import Codecs
 from .._shapes.json import body_decoder
 from .._shapes.text import text_decoder, texts_decoder
 from .._tasks.list import BackgroundTasks
@@ -105,7 +108,7 @@ def Query(
     Constraints are those of `msgspec.Meta`: `gt`, `ge`, `lt`, `le`,
     `multiple_of`, `pattern`, `min_length`, `max_length`; `title`, `description`
     and `examples` are for readers, and change nothing.  Without `default` the field
-    is required.
+    is required.  Of a class, each member is a field.
     """
     return Source("query", _given(default), alias, _meta("Query", constraints))
 
@@ -117,7 +120,10 @@ def Header(
     convert_underscores: bool = True,
     **constraints: Unpack[Constraints],
 ) -> Any:
-    """A header field; `user_agent` is `user-agent`.  Constraints as for `Query`."""
+    """A header field, or a class of them; `user_agent` is `user-agent`.
+
+    Constraints as for `Query`.
+    """
     return Source(
         "header", _given(default), alias, _meta("Header", constraints), convert_underscores
     )
@@ -126,7 +132,7 @@ def Header(
 def Cookie(
     default: Any = ..., *, alias: str | None = None, **constraints: Unpack[Constraints]
 ) -> Any:
-    """A cookie.  Constraints as for `Query`."""
+    """A cookie, or a class of them.  Constraints as for `Query`."""
     return Source("cookie", _given(default), alias, _meta("Cookie", constraints))
 
 
@@ -153,7 +159,7 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
     try:
         # Its overloads can't say what the TypedDict does; it checks by itself.
         return msgspec.Meta(**cast(Any, constraints)) if constraints else None
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, re.error) as exc:
         given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
         raise RegistrationError(
             f"{marker}: {exc}",
@@ -166,7 +172,7 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A value that a parameter of `func` takes from a source, where its name is `alias`.
+    """A value that a parameter of `func` takes from a source, by the first of `names` there.
 
     `path_types` are those that the path template's converters give, by the names of its parameters.
     """
@@ -175,22 +181,55 @@ class Wanted(msgspec.Struct, frozen=True):
     parameter: inspect.Parameter
     annotation: Any
     source: Source
-    alias: str
+    names: tuple[str, ...]
     path_types: Mapping[str, type[Any]]
+    codecs: Codecs
+
+    @property
+    def alias(self) -> str:
+        return self.names[0]
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """What gives texts by their names.
+
+    `read` makes what takes all texts of one name out of an exchange; `names` are those that are
+    there; `name_of` is what a parameter's own name is there, `key` a name as it is among `names`.
+    `comes_anyway`: whether a name is there whatever the route takes, so that none can mind it.
+    """
+
+    read: Callable[[str], Read]
+    names: Callable[[Exchange], Iterable[str]]
+    name_of: Callable[[Source, str], str] = lambda source, name: name
+    key: Callable[[str], str] = str
+    comes_anyway: Callable[[str], bool] = lambda name: False
+
+    def reader(self, names: Sequence[str]) -> Read:
+        """What takes the texts of the first of these names that is there."""
+        reads = [self.read(name) for name in names]
+        if len(reads) == 1:
+            return reads[0]
+        return lambda exchange: next(filter(None, (read(exchange) for read in reads)), [])
 
 
 class SourceKind(msgspec.Struct, frozen=True):
     """A row of the table.
 
     `extract` makes what takes the value out of an exchange; of a source that `is_body`, whether its
-    members are shared out is known only when all parameters are.  `is_text`: what is there is one
+    members are shared out is known only when all parameters are.  `texts`: what is there is one
     text, or several, so that nothing but these can be made of it.
     """
 
     extract: Callable[[Wanted, bool], Extract]
-    is_text: bool = False
+    texts: Texts | None = None
     is_body: bool = False
-    name_of: Callable[[Source, str], str] = lambda source, name: name
+
+    def names_of(self, source: Source, own: str, names: Sequence[str]) -> tuple[str, ...]:
+        """What a parameter is called there: by its alias, else by these names or its own."""
+        if source.alias is not None:
+            return (source.alias,)
+        there = self.texts.name_of(source, own) if self.texts else own
+        return tuple(there if name == own else name for name in names or (own,))
 
 
 def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
@@ -202,7 +241,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
             wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
-    if shape_of(wanted.annotation) != "text":
+    if shape_of(wanted.annotation, wanted.codecs) != "text":
         raise RegistrationError(
             f"{_callables.name(wanted.func)}: a path parameter is one value",
             wrong=f"{parameter}",
@@ -210,7 +249,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
         )
     if is_as_converted(wanted):
         return lambda exchange, values: exchange.path_params[alias]
-    decode = text_decoder(wanted.annotation, wanted.source.meta)
+    decode = text_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
     return lambda exchange, values: decode(str(exchange.path_params[alias]))
 
 
@@ -222,27 +261,30 @@ def is_as_converted(wanted: Wanted) -> bool:
     return not is_annotated or wanted.annotation is wanted.path_types[wanted.alias]
 
 
-def _from_texts(read_field: Callable[[str], Read], which: int) -> Callable[[Wanted, bool], Extract]:
-    """For a source of texts.  `which` counts of several where one is wanted: as in the mapping
-    that a `Request` has of them."""
+def _from_texts(texts: Texts) -> SourceKind:
+    """For a source of texts, of which the last counts where one is wanted."""
 
     def make(wanted: Wanted, is_shared: bool) -> Extract:
-        read = read_field(wanted.alias)
-        default = _default(wanted.source.default)
-        decode: Callable[[Any], Any]
-        if shape_of(wanted.annotation) == "texts":
-            decode = texts_decoder(wanted.annotation, wanted.source.meta)
-        else:
-            decode_one = text_decoder(wanted.annotation, wanted.source.meta)
-            decode = lambda texts: decode_one(texts[which])  # noqa: E731
+        read = texts.reader(wanted.names)
+        default = default_of(wanted.source.default)
+        decode = decoder_of_texts(wanted.annotation, wanted.source.meta, wanted.codecs)
 
         def extract(exchange: Exchange, values: Values) -> Any:
-            texts = read(exchange)
-            return decode(texts) if texts else default()
+            found = read(exchange)
+            return decode(found) if found else default()
 
         return extract
 
-    return make
+    return SourceKind(make, texts)
+
+
+def decoder_of_texts(
+    annotation: Any, meta: msgspec.Meta | None, codecs: Codecs
+) -> Callable[[list[str]], Any]:
+    if shape_of(annotation, codecs) == "texts":
+        return texts_decoder(annotation, meta, codecs)
+    decode = text_decoder(annotation, meta, codecs)
+    return lambda texts: decode(texts[-1])
 
 
 def _query_field(alias: str) -> Read:
@@ -266,13 +308,17 @@ def _cookie(alias: str) -> Read:
 
 
 def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
-    decode = body_decoder(wanted.annotation, wanted.source.meta)
-    default = _default(wanted.source.default)
+    decode = body_decoder(wanted.annotation, wanted.source.meta, wanted.codecs)
+    default = default_of(wanted.source.default)
     alias = wanted.alias
+    if wanted.source.default is REQUIRED and is_optional(wanted.annotation):
+        default_of_whole: Callable[[], Any] = _null  # to send nothing says as much
+    else:
+        default_of_whole = default
 
     def extract_whole(exchange: Exchange, values: Values) -> Any:
         data = values[BODY]
-        return decode(data) if data else default()
+        return decode(data) if data else default_of_whole()
 
     def extract_member(exchange: Exchange, values: Values) -> Any:
         members = values[BODY]
@@ -286,9 +332,17 @@ def _from_body(wanted: Wanted, is_shared: bool) -> Extract:
 
 SOURCES: dict[str, SourceKind] = {
     "path": SourceKind(_from_path),
-    "query": SourceKind(_from_texts(_query_field, -1), is_text=True),
-    "header": SourceKind(_from_texts(_header_field, 0), is_text=True, name_of=_header_name),
-    "cookie": SourceKind(_from_texts(_cookie, -1), is_text=True),
+    "query": _from_texts(Texts(_query_field, lambda exchange: exchange.query_params)),
+    "header": _from_texts(
+        Texts(
+            _header_field,
+            lambda exchange: exchange.headers,
+            name_of=_header_name,
+            key=str.lower,
+            comes_anyway=is_sent_with_any,
+        )
+    ),
+    "cookie": _from_texts(Texts(_cookie, lambda exchange: exchange.cookies)),
     "body": SourceKind(_from_body, is_body=True),
 }
 
@@ -300,27 +354,41 @@ SPECIAL: dict[type, Extract] = {
 }
 
 
-def _default(default: Any) -> Callable[[], Any]:
+def default_of(default: Any) -> Callable[[], Any]:
     """What stands in for a value that isn't there; the same each time, whoever changed it."""
     if default is REQUIRED:
         return _missing
-    if copy.deepcopy(default) is default:  # as it is for what can't be changed
+    try:
+        copied = copy.deepcopy(default)
+    except Exception as exc:
+        raise RegistrationError(
+            f"a default is copied for each request, and this one can't be: {describe(exc)}",
+            wrong=f"parameter: ... = {default!r}",
+            right="parameter: ... = None, or Annotated[..., Depends(get_it)] for what requests"
+            " share",
+        ) from None
+    if copied is default:  # as it is for what can't be changed
         return lambda: default
     return lambda: copy.deepcopy(default)
+
+
+def _null() -> None:
+    return None
 
 
 def _missing() -> Any:
     raise Invalid([{"loc": [], "msg": "Field required", "type": "missing"}])
 
 
-def check_is_json(fields: RawFields) -> None:
-    """Nobody can mean JSON and say something else; saying nothing is taken for JSON."""
+def other_type(fields: RawFields) -> str | None:
+    """The media type that a body says it has, be it in a second field, if it isn't JSON.
+
+    To say nothing is taken for it.
+    """
     for name, value in fields:
         if name == b"content-type":
             media_type = value.partition(b";")[0].strip().lower()
             if media_type in (b"application/json", b"") or media_type.endswith(b"+json"):
-                return
-            said = media_type.decode("latin-1")
-            raise HTTPException(
-                415, f"The body must be JSON: send Content-Type: application/json, not {said}"
-            )
+                continue
+            return media_type.decode("latin-1")
+    return None

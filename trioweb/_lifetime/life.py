@@ -189,9 +189,8 @@ class Life:
             async with Exits(self._exits, "request"):
                 late = await self._respond()
                 await self._run_tasks()
-                if late is not None:
-                    # Told already, but each dependency has to know that it was no success.
-                    raise late
+                # Told already, but each dependency has to know that it was no success.
+                _raise(late)
         except BaseException as exc:
             if exc is not late:
                 raise
@@ -209,10 +208,9 @@ class Life:
                     self._sending.cancel()
                 with self._sending:
                     await self._send(response)
-                if not response.is_whole:
-                    # Nothing has failed, but what it does is half done.
-                    cut_off = ClientDisconnect()
-                    raise cut_off
+                # Of what was cut off nothing has failed, but it is half done.
+                cut_off = None if response.is_whole else ClientDisconnect()
+                _raise(cut_off)
         except BaseException as exc:
             if self._phase is not Phase.SENDING or not _errors.is_failure(exc):
                 raise
@@ -286,3 +284,8 @@ class Life:
             response = await self._lives.error_response(self._exchange, exc, self._exits.grace)
             await deliver_last(response, self._exchange, self._lives.events)
         await self._run_tasks()
+
+
+def _raise(exc: BaseException | None) -> None:
+    if exc is not None:
+        raise exc

@@ -21,6 +21,7 @@ from .._inject.compiler import compile_plan
 from .._inject.markers import checked_dependencies
 from .._inject.plan import Plan
 from .._instead import MOUNT, right_line, takes_options, tells_instead
+from .._shapes.codecs import Codecs
 from .templates import Template
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -59,7 +60,7 @@ class Route:
     handler: Callable[..., Any] = _nobody
     name: str = ""
 
-    def compile(self) -> tuple[Template, Plan]:
+    def compile(self, codecs: Codecs) -> tuple[Template, Plan]:
         is_cancelled = self.cancel_on_disconnect
         if is_cancelled is None:
             is_cancelled = _SAFE_METHODS.issuperset(self.methods)
@@ -71,6 +72,7 @@ class Route:
             status_code=self.status_code,
             timeout=self.timeout,
             cancel_on_disconnect=is_cancelled,
+            codecs=codecs,
         )
         if self.cancel_on_disconnect:
             _refuse_cancelled_thread(self.handler)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -25,7 +25,7 @@ from msgspec import inspect as mi
 
 from .._errors import Invalid
 from .._limits import LONG_BODY, MAX_OF_ONE_HASH
-from .nodes import all_nodes
+from .nodes import all_nodes, union_members
 from .problems import make_problem
 
 # How a value that is hashed without a secret is written, and what reads it.  Integers within
@@ -38,9 +38,14 @@ _WRITTEN: dict[type[mi.Type], _Written] = {
 }
 
 
-def refusing_collisions(node: mi.Type, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """`decode`, a decoder of JSON for `node`, after a look at what a long body has of one hash."""
-    written = _hashed(node)
+def refusing_collisions(
+    nodes: Iterable[mi.Type], decode: Callable[[bytes], Any]
+) -> Callable[[bytes], Any]:
+    """`decode`, a decoder of JSON that has `nodes` within it, after a look at a long body.
+
+    It is refused for having many values of one hash.
+    """
+    written = _hashed(nodes)
     if not written:
         return decode
 
@@ -52,10 +57,10 @@ def refusing_collisions(node: mi.Type, decode: Callable[[bytes], Any]) -> Callab
     return decode_without_collisions
 
 
-def _hashed(node: mi.Type) -> list[_Written]:
+def _hashed(nodes: Iterable[mi.Type]) -> list[_Written]:
     """How what becomes members of sets and keys of dicts is written, where it can collide."""
     found = set()
-    for outer in all_nodes(node):
+    for outer in nodes:
         if isinstance(outer, (mi.SetType, mi.FrozenSetType)):
             found |= set(map(type, all_nodes(outer.item_type)))
         elif isinstance(outer, mi.DictType):
@@ -74,3 +79,29 @@ def _refuse_crowd(written: list[_Written], data: bytes) -> None:
                 crowds[hash(make(found))] += 1
         if max(crowds.values(), default=0) > MAX_OF_ONE_HASH:
             raise Invalid([make_problem([], "Input has too many values of one hash", "collision")])
+
+
+# What has a hash at all
+
+
+def is_hashable(node: mi.Type, value: Any) -> bool:
+    """Whether what msgspec makes of this valid value has a hash; a list may become a tuple."""
+    if isinstance(value, list):
+        return any(_is_hashable_as(member, value) for member in union_members(node))
+    try:
+        hash(value)
+    except TypeError:  # asked of a struct that isn't frozen, too, and of one that holds a list
+        return False
+    return True
+
+
+def _is_hashable_as(node: mi.Type, value: list[Any]) -> bool:
+    if isinstance(node, (mi.VarTupleType, mi.FrozenSetType)):
+        return all(is_hashable(node.item_type, item) for item in value)
+    if isinstance(node, mi.TupleType):
+        types = list(node.item_types)
+    elif isinstance(node, mi.NamedTupleType):
+        types = [field.type for field in node.fields]
+    else:
+        return False
+    return all(map(is_hashable, types, value))

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import inspect as mi
 
 from .._errors import Problem
+from .multiples import is_multiple
 from .problems import make_problem
 
 
@@ -34,7 +35,7 @@ _CONSTRAINTS: dict[str, tuple[Callable[[Any, Any], bool], str, str]] = {
     "ge": (operator.ge, "greater_than_equal", "Input should be greater than or equal to {}"),
     "lt": (operator.lt, "less_than", "Input should be less than {}"),
     "le": (operator.le, "less_than_equal", "Input should be less than or equal to {}"),
-    "multiple_of": (lambda v, n: v % n == 0, "multiple_of", "Input should be a multiple of {}"),
+    "multiple_of": (is_multiple, "multiple_of", "Input should be a multiple of {}"),
     "min_length": (lambda v, n: len(v) >= n, "too_short", "Input should have at least {} {unit}"),
     "max_length": (lambda v, n: len(v) <= n, "too_long", "Input should have at most {} {unit}"),
     "pattern": (

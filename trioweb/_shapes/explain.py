@@ -27,7 +27,9 @@ tree that `msgspec.inspect` makes of the annotation:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -36,28 +38,37 @@ from msgspec import inspect as mi
 
 from .._errors import Problem
 from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_VISITS, MAX_PROBLEMS
+from .codecs import REFUSALS, Codecs
+from .collisions import is_hashable
 from .constraints import broken_constraint, constraints_of
-from .models import decode_model, model_problems
-from .nodes import LEAVES, json_type, mismatch, plain, python_type, union_members
-from .problems import MISSING, choices, make_problem, placed_within
-
-# What msgspec and hooks of user classes raise for bad input.  TypeError: a JSON list in a
-# `set[Any]` can't be hashed.  ArithmeticError: a Decimal's exponent is beyond what it can hold.
-# AssertionError: what an author of a `__post_init__` may say it with, as pydantic's do.
-REFUSALS = (ValueError, TypeError, ArithmeticError, RecursionError, AssertionError)
+from .lenient import is_lenient
+from .models import model_problems
+from .moments import moment_from_number
+from .nodes import LEAVES, MOMENTS, json_type, mismatch, plain, python_type, union_members
+from .preparing import NO_CLASSES, ByMembers, is_finite, name_given
+from .problems import EXTRA, MISSING, NOT_FINITE, choices, make_problem, placed_within
 
 _INVALID: Any = object()
 
 
-def explain(node: mi.Type, data: bytes, refusal: BaseException) -> list[Problem]:
-    """The problems of a body that was refused with `refusal`."""
+def explain(
+    node: mi.Type,
+    data: bytes,
+    refusal: BaseException,
+    codecs: Codecs,
+    classes: Mapping[Any, ByMembers] = NO_CLASSES,
+) -> list[Problem]:
+    """The problems of a body that was refused with `refusal`.
+
+    `classes` are those that msgspec would take or build otherwise than they are meant.
+    """
     if not data:
         return [make_problem([], *MISSING)]
     try:
         value = msgspec.json.decode(data)
     except REFUSALS as exc:
         return [make_problem([], f"Invalid JSON: {exc}", "json_invalid")]
-    walk = Walk()
+    walk = Walk(codecs, classes)
     walk.visit(node, value)
     return walk.problems or _from_refusal(refusal)
 
@@ -85,8 +96,10 @@ def _from_refusal(exc: BaseException) -> list[Problem]:
 class Walk:
     """One visit to an untyped value along its type; see the module's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, codecs: Codecs, classes: Mapping[Any, ByMembers] = NO_CLASSES) -> None:
+        self._codecs = codecs
         self.problems: list[Problem] = []
+        self._classes = classes
         self._loc: list[str | int] = []
         self._visits = 0
 
@@ -117,9 +130,14 @@ class Walk:
 
     def _leaf(self, node: mi.Type, value: Any, *, strict: bool = True) -> Any:
         try:
-            typed = msgspec.convert(value, python_type(node), strict=strict)
+            if isinstance(node, MOMENTS) and type(value) in (int, float):
+                typed = moment_from_number(python_type(node), Decimal(str(value)))
+            else:
+                typed = msgspec.convert(value, python_type(node), strict=strict)
         except REFUSALS:
             return self._report(mismatch(node, value))
+        if not is_finite(typed):
+            return self._report(make_problem([], *NOT_FINITE))
         # Not `typed`: when a class is built from it, msgspec takes no ready member of an Enum.
         return self._constrained(node, typed, value)
 
@@ -144,7 +162,7 @@ class Walk:
         if items is _INVALID:
             return _INVALID
         for index, item in enumerate(items):
-            if not _is_hashable(node.item_type, item):
+            if not is_hashable(node.item_type, item):
                 self._report(make_problem([index], *_UNHASHABLE))
                 items = _INVALID
         return items
@@ -186,42 +204,75 @@ class Walk:
 
     def _class(self, node: _Class, value: Any) -> Any:
         """A struct, dataclass or attrs class."""
+        by_members = self._classes.get(node.cls)
+        if by_members is not None and by_members.members.builds_itself:
+            return self._built(node, by_members.build, self._settable(by_members, value))
         as_list = isinstance(node, mi.StructType) and node.array_like
         members = self._positions(node, value) if as_list else self._fields(node, value)
+        convert = partial(
+            msgspec.convert, type=node.cls, str_keys=True, dec_hook=self._codecs.decode
+        )
+        return self._built(node, convert, members)
+
+    def _built(self, node: _Class, build: Callable[[Any], Any], members: Any) -> Any:
         if members is _INVALID:
             return _INVALID
         try:
-            return msgspec.convert(members, node.cls, str_keys=True, dec_hook=decode_model)
+            return build(members)
         except REFUSALS as exc:
+            if is_lenient(node) and isinstance(exc, msgspec.ValidationError) and not exc.__cause__:
+                return members  # msgspec's own word, on what is taken all the same
             for problem in _from_refusal(exc):
                 self._report(problem)
             return _INVALID
+
+    def _settable(self, by_members: ByMembers, value: Any) -> Any:
+        """The members that a client may set of a class that builds itself."""
+        if not isinstance(value, dict):
+            return self._report(make_problem([], *_NO_DICT))
+        members = {}
+        for member in by_members.members.settable:
+            name = name_given(member, value)
+            if name is not None:
+                node = by_members.nodes[member.argument]
+                members[name] = self._visit_at(name, node, value[name])
+            elif member.required:
+                name = member.names[0]
+                members[name] = self._report(make_problem([name], *MISSING))
+        return _whole(members)
 
     def _fields(self, node: _Class | mi.TypedDictType, value: Any) -> Any:
         if not isinstance(value, dict):
             return self._report(make_problem([], *_NO_DICT))
         members = {}
-        for field in node.fields:
+        fields = self._fields_of_client(node)
+        for field in fields:
             name = field.encode_name
             if name in value:
                 members[name] = self._visit_at(name, field.type, value[name])
             elif field.required:
                 members[name] = self._report(make_problem([name], *MISSING))
         if isinstance(node, mi.StructType):
-            members |= self._others(node, value)
+            members |= self._others(node, {field.encode_name for field in fields}, value)
         return _whole(members)
 
-    def _others(self, node: mi.StructType, value: dict[str, Any]) -> dict[str, Any]:
-        """The members that aren't fields of the struct: its tag, and those that it forbids."""
+    def _fields_of_client(self, node: Any) -> list[mi.Field]:
+        by_members = self._classes.get(getattr(node, "cls", None))
+        hidden = by_members.members.hidden if by_members else ()
+        return [field for field in node.fields if field.encode_name not in hidden]
+
+    def _others(
+        self, node: mi.StructType, fields: set[str], value: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The members that aren't `fields` of the struct: its tag, and those that it forbids."""
         others = {}
         tag = node.tag_field
         if tag is not None and tag in value:
             others[tag] = self._tag(node, tag, value[tag])
         if node.forbid_unknown_fields:
-            known = {tag, *(field.encode_name for field in node.fields)}
-            unknown = (name for name in value if name not in known)
+            unknown = (name for name in value if name != tag and name not in fields)
             for name in islice(unknown, MAX_PROBLEMS):
-                others[name] = self._report(make_problem([name], *_EXTRA))
+                others[name] = self._report(make_problem([name], *EXTRA))
         return others
 
     def _positions(self, node: _Class | mi.NamedTupleType, value: Any) -> Any:
@@ -248,8 +299,8 @@ class Walk:
 
     def _custom(self, node: mi.CustomType, value: Any) -> Any:
         try:
-            return decode_model(node.cls, value)
-        except ValueError as exc:
+            return self._codecs.decode(node.cls, value)
+        except REFUSALS as exc:
             for problem in model_problems(exc):
                 self._report(problem)
             return _INVALID
@@ -264,9 +315,14 @@ class Walk:
             return self.visit(members[0], value)
         if members and isinstance(value, (dict, list)):
             return self._tagged(members, value)
-        if any(_may_fit(member, value) for member in members):
+        if any(self._may_fit(member, value) for member in members):
             return value
         return self._report(make_problem([], "Input should be one of the allowed types", "union"))
+
+    def _may_fit(self, node: mi.Type, value: Any) -> bool:
+        walk = Walk(self._codecs)
+        walk.visit(node, value)
+        return not walk.problems
 
     def _tagged(self, structs: list[Any], value: Any) -> Any:
         """A union of structs, which msgspec takes only if all have tags."""
@@ -287,7 +343,6 @@ _Class = mi.StructType | mi.DataclassType
 _NO_LIST = ("Input should be a valid list", "list_type")
 _NO_DICT = ("Input should be a valid dictionary", "dict_type")
 _UNHASHABLE = ("Set items should be hashable", "set_item_not_hashable")
-_EXTRA = ("Extra inputs are not permitted", "extra_forbidden")
 
 _VISITS: dict[type[mi.Type], Callable[[Walk, Any, Any], Any]] = {
     **dict.fromkeys(LEAVES, Walk._leaf),
@@ -308,29 +363,6 @@ _VISITS: dict[type[mi.Type], Callable[[Walk, Any, Any], Any]] = {
 _EQUAL_AS_WRITTEN = {mi.StrType, mi.IntType, mi.EnumType}
 
 
-def _is_hashable(node: mi.Type, value: Any) -> bool:
-    """Whether what msgspec makes of this valid value has a hash; a list may become a tuple."""
-    if isinstance(value, list):
-        return any(_is_hashable_as(member, value) for member in union_members(node))
-    try:
-        hash(value)
-    except TypeError:  # asked of a struct that isn't frozen, too, and of one that holds a list
-        return False
-    return True
-
-
-def _is_hashable_as(node: mi.Type, value: list[Any]) -> bool:
-    if isinstance(node, (mi.VarTupleType, mi.FrozenSetType)):
-        return all(_is_hashable(node.item_type, item) for item in value)
-    if isinstance(node, mi.TupleType):
-        types = list(node.item_types)
-    elif isinstance(node, mi.NamedTupleType):
-        types = [field.type for field in node.fields]
-    else:
-        return False
-    return all(map(_is_hashable, types, value))
-
-
 def _first(members: Iterable[Any]) -> Iterator[Any]:
     """Those that may be looked at, and one more, so that no whole is taken for valid unseen."""
     return islice(members, MAX_PROBLEM_VISITS + 1)
@@ -344,9 +376,3 @@ def _whole(members: Any) -> Any:
 
 def _json_type_of(value: Any) -> type[Any]:
     return type(value) if isinstance(value, (dict, list)) else object
-
-
-def _may_fit(node: mi.Type, value: Any) -> bool:
-    walk = Walk()
-    walk.visit(node, value)
-    return not walk.problems

@@ -17,6 +17,8 @@ from .._errors import Problem
 from .._limits import MAX_PROBLEMS
 from .problems import make_problem
 
+_PACKAGES = ("pydantic", "pydantic_core", "pydantic_extra_types")
+
 
 def is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and callable(
@@ -27,6 +29,11 @@ def is_model(annotation: Any) -> bool:
 def checks_itself(func: Any) -> bool:
     """Whether calling this class checks its arguments: a pydantic model or dataclass."""
     return isinstance(func, type) and hasattr(func, "__pydantic_validator__")
+
+
+def is_of_pydantic(kind: type[Any]) -> bool:
+    """Whether it is a class of pydantic, such as `AnyUrl` or `SecretStr`, or built on one."""
+    return any(base.__module__.partition(".")[0] in _PACKAGES for base in kind.__mro__)
 
 
 def decode_model(model: Any, value: Any) -> Any:
@@ -40,6 +47,6 @@ def model_problems(exc: BaseException | None) -> list[Problem]:
     """What a model found wrong, without its text of the input."""
     errors = getattr(exc, "errors", None)
     if not callable(errors):
-        return [make_problem([], str(exc), "value_error")]
+        return [make_problem([], str(exc) or "Value error", "value_error")]
     found: Any = errors(include_url=False, include_context=False, include_input=False)
     return [make_problem(each["loc"], each["msg"], each["type"]) for each in found[:MAX_PROBLEMS]]

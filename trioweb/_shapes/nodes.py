@@ -53,6 +53,7 @@ LEAVES: set[type[mi.Type]] = {*SCALARS, mi.EnumType, mi.LiteralType}
 # What can be read from a text.
 TEXTS = (LEAVES | {mi.AnyType}) - {mi.BytesType, mi.NoneType}
 
+MOMENTS = (mi.DateTimeType, mi.TimeDeltaType)
 _OBJECTS = (mi.StructType, mi.DataclassType, mi.TypedDictType, mi.DictType)
 _ARRAYS = (mi.CollectionType, mi.TupleType, mi.NamedTupleType)
 

@@ -16,6 +16,8 @@ from .._errors import Problem
 from .._limits import MAX_PROBLEM_DEPTH, MAX_PROBLEM_TEXT
 
 MISSING = ("Field required", "missing")
+EXTRA = ("Extra inputs are not permitted", "extra_forbidden")
+NOT_FINITE = ("Input should be a finite number", "finite_number")
 
 
 def make_problem(loc: Sequence[str | int], msg: str, type: str) -> Problem:

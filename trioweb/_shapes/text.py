@@ -4,7 +4,7 @@ Rules of this module:
 
 * Text is read as strictly as JSON is, in ASCII and without NaN or infinities, but for three
   freedoms that URLs have by custom: an integer may have leading zeros, a boolean has many
-  spellings, and a datetime or timedelta may be a number of seconds.
+  spellings, and a number may have a plus sign.
 * No text is ever None: `int | None` means that the parameter may be absent, and `?limit=null` is
   refused.
 * A union tries its members in the order written, `str` last.
@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -27,40 +28,39 @@ from msgspec.structs import replace
 from .._errors import Invalid, Problem
 from .._limits import MAX_PROBLEMS
 from .annotations import are_texts, node_of, undecodable
+from .codecs import NO_CODECS, REFUSALS, Codecs
 from .constraints import broken_constraint, constraints_of, pattern_to_the_end
-from .nodes import COLLECTIONS, mismatch, python_type, union_members
+from .models import model_problems
+from .moments import moment_from_number
+from .nodes import COLLECTIONS, MOMENTS, mismatch, python_type, union_members
 from .problems import make_problem, placed_within
 
 TextDecoder = Callable[[str], Any]
 
 
-def text_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> TextDecoder:
+def text_decoder(
+    annotation: Any, meta: msgspec.Meta | None = None, codecs: Codecs = NO_CODECS
+) -> TextDecoder:
     """The decoder of one string, for a `kind` of "text"."""
     if meta is not None and _is_decimal(annotation):
         return _constrained_decimal(meta)
-    return _decoder(node_of(annotation, meta), annotation)
+    return _decoder(node_of(annotation, meta), annotation, codecs)
 
 
-def texts_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable[[list[str]], Any]:
+def texts_decoder(
+    annotation: Any, meta: msgspec.Meta | None = None, codecs: Codecs = NO_CODECS
+) -> Callable[[list[str]], Any]:
     """The decoder of a list of strings, for a `kind` of "texts"; finds all the bad ones."""
     (node,) = union_members(node_of(annotation, meta))
+    if isinstance(node, mi.TupleType):
+        return _tuple_decoder(node, annotation, codecs)
     if not isinstance(node, mi.CollectionType):
         raise undecodable(annotation, "it is not a list of scalars")
-    decode_text = _decoder(node.item_type, annotation)
+    decode_text = _decoder(node.item_type, annotation, codecs)
     build, constraints = COLLECTIONS[type(node)], constraints_of(node)
 
     def decode_texts(texts: list[str]) -> Any:
-        values, problems = [], []
-        for index, text in enumerate(texts):
-            try:
-                values.append(decode_text(text))
-            except Invalid as exc:
-                problems += [placed_within([index], problem) for problem in exc.problems]
-                if len(problems) >= MAX_PROBLEMS:
-                    break
-        if problems:
-            raise Invalid(problems)
-        built = build(values)
+        built = build(_decoded(repeat(decode_text), texts))
         if problem := broken_constraint(constraints, built):
             raise Invalid([problem])
         return built
@@ -68,17 +68,61 @@ def texts_decoder(annotation: Any, meta: msgspec.Meta | None = None) -> Callable
     return decode_texts
 
 
+def _tuple_decoder(
+    node: mi.TupleType, annotation: Any, codecs: Codecs
+) -> Callable[[list[str]], Any]:
+    """Of `tuple[int, str]`: as many texts, each with a type of its own."""
+    decoders = [_decoder(item, annotation, codecs) for item in node.item_types]
+    count = len(decoders)
+
+    def decode_tuple(texts: list[str]) -> Any:
+        if len(texts) != count:
+            word = "too_short" if len(texts) < count else "too_long"
+            raise Invalid([make_problem([], f"Input should have exactly {count} items", word)])
+        return tuple(_decoded(decoders, texts))
+
+    return decode_tuple
+
+
+def _decoded(decoders: Iterable[TextDecoder], texts: list[str]) -> list[Any]:
+    values, problems = [], []
+    for index, (decode, text) in enumerate(zip(decoders, texts, strict=False)):
+        try:
+            values.append(decode(text))
+        except Invalid as exc:
+            problems += [placed_within([index], problem) for problem in exc.problems]
+            if len(problems) >= MAX_PROBLEMS:
+                break
+    if problems:
+        raise Invalid(problems)
+    return values
+
+
 # Types
 
 
-def _decoder(node: mi.Type, annotation: Any) -> TextDecoder:
+def _decoder(node: mi.Type, annotation: Any, codecs: Codecs) -> TextDecoder:
     members = union_members(node)
-    if not are_texts(members):
+    if not are_texts(members, codecs):
         raise undecodable(annotation, "it has no reading from text")
-    if len(members) == 1:
-        return _scalar_decoder(members[0])
     members.sort(key=lambda member: isinstance(member, mi.StrType))
-    return _union_decoder([_scalar_decoder(member) for member in members])
+    decoders = [
+        _custom_decoder(member, codecs)
+        if isinstance(member, mi.CustomType)
+        else _scalar_decoder(member)
+        for member in members
+    ]
+    return decoders[0] if len(decoders) == 1 else _union_decoder(decoders)
+
+
+def _custom_decoder(node: mi.CustomType, codecs: Codecs) -> TextDecoder:
+    def decode(text: str) -> Any:
+        try:
+            return codecs.decode(node.cls, text)
+        except REFUSALS as exc:
+            raise Invalid(model_problems(exc)) from None
+
+    return decode
 
 
 def _union_decoder(decoders: list[TextDecoder]) -> TextDecoder:
@@ -135,10 +179,10 @@ def _constrained_decimal(meta: msgspec.Meta) -> TextDecoder:
     def decode(text: str) -> Any:
         value = decode_decimal(text)
         try:
-            problem = broken_constraint(constraints, value)
-        except ArithmeticError:  # a remainder that would have too many digits
-            problem = mismatch(_DECIMAL, text)
-        if problem:
+            _ = meta.multiple_of and value % Decimal(str(meta.multiple_of))
+        except ArithmeticError:  # too many digits, for whoever divides it later too
+            raise Invalid([mismatch(_DECIMAL, text)]) from None
+        if problem := broken_constraint(constraints, value):
             raise Invalid([problem])
         return value
 
@@ -153,7 +197,10 @@ def _parser(node: mi.Type) -> TextDecoder:
         return _PARSERS[type(node)]
     if isinstance(node, mi.LiteralType):
         return {_spelling(v): v for v in node.values if v is not None}.__getitem__
-    return partial(msgspec.convert, type=python_type(node), strict=False)
+    kind = python_type(node)
+    if isinstance(node, MOMENTS):
+        return partial(_parse_moment, kind)
+    return partial(msgspec.convert, type=kind, strict=False)
 
 
 def _spelling(value: str | int | bool) -> str:
@@ -185,6 +232,12 @@ def _parse_decimal(text: str) -> Decimal:
     if _is_number(text) is None:
         raise ValueError(text)
     return Decimal(text)
+
+
+def _parse_moment(kind: Any, text: str) -> Any:
+    if _is_number(text) is None:
+        return msgspec.convert(text, kind)
+    return moment_from_number(kind, Decimal(text))
 
 
 _BOOLEANS = dict.fromkeys(["true", "1", "on", "yes", "t", "y"], True) | dict.fromkeys(

@@ -217,8 +217,9 @@ def _written(host: str, port: int) -> str:
 
 def bound_to_file(path: str, permissions: int | None) -> socket.socket:
     """A Unix socket that is bound to this path.  Raises OSError."""
-    if not path or "\0" in path:
-        raise _refusal(f"unix:{path!r}", "a Unix socket needs a path", errno.EINVAL)
+    if not os.path.basename(path) or "\0" in path:
+        why = "a Unix socket needs a path that ends with its name"
+        raise _refusal(f"unix:{path!r}", why, errno.EINVAL)
     if UNIX is None:
         raise _refusal(
             path, "this system has no Unix sockets for Python; give a port", errno.EAFNOSUPPORT
@@ -240,6 +241,8 @@ def _remove_stale(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
+        if os.path.islink(path):  # which leads nowhere
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         return
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

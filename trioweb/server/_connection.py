@@ -58,9 +58,10 @@ class Connection:
         self.deadline = math.inf  # until when it may wait for the client
         self.exchange: Exchange | None = None  # while a request is in flight
         self.requests = 0  # how many heads were read
-        self.is_active = True  # whether it has had a request between the last two looks
+        self.is_active = True  # whether it has had a request within the last few looks
         self._last_request = service.limits.max_connection_requests
         self._seen_requests = 0
+        self._idle_looks = 0
         self._service = service
         self._transport = transport
         self._on_close = on_close
@@ -96,7 +97,9 @@ class Connection:
         return (self.requests == 0 and age < _limits.HEADWAY) or not self.is_idle
 
     def look(self) -> None:
-        self.is_active = self.exchange is not None or self.requests > self._seen_requests
+        has_work = self.exchange is not None or self.requests > self._seen_requests
+        self._idle_looks = 0 if has_work else self._idle_looks + 1
+        self.is_active = self._idle_looks < _limits.IDLE_LOOKS
         self._seen_requests = self.requests
 
     @property

@@ -10,7 +10,6 @@ Rules of this module:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 
 import trio
 
@@ -49,7 +48,7 @@ class Connections:
     def __init__(self, service: Service, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self._service = service
-        self.active = 0  # those that have had a request, or were new, when `look` last came by
+        self.active = 0  # those that are new, or had requests when `look` last came by
         self._open: set[Connection] = set()
         self._closed = 0
         self._requests_of_closed = 0
@@ -115,9 +114,10 @@ class Connections:
         self.active = sum(connection.is_active for connection in self._open)
 
     def let_go(self, count: int) -> None:
-        """Have so many of the active ones end with their next answer."""
-        staying = (each for each in self._open if each.is_active and not each.is_let_go)
-        for connection in islice(staying, count):
+        """Have so many of the active ones, and no more, end with their next answer."""
+        active = [each for each in self._open if each.is_active]
+        staying = [each for each in active if not each.is_let_go]
+        for connection in staying[: max(0, count - (len(active) - len(staying)))]:
             connection.let_go()
 
     @property

@@ -119,6 +119,10 @@ CONNECTIONS_FOR_ONE_MORE = 4
 # A worker whose event loop comes so late to what is due has too much to do: others may help.
 LATE = 0.005  # seconds
 
+# A connection is idle when nothing has come on it between so many signs of life of its worker: one
+# that is late has not yet seen what its clients have sent.
+IDLE_LOOKS = 8
+
 # How often a worker gives a sign of life, and for how long others wait for it after the last one.
 LIFE_SIGN_INTERVAL = 0.25  # seconds
 LIFE_SIGN_LASTS = 2.0  # seconds

@@ -12,6 +12,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ ParserName = Literal["auto", "h11", "httptools"]
 
 def parser(name: ParserName) -> Parse:
     """The parser of that name; `auto` is httptools where it is installed, else h11."""
+    # Either needs it, and when the first request comes there may be no more files to read it from.
+    importlib.import_module("h11")
     if name == "h11":
         return parse_with_h11
     try:

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from .._asgi import Scope
 from .._fields import checked_value
-from .._shapes.json import encode_json
+from .._shapes.encoding import encode_json
 from ._cookies import cookie_field
 
 Content = bytes | AsyncIterable[bytes]
