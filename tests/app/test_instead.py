@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+import trioweb
 from trioweb import (
     App,
     BackgroundTasks,
@@ -20,6 +21,7 @@ from trioweb import (
     Request,
     Router,
 )
+from trioweb._imports import INSTEAD
 
 from ..support.exchanges import exchange_of
 
@@ -211,3 +213,57 @@ def test_signatures_are_as_they_are_written() -> None:
     assert list(inspect.signature(App).parameters)[:3] == ["lifespan", "dependencies", "debug"]
     assert list(inspect.signature(Router).parameters) == ["prefix", "dependencies"]
     assert "timeout" in inspect.signature(Router.route).parameters
+
+
+# Imports
+
+
+NAMES = """
+    APIRouter FastAPI File FileResponse Form Security TestClient UploadFile WebSocket
+    WebSocketDisconnect status
+"""
+MODULES = """
+    applications background concurrency encoders exceptions middleware middleware.cors params
+    requests responses routing security staticfiles status templating testclient websockets
+"""
+
+
+@pytest.mark.parametrize("name", [*NAMES.split(), *MODULES.split()])
+def test_an_import_of_theirs_is_told_of(name: str) -> None:
+    first = name.partition(".")[0]
+    for line in (f"from trioweb import {first}", f"import trioweb.{name}"):
+        with pytest.raises(ImportError, match=f"^trioweb has no '{first}'") as missing:
+            exec(line, {})
+        _, wrong, right = str(missing.value).split("\n")
+        assert wrong.endswith((f"import {first}", f"import trioweb.{first}"))
+        assert right.startswith("    right:  ")
+    assert not hasattr(trioweb, first)
+    with pytest.raises(AttributeError, match=f"wrong:  trioweb.{first}\n"):
+        getattr(trioweb, first)
+
+
+def test_the_test_client_is_told_of_where_it_is_looked_for() -> None:
+    with pytest.raises(ImportError, match=r"wrong:  from trioweb\.testing import TestClient\n"):
+        exec("from trioweb.testing import TestClient", {})
+
+
+def test_what_is_imported_instead_is_there() -> None:
+    lines = [right.partition("  #")[0] for right in INSTEAD.values()]
+    for line in lines:
+        if line.startswith("from trioweb import"):
+            exec(line, {})
+    assert sum(line.startswith("from trioweb import") for line in lines) > 5
+
+
+def test_an_import_that_nobody_knows_is_pythons_own_error() -> None:
+    with pytest.raises(ImportError, match=r"^cannot import name 'Rout' from 'trioweb'"):
+        exec("from trioweb import Rout", {})
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'trioweb.rout'$"):
+        exec("import trioweb.rout", {})
+    with pytest.raises(
+        AttributeError, match=r"^module 'trioweb' has no attribute 'Rout'$"
+    ) as other:
+        getattr(trioweb, "Rout")  # noqa: B009
+    assert (other.value.name, other.value.obj) == ("Rout", trioweb)
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'responses'$"):
+        exec("import responses", {})
