@@ -28,8 +28,8 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > problems
             _concurrency/   exits > grace  starter > context  scopes  threads
 
-    ground  ground/         _instead > _errors > _asgi  _callables  _fields  _imports  _limits
-                            _loggers
+    ground  ground/         _hints  _instead > _errors > _asgi  _callables  _fields
+                            _imports  _limits  _loggers
 
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection

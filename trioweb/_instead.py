@@ -25,7 +25,7 @@ MOUNT = (
     ' scope.get("path", "").startswith("/old/") else app)(scope, receive, send)  # serve site'
 )
 _LIFESPAN = "App(lifespan=...): what stands before its yield runs at the start, the rest at the end"
-_MIDDLEWARE = "app = Class(app, **options)  # ASGI middleware wraps the app; serve that"
+_MIDDLEWARE = "app = Class(app, **options)  # below the routes: what is served is the wrapped app"
 _HANDLER = "@app.exception_handler(ValueError) above async def answer(request, exc): ..."
 _NO_DOCUMENT = "trioweb routes main:app  # shows what is there; there is no OpenAPI document"
 _LEAVE_OUT = "leave it out: there is no OpenAPI document"
@@ -75,6 +75,7 @@ _ROUTES_DOCUMENT = [
     "callbacks",
     "generate_unique_id_function",
 ]
+_IN_MODEL = "a member of a pydantic model: Field(max_digits=..., decimal_places=...)"
 _MODEL = "return a class that has only what the client may see"
 
 # Of objects: what has another name, and what has to be done otherwise.
@@ -216,6 +217,23 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
         "response_model_exclude_none": _MODEL,
         "response_class": _RESPONSE_CLASS,
     },
+    "marker": {
+        **dict.fromkeys(
+            ("deprecated", "include_in_schema", "openapi_examples", "json_schema_extra"), _LEAVE_OUT
+        ),
+        "regex": 'pattern="^[a-z]+$"',
+        "example": "examples=[...]",
+        "default_factory": "the default itself, such as []: each request has a copy",
+        "validation_alias": 'alias="page-size"',
+        "serialization_alias": 'alias="page-size"',
+        "convert_underscores": 'Header(convert_underscores=False), or alias="page_size"',
+        "strict": "leave it out: texts and JSON are read strictly",
+        "allow_inf_nan": "leave it out: numbers are finite",
+        "media_type": "await request.body(), with request: Request",
+        "max_digits": _IN_MODEL,
+        "decimal_places": _IN_MODEL,
+        "discriminator": "pydantic's own: Annotated[Cat | Dog, Field(discriminator=...)]",
+    },
 }
 
 
@@ -280,9 +298,10 @@ def _dir_without_missing(owner: object) -> list[str]:
     return [name for name in names if not isinstance(getattr_static(owner, name), _Missing)]
 
 
-def right_line(call: str, option: str) -> str | None:
-    """What to write in place of this option, where that is known."""
-    return _ARGUMENTS[call].get(option)
+def right_line(call: str, *options: str) -> str | None:
+    """What to write in place of the first of these options of which that is known."""
+    known = _ARGUMENTS[call]
+    return next((known[option] for option in options if option in known), None)
 
 
 def takes_options(call: str) -> Callable[[F], F]:
@@ -291,8 +310,9 @@ def takes_options(call: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
-            for option in options.keys() - known:
-                _refuse(call, option)
+            for option in options:
+                if option not in known:
+                    _refuse(call, option)
             return function(*args, **options)
 
         code = function.__code__

@@ -26,6 +26,7 @@ from .._errors import (
     RegistrationError,
     RequestValidationError,
 )
+from .._hints import add_hints
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._http.response import JSONResponse, Respond, Response
@@ -183,4 +184,5 @@ async def _client_disconnect(request: Request, exc: ClientDisconnect) -> Respons
 
 
 def _log_failure(exchange: Exchange, failure: BaseException) -> None:
+    add_hints(failure)
     logger.error("%s failed", exchange.label, exc_info=failure)
