@@ -162,6 +162,35 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
         "charset": 'Response(text, media_type="text/plain; charset=utf-8")',
         "init_headers": "response.headers.update({...})",
     },
+    "Client": {
+        "websocket_connect": _NO_WEBSOCKETS,
+        "headers": "client(app, headers={...})",
+        "base_url": 'client(app, base_url="https://example.org")',
+        **dict.fromkeys(("close", "aclose"), "async with client(app) as c: ...  # its end closes"),
+    },
+    "ClientResponse": {
+        **dict.fromkeys(
+            ("raise_for_status", "is_success", "is_error", "ok"), "response.status_code == 200"
+        ),
+        **dict.fromkeys(
+            ("is_redirect", "has_redirect_location", "next_request", "history"),
+            'response.headers["location"]: nobody follows redirects',
+        ),
+        **dict.fromkeys(
+            ("iter_bytes", "iter_text", "aiter_bytes", "aiter_text", "iter_raw", "aiter_raw"),
+            "async for piece in response: ...  # within async with c.stream(...) as response",
+        ),
+        **dict.fromkeys(("iter_lines", "aiter_lines"), "(await response.read()).splitlines()"),
+        "aread": "await response.read()",
+        **dict.fromkeys(("body", "data"), "response.content"),
+        "reason_phrase": "http.HTTPStatus(response.status_code).phrase",
+        "url": "what the test has asked for: nobody follows redirects",
+        "elapsed": "trio.current_time(), before and after",
+        "encoding": "response.text, or response.content.decode(...)",
+        **dict.fromkeys(
+            ("close", "aclose"), "async with c.stream(...) as response  # its end closes"
+        ),
+    },
 }
 
 # Of calls, by what is called.
@@ -244,6 +273,8 @@ _WORDS = {
     "Request": "request",
     "BackgroundTasks": "tasks",
     "Response": "response",
+    "Client": "c",
+    "ClientResponse": "response",
 }
 
 
