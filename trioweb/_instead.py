@@ -14,7 +14,7 @@ from collections.abc import Callable
 from inspect import getattr_static
 from typing import Any, NoReturn, TypeVar, cast
 
-from ._errors import RegistrationError
+from ._errors import RegistrationError, RequestValidationError
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,6 +75,7 @@ _ROUTES_DOCUMENT = [
     "callbacks",
     "generate_unique_id_function",
 ]
+_URL = "urllib.parse, with str(request.url)"
 _IN_MODEL = "a member of a pydantic model: Field(max_digits=..., decimal_places=...)"
 _MODEL = "return a class that has only what the client may see"
 
@@ -161,6 +162,19 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
         "raw_headers": "response.headers.raw",
         "charset": 'Response(text, media_type="text/plain; charset=utf-8")',
         "init_headers": "response.headers.update({...})",
+    },
+    "URL": {
+        "is_secure": 'request.url.scheme == "https"',
+        "include_query_params": _URL,
+        "remove_query_params": _URL,
+        "replace_query_params": _URL,
+        "replace": _URL,
+        "components": "urllib.parse.urlsplit(str(request.url))",
+    },
+    "QueryParams": {"multi_items": "[(k, v) for k in params for v in params.getlist(k)]"},
+    "RequestValidationError": {
+        "body": "await request.body(), which can be read again",
+        "json": "json.dumps(exc.errors())",
     },
     "Client": {
         "websocket_connect": _NO_WEBSOCKETS,
@@ -273,6 +287,9 @@ _WORDS = {
     "Request": "request",
     "BackgroundTasks": "tasks",
     "Response": "response",
+    "URL": "request.url",
+    "QueryParams": "request.query_params",
+    "RequestValidationError": "exc",
     "Client": "c",
     "ClientResponse": "response",
 }
@@ -359,3 +376,6 @@ def _refuse(call: str, option: str) -> None:
         raise RegistrationError(
             f"{call} has no option {option!r}", wrong=f"{call}(..., {option}=...)", right=right
         )
+
+
+tells_instead()(RequestValidationError)  # which is on a floor below

@@ -19,8 +19,10 @@ from trioweb import (
     JSONResponse,
     RegistrationError,
     Request,
+    RequestValidationError,
     Router,
 )
+from trioweb._http.url import URL, QueryParams
 from trioweb._imports import INSTEAD
 
 from ..support.exchanges import exchange_of
@@ -42,6 +44,9 @@ MAKERS: dict[str, Callable[[], object]] = {
     "request": a_request,
     "tasks": BackgroundTasks,
     "response": JSONResponse,
+    "request.url": lambda: URL("http", "example.org", "/", "/", ""),
+    "request.query_params": lambda: QueryParams(b""),
+    "exc": lambda: RequestValidationError([]),
 }
 
 # What theirs have and ours haven't, of FastAPI 0.165 and Starlette 1.0; a name a word.
@@ -71,6 +76,11 @@ THEIRS = {
     """,
     "tasks": "tasks",
     "response": "charset init_headers raw_headers",
+    "request.url": """
+        components include_query_params is_secure remove_query_params replace replace_query_params
+    """,
+    "request.query_params": "multi_items",
+    "exc": "body json",
 }
 
 
@@ -105,6 +115,7 @@ def test_what_ours_lack_is_told_of(word: str, name: str) -> None:
         ("request", "is_disconnected", "await request.wait_disconnected()"),
         ("tasks", "tasks", "len(tasks), or what add_task returned"),
         ("response", "raw_headers", "response.headers.raw"),
+        ("exc", "body", "await request.body(), which can be read again"),
     ],
 )
 def test_the_right_line_stands_below_the_wrong_one(word: str, name: str, right: str) -> None:

@@ -118,6 +118,8 @@ def _why_not(value: Any) -> str:
         return f"{name}() was never awaited, so there is nothing to encode: await {name}()"
     if inspect.isasyncgen(value):
         return f"{name}() gives its values one by one: StreamingResponse({name}())"
+    if inspect.ismethod(value) or inspect.isfunction(value):
+        return f"{name} is a function, and nothing to encode: {name}()"
     kind = type(value).__qualname__
     if type(value).__module__.startswith("starlette."):
         right = INSTEAD.get(kind, f"from trioweb import {kind}")
