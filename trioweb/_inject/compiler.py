@@ -288,7 +288,7 @@ class _Compiler:
     ) -> Parameter:
         """A parameter whose value is in the request, under the first of `names` that is there."""
         # What a class that checks its arguments says of them isn't ours to refuse.
-        if not checks_itself(func):
+        if not checks_itself(_callables.behind_partials(func)):
             refuse_ignored(annotation)
         source = marker or Source(self._kind(names or (parameter.name,), annotation))
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
