@@ -221,6 +221,37 @@ async def test_header_names_may_be_written_as_they_are() -> None:
     )
 
 
+class Numbered(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow", populate_by_name=True)
+    x_size: int
+    x_list: list[int] = []
+    page: int = pydantic.Field(1, alias="X-Page")
+
+
+@dataclasses.dataclass
+class NumberedData:
+    x_size: int
+    x_list: list[int] = dataclasses.field(default_factory=list)
+
+
+@pytest.mark.parametrize("kind", [Numbered, NumberedData])
+async def test_a_problem_of_a_header_is_at_the_name_that_is_sent(kind: Any) -> None:
+    marked = Annotated[kind, Header()]
+    assert await got(marked) == [(["header", "x-size"], "missing")]
+    assert await got(marked, "", [("x-size", "a"), ("X-List", "1"), ("x-list", "b")]) == [
+        (["header", "x-size"], "int_parsing"),
+        (["header", "x-list", 1], "int_parsing"),
+    ]
+    as_written = Annotated[kind, Header(convert_underscores=False)]
+    assert await got(as_written, "", [("x-size", "1")]) == [(["header", "x_size"], "missing")]
+
+
+async def test_a_header_that_a_member_takes_is_kept_but_once() -> None:
+    fields = [("x-size", "1"), ("X-List", "2"), ("x-page", "3"), ("x-other", "4")]
+    expected = of(Numbered, x_size=1, x_list=[2], page=3, **{"x-other": "4"})
+    assert await got(Annotated[Numbered, Header()], "", fields) == repr(expected)
+
+
 USUAL = [
     ("accept", "*/*"),
     ("accept-encoding", "gzip"),
