@@ -328,6 +328,33 @@ async def test_a_default_stands_for_a_model_of_which_nothing_is_there() -> None:
     assert default.ids == set()
 
 
+@pytest.mark.parametrize("kind", [Data, Strict, Struct])
+async def test_a_model_that_may_be_none_is_made_once_something_of_it_is_there(kind: Any) -> None:
+    async def handler(model: Any = None) -> str:
+        return repr(model)
+
+    handler.__annotations__["model"] = Annotated[kind | None, Query()]
+    required = Annotated[kind | None, Meta(title="x"), Query()]
+    query = {Data: "name=x", Strict: "limit=5", Struct: "pageSize=1"}[kind]
+    made = {Data: Data("x"), Strict: of(Strict, limit=5), Struct: Struct(1)}[kind]
+    async with running(app_of(handler)) as client:
+        assert (await client("GET", "/")).json() == "None"
+        assert (await client("GET", f"/?{query}")).json() == repr(made)
+    assert await got(required) == [(["query"], "missing")]
+    assert await got(required, query) == repr(made)
+
+
+@pytest.mark.parametrize("kind", [Strict, Struct])
+async def test_a_default_stands_for_no_model_that_refuses_what_is_there(kind: Any) -> None:
+    async def handler(model: Any = None) -> str:
+        return repr(model)
+
+    handler.__annotations__["model"] = Annotated[kind, Query()]
+    async with running(app_of(handler)) as client:
+        assert (await client("GET", "/")).json() == "None"
+        assert (["query", "evil"], EXTRA) in said(await client("GET", "/?evil=1"))
+
+
 class Nested(pydantic.BaseModel):
     inner: Model | None = None
 
@@ -370,7 +397,7 @@ def test_a_member_that_no_text_is_read_as_is_refused(kind: Any, reason: str) -> 
 @pytest.mark.parametrize(
     ("annotation", "right"),
     [
-        (Annotated[Data | None, Header()], "Annotated[Data, Header()]"),
+        (Annotated[Data | int | None, Header()], "Annotated[Data, Header()]"),
         (Annotated[list[Data], Query()], "Annotated[Data, Query()]"),
         (Annotated[dict[str, int], Cookie()], "such as limit: Annotated[int, Cookie()]"),
         (Annotated[pydantic.RootModel[list[int]], Query()], "Annotated[int, Query()]"),

@@ -25,7 +25,7 @@ from .._concurrency.exits import LASTS, DependencyScope
 from .._errors import RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.response import responder
-from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.annotations import refuse_ignored, shape_of, without_none
 from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.members import Members, settable_members
 from .._shapes.models import checks_itself
@@ -317,7 +317,7 @@ class _Compiler:
     def _take_texts(self, found: Parameter, wanted: Wanted, texts: Texts) -> None:
         """Finish a parameter that is read from texts, or whose members are."""
         source = wanted.source
-        members = settable_members(wanted.annotation)
+        members = settable_members(without_none(wanted.annotation))
         if members is not None:
             found.extract = extract_model(wanted, texts, members, self._taken)
             found.place = [source.kind]

@@ -6,6 +6,7 @@ Rules of this module:
 * All that is wrong is found at once, each problem with the name that a client sends as its place.
 * A pydantic model judges its texts itself, as it does in FastAPI; of other classes each member is
   read as a parameter of its own would be, and the class' constructor called.
+* One that has a default, or may be None, is made once a client sends one of its names.
 * A class that refuses what it doesn't know refuses names that no parameter of the route takes,
   but for the header fields that clients and proxies send with any request.
 """
@@ -23,7 +24,7 @@ from .. import _callables
 from .._errors import Invalid, Problem, RegistrationError
 from .._http.exchange import Exchange
 from .._limits import MAX_PROBLEMS
-from .._shapes.annotations import shape_of
+from .._shapes.annotations import is_optional, shape_of
 from .._shapes.codecs import REFUSALS
 from .._shapes.members import Member, Members, members_of
 from .._shapes.models import checks_itself, model_problems
@@ -78,13 +79,15 @@ def extract_model(wanted: Wanted, texts: Texts, members: Members, taken: Taken) 
     find_unknown = _unknown(wanted.source.kind, texts, taken)
     make = _checked if checks_itself(members.cls) else _constructed
     build = make(members, fields, texts, find_unknown)
-    if wanted.source.default is REQUIRED:
+    if wanted.source.default is REQUIRED and not is_optional(wanted.annotation):
         return lambda exchange, values: build(exchange)
     make_default = default_of(wanted.source.default)
 
     def extract(exchange: Exchange, values: Values) -> Any:
         is_there = any(field.texts(exchange) for field in fields)
-        return build(exchange) if is_there else make_default()
+        if is_there or (members.refuses_unknown and find_unknown(exchange)):
+            return build(exchange)
+        return make_default()
 
     return extract
 
