@@ -21,7 +21,14 @@ from trioweb._cli import supervisor
 from trioweb._cli.processes import LOOK_INTERVAL, Worker
 from trioweb._cli.settings import Settings
 from trioweb._cli.signals import ECHO_TIME, Order
-from trioweb._cli.supervisor import FIRST_PAUSE, LONG_LIFE, LONGEST_PAUSE, Supervisor, supervise
+from trioweb._cli.supervisor import (
+    FIRST_PAUSE,
+    LONG_LIFE,
+    LONG_START,
+    LONGEST_PAUSE,
+    Supervisor,
+    supervise,
+)
 from trioweb.server import ServerConfig
 
 from ..support.log_records import messages, on_record
@@ -231,6 +238,30 @@ async def test_sighup_with_an_app_that_cannot_start_changes_nothing() -> None:
         fleet.workers[2].end(1)
         await wait_all_tasks_blocked()
         assert [worker.pid for worker in fleet.living] == [0, 1]
+
+    assert await play(Fleet(), script) == 0
+
+
+async def test_a_start_that_hangs_is_told_of_and_given_up_at_the_next_sighup(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What hangs may be what has been mended meanwhile: nobody should have to start all anew."""
+
+    async def script(fleet: Fleet) -> None:
+        fleet.behaviour["starts"] = False
+        await fleet.signal(signal.SIGHUP)
+        [*_, hanging] = fleet.workers
+        await trio.sleep(LONG_START / 2)
+        assert not messages(caplog, "trioweb.run", level=logging.WARNING)
+        await trio.sleep(LONG_START)
+        told = messages(caplog, "trioweb.run", level=logging.WARNING)
+        assert told == ["worker 2 has been starting for 10 s, and doesn't serve yet"]
+        assert not hanging.over.is_set()
+        fleet.behaviour["starts"] = True
+        await fleet.signal(signal.SIGHUP)
+        await trio.sleep(LONG_START)
+        assert hanging.heard == [Order.DRAIN]
+        assert [worker.pid for worker in fleet.living] == [3, 4]
 
     assert await play(Fleet(), script) == 0
 

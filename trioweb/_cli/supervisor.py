@@ -11,6 +11,8 @@ Rules of this module:
 * SIGHUP replaces them one by one, the new one ready before the old one retires; so is replaced
   whoever has had enough requests, or has lived for long enough.  How much that is differs a little
   from worker to worker, by chance: those that began together don't end together.
+* A start may take as long as it likes, but one that takes long is told of, and SIGHUP gives it up:
+  what hangs may be what has been mended meanwhile.
 * At the end all drain at once; each has its own time, and none is told more than once.
 """
 
@@ -40,6 +42,9 @@ LONGEST_PAUSE = 30.0  # seconds
 
 # A worker that has lived for so long crashed for a reason of its own.
 LONG_LIFE = 30.0  # seconds
+
+# A start that takes longer is told of.
+LONG_START = 10.0  # seconds
 
 # By how much a worker may have more requests, or more time, than was set.
 TOLERANCE = 0.1
@@ -197,9 +202,17 @@ class Supervisor:
                 self._stop_listening()
         self._workers.add(worker)
         self._nursery.start_soon(self._care_for, worker)
+        self._nursery.start_soon(self._watch_start, worker)
         if self._ending.is_set():
             worker.drain()
         return worker
+
+    async def _watch_start(self, worker: Worker) -> None:
+        with trio.move_on_after(LONG_START) as scope:
+            await worker.settled.wait()
+        if scope.cancelled_caught and not self._ending.is_set():
+            what = "worker %d has been starting for %.0f s, and doesn't serve yet"
+            logger.warning(what, worker.pid, LONG_START)
 
     async def _care_for(self, worker: Worker) -> None:
         await worker.run()
@@ -314,7 +327,7 @@ class Supervisor:
             new = await self._launch()
             if new is None:
                 return False
-            await new.settled.wait()
+            await self._settle(new)
             if not new.ready:
                 logger.error("the new worker %d can't serve; worker %d stays", new.pid, old.pid)
                 return False
@@ -322,3 +335,15 @@ class Supervisor:
             self._nursery.start_soon(self._keep, place)
             old.retire()
             return True
+
+    async def _settle(self, new: Worker) -> None:
+        """Wait until it is ready or over."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_up_long_start, new)
+            await new.settled.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _give_up_long_start(self, new: Worker) -> None:
+        await trio.sleep(LONG_START)
+        await self._renewal.wait()
+        new.drain()

@@ -8,6 +8,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 DEFAULT_PORT = 8000
@@ -40,7 +41,9 @@ Bind = HostPort | UnixPath | Descriptor
 def read_bind(text: str) -> Bind:
     """Raises ValueError, which says what would be right."""
     kind, _, rest = text.partition(":")
-    if kind == "unix" and rest:
+    if kind == "unix":
+        if not rest:
+            raise ValueError(f"needs a path behind unix:, {_FORMS}")
         return UnixPath(rest)
     if kind == "fd" and rest.startswith("//"):
         return Descriptor(_number(rest[2:], "a file descriptor"))
@@ -56,13 +59,25 @@ def _host_and_port(text: str) -> HostPort:
         host, separator, port = text.partition(":")
         is_address = bool(text) and "/" not in text
         if text.count(":") > 1 and is_address:
-            raise ValueError(f"an IPv6 address needs brackets: [{text}]:{DEFAULT_PORT}")
+            raise ValueError(f"an IPv6 address needs brackets: {_in_brackets(text)}")
+        if text.isascii() and text.isdigit():
+            raise ValueError(f"a port alone needs a colon: :{text} for all addresses, {_FORMS}")
     if not is_address:
         raise ValueError(f"needs an address to listen on, {_FORMS}")
     number = _number(port, "a port from 0 to 65535") if separator else DEFAULT_PORT
     if number > MAX_PORT:
         raise ValueError("needs a port from 0 to 65535")
     return HostPort(None if host in ("", "*") else host, number)
+
+
+def _in_brackets(text: str) -> str:
+    """What was meant, most likely: a port stands last, where an address is left without it."""
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return f"[{text}]:{DEFAULT_PORT}"
+    return f"[{host}]:{port}"
 
 
 def _number(text: str, what: str) -> int:
