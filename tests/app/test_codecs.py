@@ -264,6 +264,8 @@ def many(value: Any) -> Any:
         ({Point: "str"}, "isn't a plain function"),
         ({Point: slow}, "isn't a plain function"),
         ({Point: many}, "isn't a plain function"),
+        ({Point: lambda: 1}, "isn't a plain function of one argument"),
+        ({Point: lambda value, other: 1}, "isn't a plain function of one argument"),
         ({int: str}, "by themselves"),
         ({Area: str}, "by themselves"),
         ({Struct: str}, "by themselves"),

@@ -423,6 +423,7 @@ def test_a_class_without_instances_needs_something_that_gives_one(kind: Any, pro
     ("name", "right"),
     [
         ("request", "request: Request"),
+        ("req", "req: Request"),
         ("tasks", "tasks: BackgroundTasks"),
         ("background_tasks", "background_tasks: BackgroundTasks"),
         ("nursery", "nursery: trio.Nursery"),

@@ -783,6 +783,100 @@ def test_many_values_of_one_hash_are_refused(annotation: Any, members: Any) -> N
     assert places(problems_of(body_decoder(annotation), body)) == [([], "collision")]
 
 
+def pairs_of_one_hash(count: int) -> list[list[int]]:
+    """Pairs of integers, made by turning round what CPython does to hash a tuple (xxHash)."""
+    whole, odd, prime, seed = 2**64, 11400714785074694791, 14029467366897019727, 2870177450012600261
+
+    def rotated(lane: int, bits: int) -> int:
+        return (lane << bits | lane >> (64 - bits)) % whole
+
+    pairs: list[list[int]] = []
+    first = 0
+    while len(pairs) < count:
+        first += 1
+        lane = rotated((seed + first * prime) % whole, 31) * odd % whole
+        second = (rotated(pow(odd, -1, whole), 33) - lane) * pow(prime, -1, whole) % whole
+        if second < PRIME:  # which is its own hash
+            pairs.append([first, second])
+    assert len({hash(tuple(pair)) for pair in pairs}) == 1
+    return pairs
+
+
+PAIRS = pairs_of_one_hash(1_000)
+ITEMS = [{"x": x, "y": y} for x, y in PAIRS]
+
+
+@dataclass(frozen=True)
+class Place:
+    x: int
+    y: int
+
+
+class Spot(NamedTuple):
+    x: int
+    y: int
+
+
+class Route(Struct):
+    places: set[Place]
+    next: Route | None = None
+
+
+class Listed(Struct, array_like=True, tag=1):
+    spots: set[Spot]
+
+
+class Other(Struct, array_like=True, tag=2):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("annotation", "members"),
+    [
+        (set[tuple[int, int]], PAIRS),
+        (set[tuple[int, int]], [*PAIRS, "no pair", [1], None]),
+        (frozenset[tuple[int, ...]], PAIRS),
+        (set[tuple[int, int] | str | None], PAIRS),
+        (set[Annotated[tuple[int, int], Meta(description="x")]], PAIRS),
+        (set[Spot], PAIRS),
+        (set[Place], ITEMS),
+        (set[frozenset[tuple[int, int]]], [[pair] for pair in PAIRS]),
+        (set[tuple[tuple[int, int], str]], [[pair, "a"] for pair in PAIRS]),
+        (list[set[Place]], [[], ITEMS]),
+        (dict[str, tuple[int, set[Place]]], {"a": [1, ITEMS]}),
+        (Route | None, {"places": [], "next": {"places": ITEMS}}),
+        (Listed | Other, [1, PAIRS]),
+    ],
+)
+def test_many_composite_values_of_one_hash_are_refused(annotation: Any, members: Any) -> None:
+    body = json.dumps(members).encode()
+    assert places(problems_of(body_decoder(annotation), body)) == [([], "collision")]
+
+
+def test_sets_of_composite_values_are_taken_with_hashes_as_they_come() -> None:
+    decode = body_decoder(set[tuple[int, int]])
+    pairs = [[n, -n] for n in range(3_000)]
+    assert len(decode(json.dumps(pairs + pairs).encode())) == 3_000
+    assert len(decode(json.dumps(PAIRS[:100] + pairs).encode())) == 3_100
+    assert len(decode(json.dumps(PAIRS[:1] * 2_000).encode())) == 1
+    assert decode(json.dumps(PAIRS[:200]).encode())  # short
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("[" * 10_000 + "]" * 10_000, "json_invalid"),
+        ("[" * 20_000, "json_invalid"),
+        ('"' + "a" * 20_000 + '"', "dict_type"),
+        ('{"places": ' + "[1," * 5_000 + "1", "json_invalid"),
+        ('{"places": [], "next": ' * 900 + "null" + "}" * 900, "recursion"),
+    ],
+)
+def test_what_is_no_set_is_refused_as_ever(body: str, word: str) -> None:
+    problems = problems_of(body_decoder(Route), body.encode())
+    assert [problem["type"] for problem in problems] == [word]
+
+
 @pytest.mark.parametrize(
     ("annotation", "members"),
     [

@@ -162,6 +162,7 @@ def refuse_depends_on_nothing(
 # What people call what a request has, and how it is asked for.
 _BY_TYPE = {
     "request": "request: Request",
+    "req": "req: Request",
     "tasks": "tasks: BackgroundTasks",
     "background_tasks": "background_tasks: BackgroundTasks",
     "nursery": "nursery: trio.Nursery",

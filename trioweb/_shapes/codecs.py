@@ -87,7 +87,7 @@ def _check(argument: str, codecs: Any, knows_already: Callable[[type[Any]], bool
                 right=right,
             )
         name = kind.__qualname__
-        if not callable(func) or _is_no_plain_function(func):
+        if not _callables.takes(func, 1) or _is_no_plain_function(func):
             raise RegistrationError(
                 f"what is to {verb} {name} isn't a plain function of one argument",
                 wrong=f"App({argument}={{{name}: {func!r}}})",

@@ -1,7 +1,8 @@
 """Collisions: a body of many values with one hash is refused before it is decoded.
 
-Python hashes numbers, and a UUID is one, modulo 2**61 - 1 and without a secret.  So whoever wants
-to can send many with one hash, and a set of n of those takes n**2 steps to make.
+Python hashes numbers, and a UUID is one, modulo 2**61 - 1 and without a secret, and tuples of
+numbers and what is like them by a formula.  So whoever wants to can send many with one hash, and a
+set of n of those takes n**2 steps to make.
 
 Rules of this module:
 
@@ -9,23 +10,26 @@ Rules of this module:
   that are long enough for it to matter.
 * Values are searched for as they are written, anywhere in the body: to find what only looks like
   one of them costs a little time, and refuses nothing unless a hundred more have its hash.
+* What consists of several values is hashed as it would be, set by set, the innermost first.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, Union
 from uuid import UUID
 
+import msgspec
 from msgspec import inspect as mi
 
 from .._errors import Invalid
 from .._limits import LONG_BODY, MAX_OF_ONE_HASH
-from .nodes import all_nodes, union_members
+from .codecs import REFUSALS
+from .nodes import LEAVES, all_nodes, plain, python_type, union_members
 from .problems import make_problem
 
 # How a value that is hashed without a secret is written, and what reads it.  Integers within
@@ -39,19 +43,21 @@ _WRITTEN: dict[type[mi.Type], _Written] = {
 
 
 def refusing_collisions(
-    nodes: Iterable[mi.Type], decode: Callable[[bytes], Any]
+    nodes: Sequence[mi.Type], decode: Callable[[bytes], Any]
 ) -> Callable[[bytes], Any]:
     """`decode`, a decoder of JSON that has `nodes` within it, after a look at a long body.
 
-    It is refused for having many values of one hash.
+    It is refused for having many values of one hash.  The first node is that of all of it.
     """
-    written = _hashed(nodes)
-    if not written:
+    written, sets = _hashed(nodes), _Sets(nodes)
+    if not written and not sets:
         return decode
 
     def decode_without_collisions(data: bytes) -> Any:
         if len(data) > LONG_BODY:
             _refuse_crowd(written, data)
+            if sets:
+                sets.refuse_crowds_in(data)
         return decode(data)
 
     return decode_without_collisions
@@ -77,8 +83,103 @@ def _refuse_crowd(written: list[_Written], data: bytes) -> None:
         for found in set(pattern.findall(text)):
             with suppress(ValueError, ArithmeticError):  # it only looks like one
                 crowds[hash(make(found))] += 1
-        if max(crowds.values(), default=0) > MAX_OF_ONE_HASH:
-            raise Invalid([make_problem([], "Input has too many values of one hash", "collision")])
+        _refuse_crowded(crowds)
+
+
+def _refuse_crowded(crowds: Counter[int]) -> None:
+    if max(crowds.values(), default=0) > MAX_OF_ONE_HASH:
+        raise Invalid([make_problem([], "Input has too many values of one hash", "collision")])
+
+
+# What consists of several values
+
+_COMPOSITE = (
+    *(mi.TupleType, mi.VarTupleType, mi.FrozenSetType, mi.NamedTupleType),
+    *(mi.StructType, mi.DataclassType, mi.TimeDeltaType),
+)
+
+
+class _Sets:
+    """The sets within a type whose items consist of several values."""
+
+    def __init__(self, nodes: Sequence[mi.Type]) -> None:
+        self._whole = nodes[0]
+        self._decoders = {
+            id(node): msgspec.json.Decoder(_type_of(node.item_type)).decode
+            for node in nodes
+            if isinstance(node, (mi.SetType, mi.FrozenSetType))
+            if any(isinstance(member, _COMPOSITE) for member in union_members(node.item_type))
+        }
+        # Those that lead to one.
+        self._ways = {
+            id(node)
+            for node in (nodes if self._decoders else ())
+            if any(id(each) in self._decoders for each in all_nodes(node))
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._decoders)
+
+    def refuse_crowds_in(self, data: bytes) -> None:
+        try:
+            value = msgspec.json.decode(data)
+        except REFUSALS:  # which is said where it is decoded
+            return
+        try:
+            self._visit(self._whole, value)
+        except RecursionError:
+            raise Invalid([make_problem([], "Input is nested too deeply", "recursion")]) from None
+
+    def _visit(self, node: mi.Type, value: Any) -> None:
+        node = plain(node)
+        if id(node) in self._ways:
+            for inner, item in _inner(node, value):
+                self._visit(inner, item)
+            if id(node) in self._decoders and isinstance(value, list):
+                _refuse_crowd_of(value, self._decoders[id(node)])
+
+
+def _refuse_crowd_of(items: list[Any], decode: Callable[[bytes], Any]) -> None:
+    crowds: Counter[int] = Counter()
+    for text in set(map(msgspec.json.encode, items)):
+        with suppress(*REFUSALS):  # it is no such item
+            crowds[hash(decode(text))] += 1
+    _refuse_crowded(crowds)
+
+
+def _inner(node: Any, value: Any) -> Iterable[tuple[mi.Type, Any]]:
+    """What is within a value, with the nodes that it may be of."""
+    if isinstance(node, mi.UnionType):
+        return [(member, value) for member in union_members(node)]
+    if isinstance(value, list):
+        if isinstance(node, mi.CollectionType):
+            return [(node.item_type, item) for item in value]
+        fields = getattr(node, "fields", ())
+        types = getattr(node, "item_types", None) or [field.type for field in fields]
+        tagged = getattr(node, "tag", None) is not None
+        return zip(types, value[tagged:], strict=False)
+    if isinstance(value, dict):
+        if isinstance(node, mi.DictType):
+            return [(node.value_type, member) for member in value.values()]
+        fields = [each for each in getattr(node, "fields", ()) if each.encode_name in value]
+        return [(field.type, value[field.encode_name]) for field in fields]
+    return ()
+
+
+def _type_of(node: Any) -> Any:
+    """The type that a node was made of, as far as it tells hashes."""
+    node = plain(node)
+    if type(node) in LEAVES:
+        return python_type(node)
+    if isinstance(node, mi.UnionType):
+        return Union[tuple(map(_type_of, node.types))]  # noqa: UP007
+    if isinstance(node, mi.TupleType):
+        return tuple[tuple(map(_type_of, node.item_types))]  # type: ignore[misc]
+    if isinstance(node, mi.VarTupleType):
+        return tuple[_type_of(node.item_type), ...]  # type: ignore[misc]
+    if isinstance(node, mi.FrozenSetType):
+        return frozenset[_type_of(node.item_type)]  # type: ignore[misc]
+    return getattr(node, "cls", Any)
 
 
 # What has a hash at all

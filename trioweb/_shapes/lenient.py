@@ -59,7 +59,11 @@ def second_reading(
 
     def read_again(data: bytes) -> Any:
         if len(data) > MAX_SECOND_READING:
-            raise ValueError(f"longer than {MAX_SECOND_READING} bytes")
+            raise ValueError(
+                "In a body longer than"
+                f" {MAX_SECOND_READING} bytes no number is a datetime or a duration, and a multiple"
+                " is judged by its float"
+            )
         return reading.read(node, decode(data))
 
     return read_again
