@@ -27,6 +27,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"typing\.Literal.*|.*'\)"),  # literal values, cut at their commas
     ("py:class", "PosArgs"),  # a type variable
     ("py:class", r"trioweb\._.*"),  # types that are met as attributes, never imported
+    ("py:class", r"trioweb\.server\._peers\.Peers"),  # made by the command line, for its workers
 ]
 
 autodoc_member_order = "bysource"

@@ -28,7 +28,8 @@ side by side is independent of each other.  A test reads this map, and holds eac
                             > problems
             _concurrency/   exits > grace  starter > context  scopes  threads
 
-    ground  ground/         _instead > _errors > _asgi  _callables  _fields  _limits  _loggers
+    ground  ground/         _hints  _instead > _errors > _asgi  _callables  _fields
+                            _imports  _limits  _loggers
 
     wing    server/         __init__ > _server > _accepting  _lifespan
                             > _connections  _listeners > _binding  _connection
@@ -46,7 +47,9 @@ Most records that only we see are `msgspec.Struct`s: to define a dataclass takes
 which every import would pay.  Those that users see are dataclasses, for `dataclasses.replace`.
 """
 
-from . import _loggers as _loggers
+from typing import TYPE_CHECKING
+
+from . import _imports, _loggers as _loggers
 from ._app.app import App as App
 from ._app.limits import Limits as Limits
 from ._errors import (
@@ -114,3 +117,7 @@ for _name in __all__:
     # Tracebacks and help() say trioweb.App, not trioweb._app.App.
     globals()[_name].__module__ = __name__
 del _name
+
+if not TYPE_CHECKING:  # a checker would take each name for one that is there
+    __getattr__ = _imports.tells_imports(__name__)
+del TYPE_CHECKING

@@ -25,14 +25,19 @@ def target(func: Callable[..., Any]) -> Callable[..., Any]:
     """The function behind partials and behind an object's `__call__`."""
     if type(func) is FunctionType:  # at a glance: this is asked for each task
         return func
-    while isinstance(func, functools.partial):
-        func = func.func
+    func = behind_partials(func)
     origin = get_origin(func)  # of `Repo[User]`
     if origin is not None:
         return cast(Callable[..., Any], origin)
     if inspect.isroutine(func) or inspect.isclass(func):
         return func
     return type(func).__call__
+
+
+def behind_partials(func: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(func, functools.partial):
+        func = func.func
+    return func
 
 
 def layers(func: Callable[..., Any]) -> Iterator[Any]:

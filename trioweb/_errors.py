@@ -49,7 +49,9 @@ class RegistrationError(TypeError):
 
     def __init__(self, problem: str, *, wrong: str, right: str) -> None:
         super().__init__(f"{problem}\n    wrong:  {wrong}\n    right:  {right}")
-        self.problem, self.wrong, self.right = problem, wrong, right
+        self.problem: str = problem
+        self.wrong: str = wrong
+        self.right: str = right
 
 
 class CommandError(Exception):

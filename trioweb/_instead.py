@@ -14,7 +14,7 @@ from collections.abc import Callable
 from inspect import getattr_static
 from typing import Any, NoReturn, TypeVar, cast
 
-from ._errors import RegistrationError
+from ._errors import RegistrationError, RequestValidationError
 
 C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ MOUNT = (
     ' scope.get("path", "").startswith("/old/") else app)(scope, receive, send)  # serve site'
 )
 _LIFESPAN = "App(lifespan=...): what stands before its yield runs at the start, the rest at the end"
-_MIDDLEWARE = "app = Class(app, **options)  # ASGI middleware wraps the app; serve that"
+_MIDDLEWARE = "app = Class(app, **options)  # below the routes: what is served is the wrapped app"
 _HANDLER = "@app.exception_handler(ValueError) above async def answer(request, exc): ..."
 _NO_DOCUMENT = "trioweb routes main:app  # shows what is there; there is no OpenAPI document"
 _LEAVE_OUT = "leave it out: there is no OpenAPI document"
@@ -75,6 +75,8 @@ _ROUTES_DOCUMENT = [
     "callbacks",
     "generate_unique_id_function",
 ]
+_URL = "urllib.parse, with str(request.url)"
+_IN_MODEL = "a member of a pydantic model: Field(max_digits=..., decimal_places=...)"
 _MODEL = "return a class that has only what the client may see"
 
 # Of objects: what has another name, and what has to be done otherwise.
@@ -161,6 +163,48 @@ _ATTRIBUTES: dict[str, dict[str, str]] = {
         "charset": 'Response(text, media_type="text/plain; charset=utf-8")',
         "init_headers": "response.headers.update({...})",
     },
+    "URL": {
+        "is_secure": 'request.url.scheme == "https"',
+        "include_query_params": _URL,
+        "remove_query_params": _URL,
+        "replace_query_params": _URL,
+        "replace": _URL,
+        "components": "urllib.parse.urlsplit(str(request.url))",
+    },
+    "QueryParams": {"multi_items": "[(k, v) for k in params for v in params.getlist(k)]"},
+    "RequestValidationError": {
+        "body": "await request.body(), which can be read again",
+        "json": "json.dumps(exc.errors())",
+    },
+    "Client": {
+        "websocket_connect": _NO_WEBSOCKETS,
+        "headers": "client(app, headers={...})",
+        "base_url": 'client(app, base_url="https://example.org")',
+        **dict.fromkeys(("close", "aclose"), "async with client(app) as c: ...  # its end closes"),
+    },
+    "ClientResponse": {
+        **dict.fromkeys(
+            ("raise_for_status", "is_success", "is_error", "ok"), "response.status_code == 200"
+        ),
+        **dict.fromkeys(
+            ("is_redirect", "has_redirect_location", "next_request", "history"),
+            'response.headers["location"]: nobody follows redirects',
+        ),
+        **dict.fromkeys(
+            ("iter_bytes", "iter_text", "aiter_bytes", "aiter_text", "iter_raw", "aiter_raw"),
+            "async for piece in response: ...  # within async with c.stream(...) as response",
+        ),
+        **dict.fromkeys(("iter_lines", "aiter_lines"), "(await response.read()).splitlines()"),
+        "aread": "await response.read()",
+        **dict.fromkeys(("body", "data"), "response.content"),
+        "reason_phrase": "http.HTTPStatus(response.status_code).phrase",
+        "url": "what the test has asked for: nobody follows redirects",
+        "elapsed": "trio.current_time(), before and after",
+        "encoding": "response.text, or response.content.decode(...)",
+        **dict.fromkeys(
+            ("close", "aclose"), "async with c.stream(...) as response  # its end closes"
+        ),
+    },
 }
 
 # Of calls, by what is called.
@@ -216,6 +260,23 @@ _ARGUMENTS: dict[str, dict[str, str]] = {
         "response_model_exclude_none": _MODEL,
         "response_class": _RESPONSE_CLASS,
     },
+    "marker": {
+        **dict.fromkeys(
+            ("deprecated", "include_in_schema", "openapi_examples", "json_schema_extra"), _LEAVE_OUT
+        ),
+        "regex": 'pattern="^[a-z]+$"',
+        "example": "examples=[...]",
+        "default_factory": "the default itself, such as []: each request has a copy",
+        "validation_alias": 'alias="page-size"',
+        "serialization_alias": 'alias="page-size"',
+        "convert_underscores": 'Header(convert_underscores=False), or alias="page_size"',
+        "strict": "leave it out: texts and JSON are read strictly",
+        "allow_inf_nan": "leave it out: numbers are finite",
+        "media_type": "await request.body(), with request: Request",
+        "max_digits": _IN_MODEL,
+        "decimal_places": _IN_MODEL,
+        "discriminator": "pydantic's own: Annotated[Cat | Dog, Field(discriminator=...)]",
+    },
 }
 
 
@@ -226,6 +287,11 @@ _WORDS = {
     "Request": "request",
     "BackgroundTasks": "tasks",
     "Response": "response",
+    "URL": "request.url",
+    "QueryParams": "request.query_params",
+    "RequestValidationError": "exc",
+    "Client": "c",
+    "ClientResponse": "response",
 }
 
 
@@ -280,9 +346,10 @@ def _dir_without_missing(owner: object) -> list[str]:
     return [name for name in names if not isinstance(getattr_static(owner, name), _Missing)]
 
 
-def right_line(call: str, option: str) -> str | None:
-    """What to write in place of this option, where that is known."""
-    return _ARGUMENTS[call].get(option)
+def right_line(call: str, *options: str) -> str | None:
+    """What to write in place of the first of these options of which that is known."""
+    known = _ARGUMENTS[call]
+    return next((known[option] for option in options if option in known), None)
 
 
 def takes_options(call: str) -> Callable[[F], F]:
@@ -291,8 +358,9 @@ def takes_options(call: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
-            for option in options.keys() - known:
-                _refuse(call, option)
+            for option in options:
+                if option not in known:
+                    _refuse(call, option)
             return function(*args, **options)
 
         code = function.__code__
@@ -308,3 +376,6 @@ def _refuse(call: str, option: str) -> None:
         raise RegistrationError(
             f"{call} has no option {option!r}", wrong=f"{call}(..., {option}=...)", right=right
         )
+
+
+tells_instead()(RequestValidationError)  # which is on a floor below

@@ -250,6 +250,8 @@ async def test_exception_handlers_go_by_the_closest_class_and_may_be_plain_funct
         (int, "int", "@app.exception_handler(LookupError)"),
         (threading.get_ident, "get_ident", "@app.exception_handler(LookupError)"),
         (404, "404", "@app.exception_handler(HTTPException), and in it exc.status_code == 404"),
+        (422, "422", "@app.exception_handler(RequestValidationError)"),
+        (500, "500", "@app.exception_handler(Exception)"),
         ((KeyError, OSError), "(<class 'KeyError'>", "@app.exception_handler(...) once for each"),
         (trio.Cancelled, "Cancelled", "try: ... finally: ... in the handler"),
         (KeyboardInterrupt, "KeyboardInterrupt", "try: ... finally: ... in the handler"),

@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 import trio
 
+import trioweb
 from trioweb import (
     App,
     BackgroundTasks,
     JSONResponse,
     RegistrationError,
     Request,
+    RequestValidationError,
     Router,
 )
+from trioweb._http.url import URL, QueryParams
+from trioweb._imports import INSTEAD
 
 from ..support.exchanges import exchange_of
 
@@ -40,6 +44,9 @@ MAKERS: dict[str, Callable[[], object]] = {
     "request": a_request,
     "tasks": BackgroundTasks,
     "response": JSONResponse,
+    "request.url": lambda: URL("http", "example.org", "/", "/", ""),
+    "request.query_params": lambda: QueryParams(b""),
+    "exc": lambda: RequestValidationError([]),
 }
 
 # What theirs have and ours haven't, of FastAPI 0.165 and Starlette 1.0; a name a word.
@@ -69,6 +76,11 @@ THEIRS = {
     """,
     "tasks": "tasks",
     "response": "charset init_headers raw_headers",
+    "request.url": """
+        components include_query_params is_secure remove_query_params replace replace_query_params
+    """,
+    "request.query_params": "multi_items",
+    "exc": "body json",
 }
 
 
@@ -103,6 +115,7 @@ def test_what_ours_lack_is_told_of(word: str, name: str) -> None:
         ("request", "is_disconnected", "await request.wait_disconnected()"),
         ("tasks", "tasks", "len(tasks), or what add_task returned"),
         ("response", "raw_headers", "response.headers.raw"),
+        ("exc", "body", "await request.body(), which can be read again"),
     ],
 )
 def test_the_right_line_stands_below_the_wrong_one(word: str, name: str, right: str) -> None:
@@ -211,3 +224,57 @@ def test_signatures_are_as_they_are_written() -> None:
     assert list(inspect.signature(App).parameters)[:3] == ["lifespan", "dependencies", "debug"]
     assert list(inspect.signature(Router).parameters) == ["prefix", "dependencies"]
     assert "timeout" in inspect.signature(Router.route).parameters
+
+
+# Imports
+
+
+NAMES = """
+    APIRouter FastAPI File FileResponse Form Security TestClient UploadFile WebSocket
+    WebSocketDisconnect status
+"""
+MODULES = """
+    applications background concurrency encoders exceptions middleware middleware.cors params
+    requests responses routing security staticfiles status templating testclient websockets
+"""
+
+
+@pytest.mark.parametrize("name", [*NAMES.split(), *MODULES.split()])
+def test_an_import_of_theirs_is_told_of(name: str) -> None:
+    first = name.partition(".")[0]
+    for line in (f"from trioweb import {first}", f"import trioweb.{name}"):
+        with pytest.raises(ImportError, match=f"^trioweb has no '{first}'") as missing:
+            exec(line, {})
+        _, wrong, right = str(missing.value).split("\n")
+        assert wrong.endswith((f"import {first}", f"import trioweb.{first}"))
+        assert right.startswith("    right:  ")
+    assert not hasattr(trioweb, first)
+    with pytest.raises(AttributeError, match=f"wrong:  trioweb.{first}\n"):
+        getattr(trioweb, first)
+
+
+def test_the_test_client_is_told_of_where_it_is_looked_for() -> None:
+    with pytest.raises(ImportError, match=r"wrong:  from trioweb\.testing import TestClient\n"):
+        exec("from trioweb.testing import TestClient", {})
+
+
+def test_what_is_imported_instead_is_there() -> None:
+    lines = [right.partition("  #")[0] for right in INSTEAD.values()]
+    for line in lines:
+        if line.startswith("from trioweb import"):
+            exec(line, {})
+    assert sum(line.startswith("from trioweb import") for line in lines) > 5
+
+
+def test_an_import_that_nobody_knows_is_pythons_own_error() -> None:
+    with pytest.raises(ImportError, match=r"^cannot import name 'Rout' from 'trioweb'"):
+        exec("from trioweb import Rout", {})
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'trioweb.rout'$"):
+        exec("import trioweb.rout", {})
+    with pytest.raises(
+        AttributeError, match=r"^module 'trioweb' has no attribute 'Rout'$"
+    ) as other:
+        getattr(trioweb, "Rout")  # noqa: B009
+    assert (other.value.name, other.value.obj) == ("Rout", trioweb)
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'responses'$"):
+        exec("import responses", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -277,3 +278,90 @@ async def test_the_answer_to_it_may_be_a_stream_that_fails_as_well(
     assert exchange.sent == []
     assert before_the_report(caplog) == [LATE]
     assert caplog.records[0].levelno == logging.ERROR
+
+
+class SlowServer:
+    """It has taken what it was sent before `send` returns, and its client leaves within that."""
+
+    def __init__(self, *, leaves_at: float = math.inf) -> None:
+        self.sent: list[Any] = []
+        self._leaves_at = leaves_at
+
+    async def receive(self) -> Message:
+        await trio.sleep(self._leaves_at)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message.get("status", message.get("body")))
+        await trio.sleep(2)
+
+
+def ending(seconds: float, failure: Exception | None = None) -> Make:
+    async def generator() -> AsyncIterator[str]:
+        await trio.sleep(seconds)
+        if failure is not None:
+            raise failure
+        return
+        yield ""
+
+    return generator
+
+
+async def whole() -> AsyncIterator[str]:
+    yield "first"
+
+
+@Options
+async def test_who_leaves_while_the_head_goes_out_is_sent_no_second_one(
+    options: Any, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, app = SlowServer(leaves_at=1), streaming(whole, **options)
+    async with running(app):
+        await app(http_scope("GET", "/", []), server.receive, server.send)
+    assert server.sent == [200]
+    assert before_the_report(caplog) == []
+
+
+@Options
+@pytest.mark.parametrize("seconds", [1, 3])  # within the head, and what makes it go out
+async def test_a_stream_that_ends_while_its_head_goes_out_is_a_whole_one(
+    options: Any, seconds: float, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, app = SlowServer(), streaming(ending(seconds), **options)
+    async with running(app):
+        await app(http_scope("GET", "/", []), server.receive, server.send)
+    assert (server.sent[0], set(server.sent[1:])) == (200, {b""})
+    assert before_the_report(caplog) == []
+
+
+@Options
+@pytest.mark.parametrize("seconds", [1, 3])
+async def test_what_fails_while_the_head_goes_out_is_too_late(
+    options: Any, seconds: float, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, app = SlowServer(), streaming(ending(seconds, ValueError()), **options)
+    async with running(app):
+        await app(http_scope("GET", "/", []), server.receive, server.send)
+    assert server.sent == [200, b""]
+    assert before_the_report(caplog) == [LATE]
+
+
+async def test_a_dependency_sees_one_cancellation_of_a_stream(autojump_clock: MockClock) -> None:
+    """As of a handler: no group of those that run beside it."""
+    app = App()
+    seen: list[type[BaseException]] = []
+
+    async def session() -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException as exc:
+            seen.append(type(exc))
+            raise
+
+    @app.get("/", dependencies=[Depends(session)])
+    async def handler() -> StreamingResponse:
+        return StreamingResponse(ending(10)())
+
+    with trio.move_on_after(1):
+        await app(http_scope("GET", "/", []), trio.sleep_forever, Exchange([]).send)
+    assert seen == [trio.Cancelled]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Generic, TypeVar
 
 import attrs
 import msgspec
@@ -23,7 +24,9 @@ async def got(kind: Any, target: str = "/", **options: Any) -> Any:
     async def handler(value: Any) -> str:
         return repr(value)
 
-    handler.__annotations__["value"] = Annotated[kind, Depends()]
+    is_class = isinstance(kind, type)
+    annotation = Annotated[kind, Depends()] if is_class else Annotated[Any, Depends(kind)]
+    handler.__annotations__["value"] = annotation
     app.route("/", methods=["GET", "POST"])(handler)
     async with running(app) as client:
         exchange = await client("POST" if options else "GET", target, **options)
@@ -63,6 +66,7 @@ class DataOfPydantic:
 class Struct(msgspec.Struct, rename="camel"):
     page_size: int
     sort: str = msgspec.field(name="order by", default="a")
+    _is_admin: bool = False
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,7 @@ class Struct(msgspec.Struct, rename="camel"):
         (DataOfPydantic, "page-size=1&size=2&role=admin", of(DataOfPydantic, **{"page-size": 1})),
         (Struct, "pageSize=1&page_size=2&order+by=b", Struct(1, "b")),
         (Struct, "pageSize=1&sort=b", Struct(1)),
+        (Struct, "pageSize=1&_isAdmin=1&_is_admin=1", Struct(1)),
     ],
 )
 async def test_an_alias_is_read(kind: Any, query: str, expected: Any) -> None:
@@ -100,6 +105,35 @@ async def test_a_problem_is_at_the_name_that_is_read(
 ) -> None:
     found = await got(kind, f"/?{query}")
     assert [(loc[:2], word) for loc, word in found] == [(["query", n], w) for n, w in problems]
+
+
+Value = TypeVar("Value")
+
+
+@dataclasses.dataclass
+class OfOne(Generic[Value]):
+    value: Value
+
+
+@dataclasses.dataclass
+class OfIntegers(OfOne[int]):
+    _role: str = "user"
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "expected"),
+    [
+        (partial(Model), "page-size=5&size=6", of(Model, **{"page-size": 5})),
+        (partial(Model, sort="z"), "page-size=5&order=b", of(Model, sort="z", **{"page-size": 5})),
+        (partial(Struct), "pageSize=1&_isAdmin=1&_is_admin=1", Struct(1)),
+        (partial(Struct, 2, _is_admin=True), "pageSize=1", Struct(2, _is_admin=True)),
+        (partial(OfIntegers), "value=5&_role=admin", OfIntegers(5)),
+    ],
+)
+async def test_a_class_behind_a_partial_is_read_as_itself(
+    kind: Any, query: str, expected: Any
+) -> None:
+    assert await got(kind, f"/?{query}") == repr(expected)
 
 
 async def test_what_is_left_out_is_the_classs_to_make() -> None:

@@ -221,6 +221,37 @@ async def test_header_names_may_be_written_as_they_are() -> None:
     )
 
 
+class Numbered(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow", populate_by_name=True)
+    x_size: int
+    x_list: list[int] = []
+    page: int = pydantic.Field(1, alias="X-Page")
+
+
+@dataclasses.dataclass
+class NumberedData:
+    x_size: int
+    x_list: list[int] = dataclasses.field(default_factory=list)
+
+
+@pytest.mark.parametrize("kind", [Numbered, NumberedData])
+async def test_a_problem_of_a_header_is_at_the_name_that_is_sent(kind: Any) -> None:
+    marked = Annotated[kind, Header()]
+    assert await got(marked) == [(["header", "x-size"], "missing")]
+    assert await got(marked, "", [("x-size", "a"), ("X-List", "1"), ("x-list", "b")]) == [
+        (["header", "x-size"], "int_parsing"),
+        (["header", "x-list", 1], "int_parsing"),
+    ]
+    as_written = Annotated[kind, Header(convert_underscores=False)]
+    assert await got(as_written, "", [("x-size", "1")]) == [(["header", "x_size"], "missing")]
+
+
+async def test_a_header_that_a_member_takes_is_kept_but_once() -> None:
+    fields = [("x-size", "1"), ("X-List", "2"), ("x-page", "3"), ("x-other", "4")]
+    expected = of(Numbered, x_size=1, x_list=[2], page=3, **{"x-other": "4"})
+    assert await got(Annotated[Numbered, Header()], "", fields) == repr(expected)
+
+
 USUAL = [
     ("accept", "*/*"),
     ("accept-encoding", "gzip"),
@@ -297,6 +328,33 @@ async def test_a_default_stands_for_a_model_of_which_nothing_is_there() -> None:
     assert default.ids == set()
 
 
+@pytest.mark.parametrize("kind", [Data, Strict, Struct])
+async def test_a_model_that_may_be_none_is_made_once_something_of_it_is_there(kind: Any) -> None:
+    async def handler(model: Any = None) -> str:
+        return repr(model)
+
+    handler.__annotations__["model"] = Annotated[kind | None, Query()]
+    required = Annotated[kind | None, Meta(title="x"), Query()]
+    query = {Data: "name=x", Strict: "limit=5", Struct: "pageSize=1"}[kind]
+    made = {Data: Data("x"), Strict: of(Strict, limit=5), Struct: Struct(1)}[kind]
+    async with running(app_of(handler)) as client:
+        assert (await client("GET", "/")).json() == "None"
+        assert (await client("GET", f"/?{query}")).json() == repr(made)
+    assert await got(required) == [(["query"], "missing")]
+    assert await got(required, query) == repr(made)
+
+
+@pytest.mark.parametrize("kind", [Strict, Struct])
+async def test_a_default_stands_for_no_model_that_refuses_what_is_there(kind: Any) -> None:
+    async def handler(model: Any = None) -> str:
+        return repr(model)
+
+    handler.__annotations__["model"] = Annotated[kind, Query()]
+    async with running(app_of(handler)) as client:
+        assert (await client("GET", "/")).json() == "None"
+        assert (["query", "evil"], EXTRA) in said(await client("GET", "/?evil=1"))
+
+
 class Nested(pydantic.BaseModel):
     inner: Model | None = None
 
@@ -339,7 +397,7 @@ def test_a_member_that_no_text_is_read_as_is_refused(kind: Any, reason: str) -> 
 @pytest.mark.parametrize(
     ("annotation", "right"),
     [
-        (Annotated[Data | None, Header()], "Annotated[Data, Header()]"),
+        (Annotated[Data | int | None, Header()], "Annotated[Data, Header()]"),
         (Annotated[list[Data], Query()], "Annotated[Data, Query()]"),
         (Annotated[dict[str, int], Cookie()], "such as limit: Annotated[int, Cookie()]"),
         (Annotated[pydantic.RootModel[list[int]], Query()], "Annotated[int, Query()]"),

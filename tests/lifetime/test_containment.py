@@ -276,7 +276,7 @@ async def test_a_bug_of_ours_in_a_task_beside_the_list_is_contained(
 ) -> None:
     app = App()
 
-    def buggy(task: BackgroundTask) -> None:
+    def buggy(task: BackgroundTask, failure: BaseException) -> None:
         raise AssertionError
 
     monkeypatch.setattr(runner, "_log_failure", buggy)

@@ -286,10 +286,12 @@ async def test_a_small_body_that_the_app_doesnt_read_leaves_the_connection_open(
     async with serving(app, http=http) as running:
         client = running.connect()
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
-        assert (await client.ask(head + bytes(size))).status == 200
+        answer = await client.ask(head + bytes(size))
+        assert answer.status == 200
         if goes_on:
             assert (await client.ask(GET)).status == 200
-        else:
+        else:  # who keeps its connections is told so, or its next request would be lost
+            assert (b"connection", b"close") in answer.fields
             assert await client.rest() == b""
 
 

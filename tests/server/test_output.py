@@ -32,7 +32,7 @@ class Sent:
     def __init__(self, method: bytes, version: bytes, *, keep_alive: bool) -> None:
         self._out = Output(method != b"HEAD", version)
         head = RequestHead(method, b"/", version, [], Framing(keep_alive=keep_alive))
-        service: Any = SimpleNamespace(draining=False)
+        service: Any = SimpleNamespace(closing=False)
         transport: Any = None  # it isn't used
         self._sender = Sender(
             service,

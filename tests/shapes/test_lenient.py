@@ -97,6 +97,12 @@ class AttrsPrice:
         return self._price
 
 
+@dataclasses.dataclass
+class PlainPrice:
+    price: Cents
+    name: str = "x"
+
+
 class DictPrice(TypedDict):
     price: Cents
 
@@ -169,7 +175,7 @@ def test_what_msgspec_refuses_is_taken(annotation: Any, sent: str, expected: Any
     assert type(found) is type(expected)
 
 
-@pytest.mark.parametrize("kind", [DataPrice, AttrsPrice])
+@pytest.mark.parametrize("kind", [DataPrice, AttrsPrice, PlainPrice])
 def test_a_dataclass_is_made_as_its_author_makes_it(kind: Any) -> None:
     found = body_decoder(kind)(json.dumps({"price": 19.99}).encode())
     assert isinstance(found, kind)

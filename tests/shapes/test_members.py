@@ -255,6 +255,70 @@ def test_unknown_members_of_a_struct_are_refused_where_its_private_ones_are_sent
     assert [problem["loc"] for problem in refused.value.problems] == [["name"]]
 
 
+@pytest.mark.parametrize("rename", ["upper", "camel", "pascal", "kebab", lambda name: f"x{name}"])
+def test_a_name_that_rename_gives_all_members_makes_no_private_one_public(rename: Any) -> None:
+    class Renamed(Struct, rename=rename):
+        user_name: str = "x"
+        _role: str = "user"
+        _is_admin: bool = False
+
+    sent: dict[str, Any] = {field.encode_name: True for field in msgspec.structs.fields(Renamed)}
+    sent |= {"_role": True, "_is_admin": True}
+    sent[Renamed.__struct_encode_fields__[0]] = "y"
+    assert body_decoder(Renamed)(msgspec.json.encode(sent)) == Renamed("y")
+
+
+def test_a_private_member_stays_private_where_no_subclass_tells_its_name() -> None:
+    class Final(Struct, rename="kebab"):
+        name: str = "x"
+        _role: str = "user"
+
+        def __init_subclass__(cls) -> None:
+            raise TypeError(f"{cls} is final")
+
+    assert body_decoder(Final)(b'{"name": "y", "role": "admin"}') == Final("y")
+
+
+def test_a_private_member_without_a_name_is_called_as_its_author_does() -> None:
+    class Lacking(Struct, rename="camel"):
+        _is_admin: bool
+
+    with pytest.raises(RegistrationError, match="Lacking: '_is_admin' is private"):
+        body_decoder(Lacking)
+
+
+def test_a_constructor_that_passes_all_on_takes_what_the_class_has() -> None:
+    @dataclass
+    class Base:
+        name: str
+        size: int = 1
+        role: str = field(init=False, default="user")
+
+    class Passing(Base):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    @attrs.define(slots=False)
+    class OfAttrs:
+        _name: str
+        size: int = 1
+        role: str = attrs.field(init=False, default="user")
+
+    class PassingToAttrs(OfAttrs):
+        def __init__(self, extra: int, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.size += extra
+
+    body = b'{"name": "x", "size": 2, "role": "admin", "extra": 3, "kwargs": 4}'
+    made = body_decoder(Passing)(body)
+    assert (made.name, made.size, made.role) == ("x", 2, "user")
+    of_attrs = body_decoder(PassingToAttrs)(body)
+    assert (of_attrs._name, of_attrs.size, of_attrs.role) == ("x", 5, "user")
+    with pytest.raises(Invalid) as refused:
+        body_decoder(Passing)(b"{}")
+    assert refused.value.problems == [{"loc": ["name"], "msg": "Field required", "type": "missing"}]
+
+
 def test_a_private_member_with_another_name_is_the_clients() -> None:
     class Named(Struct):
         _role: str = msgspec.field(name="role", default="user")

@@ -715,6 +715,8 @@ async def test_what_was_to_be_awaited_or_streamed_says_so() -> None:
         encode_json({"a": coroutine()})
     with pytest.raises(TypeError, match=r": StreamingResponse\(stream\(\)\)$"):
         encode_json(stream())
+    with pytest.raises(TypeError, match=r"^coroutine is a function, and .*: coroutine\(\)$"):
+        encode_json(coroutine)
     assert [number async for number in stream()] == [1]
 
 

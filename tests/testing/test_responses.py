@@ -137,3 +137,32 @@ async def test_what_is_raised_in_a_stream_comes_out_as_it_is() -> None:
         with pytest.raises(ZeroDivisionError):
             async with c.stream("GET", "/"):
                 raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("raise_for_status", "response.status_code == 200"),
+        ("is_success", "response.status_code == 200"),
+        ("url", "what the test has asked for"),
+        ("iter_lines", "(await response.read()).splitlines()"),
+        ("reason_phrase", "http.HTTPStatus(response.status_code).phrase"),
+    ],
+)
+async def test_what_other_clients_responses_have_is_told_of(name: str, right: str) -> None:
+    async with client(App()) as c:
+        response = await c.get("/")
+    assert not hasattr(response, name)
+    with pytest.raises(AttributeError) as missing:
+        getattr(response, name)
+    _, wrong, shown = str(missing.value).split("\n")
+    assert wrong == f"    wrong:  response.{name}"
+    assert shown.startswith(f"    right:  {right}")
+
+
+async def test_what_other_clients_have_is_told_of() -> None:
+    async with client(App()) as c:
+        for name in ("websocket_connect", "aclose", "base_url"):
+            assert not hasattr(c, name)
+            with pytest.raises(AttributeError, match=rf"wrong:  c\.{name}\n    right:  "):
+                getattr(c, name)

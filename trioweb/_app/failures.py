@@ -26,6 +26,7 @@ from .._errors import (
     RegistrationError,
     RequestValidationError,
 )
+from .._hints import add_hints
 from .._http.exchange import Exchange
 from .._http.request import Request, request_of
 from .._http.response import JSONResponse, Respond, Response
@@ -117,11 +118,19 @@ class Failures:
         return any(kind in self._handlers and kind not in catch_alls for kind in type(exc).__mro__)
 
 
+# Of statuses that the framework answers by itself, without an HTTPException.
+_BY_STATUS = {
+    422: "@app.exception_handler(RequestValidationError)",
+    500: "@app.exception_handler(Exception)",
+}
+
+
 def check_exception_class(exception: Any) -> None:
     """Raises RegistrationError for what isn't one, or is no failure: nothing would come of it."""
     right = "@app.exception_handler(LookupError)"
     if isinstance(exception, int):
-        right = f"@app.exception_handler(HTTPException), and in it exc.status_code == {exception}"
+        is_it = f"@app.exception_handler(HTTPException), and in it exc.status_code == {exception}"
+        right = _BY_STATUS.get(exception, is_it)
     elif isinstance(exception, (tuple, list)):
         right = "@app.exception_handler(...) once for each of them, one above the other"
     elif isinstance(exception, type) and issubclass(exception, BaseException):
@@ -183,4 +192,5 @@ async def _client_disconnect(request: Request, exc: ClientDisconnect) -> Respons
 
 
 def _log_failure(exchange: Exchange, failure: BaseException) -> None:
+    add_hints(failure)
     logger.error("%s failed", exchange.label, exc_info=failure)

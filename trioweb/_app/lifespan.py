@@ -29,6 +29,7 @@ from .. import _callables, _errors
 from .._asgi import APP_SETTINGS, SERVER_SETTINGS, AppSettings, Receive, Scope, Send, ServerSettings
 from .._concurrency.exits import sheltered
 from .._errors import RegistrationError
+from .._hints import add_hints
 from .._lifetime.app import AppLifetime
 from .inner import Inner
 
@@ -84,6 +85,7 @@ async def run_lifespan(host: Host, scope: Scope, receive: Receive, send: Send) -
 
 
 def _log_failure(phase: str, failure: BaseException) -> None:
+    add_hints(failure)
     logger.error("the lifespan failed at %s", phase, exc_info=failure)
 
 

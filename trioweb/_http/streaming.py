@@ -82,6 +82,11 @@ class StreamingResponse(Response):
         failures: list[BaseException] = []
         try:
             is_whole = await self._send_while_client_stays(stream, failures)
+        except BaseException as exc:
+            # One for whoever has to clean up, in place of a group of those who ran beside it.
+            if not failures and _errors.is_only(exc, (trio.Cancelled,)):
+                await trio.lowlevel.checkpoint_if_cancelled()
+            raise
         finally:
             # Out of the nursery, where it would come in a group, and in front of a
             # cancellation, which the next checkpoint brings again.
@@ -108,6 +113,7 @@ class StreamingResponse(Response):
                 if not _errors.is_failure(exc):
                     raise
                 failures.append(exc)
+            await stream.wait_begun()
             # The last message makes Hypercorn say "disconnect" while the client is
             # still there: nobody may listen any more when it is sent.
             nursery.cancel_scope.cancel()
@@ -123,7 +129,7 @@ class _Stream:
         self._head = response._head(None)
         self._has_begun = False
         self._is_taken = False
-        self._beginning = trio.Lock()
+        self._begun: trio.Event | None = None  # while somebody sends the head
         self._attending = trio.CancelScope()
         # Until the client has all that it was promised, and may leave.
         self._left = _declared_size(self._head)
@@ -134,18 +140,31 @@ class _Stream:
 
         `now`: servers keep it until the first piece; it isn't to wait for that.
         """
+        if self._begun is not None:
+            await self.wait_begun()
         if not self._has_begun:
-            async with self._beginning:
-                await self._begin(now)
+            await self._begin(now)
+        if not self._is_taken:
+            self.exchange.is_answered = True  # as far as it can be: nobody else is to try
         return self._is_taken
 
+    async def wait_begun(self) -> None:
+        """Returns when nobody is sending the head: cancelled, it would be there in part."""
+        if self._begun is not None:
+            await self._begun.wait()
+
     async def _begin(self, now: bool) -> None:
-        if self._has_begun:
-            return  # by somebody else meanwhile
-        self._is_taken = await _was_taken(self.exchange.send_head(self._head))
-        if now and self._is_taken:
-            self._is_taken = await _was_taken(self.exchange.send(_piece(b"")))
-        self._has_begun = True
+        self._begun = trio.Event()
+        try:
+            is_taken = await _was_taken(self.exchange.send_head(self._head))
+            if now and is_taken:
+                is_taken = await _was_taken(self.exchange.send(_piece(b"")))
+            self._is_taken = is_taken
+        finally:
+            # Cancelled too: the server may have taken it, and a second one would be a mistake.
+            self._has_begun = True
+            self._begun.set()
+            self._begun = None
 
     async def send(self, body: bytes) -> bool:
         """Send a piece; False where the client has left."""

@@ -19,6 +19,7 @@ import msgspec
 from .. import _limits
 from .._asgi import Scope
 from .._errors import HTTPException
+from .._instead import tells_instead
 from .paths import as_sent, origin_form, routed_path
 
 # RFC 3986, 3.2.2: a name, an IPv4 address or an IPv6 address in brackets, and a port.
@@ -32,6 +33,7 @@ class Address(NamedTuple):
     port: int | None
 
 
+@tells_instead()
 @dataclass(frozen=True, slots=True)
 class URL:
     """Where a request went.
@@ -79,6 +81,7 @@ def _netloc(scope: Scope, hosts: Sequence[str]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@tells_instead()
 class QueryParams(Mapping[str, str]):
     """The fields of a query string; the last of a repeated one, `getlist` gives all."""
 

@@ -57,7 +57,7 @@ def _run_plain(func: Callable[..., Any]) -> Run:
 
 
 def run_dependency(func: Callable[..., Any], scope: DependencyScope) -> Run:
-    if checks_itself(func):
+    if checks_itself(_callables.behind_partials(func)):
         return _run_checking(_run_plain(func))
     if not gives_generator(func):
         return _run_plain(func)

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from .. import _callables
 from .._concurrency.exits import RequestExits
 from .._errors import Invalid, Problem, RegistrationError
 from .._shapes.members import Member, Members, lacks, members_of
@@ -44,19 +45,26 @@ class Needs(msgspec.Struct, frozen=True):
 
 
 def needs_of(func: Callable[..., Any]) -> Needs:
-    """What a function needs, or a class."""
-    if _is_called_by_names(func):
-        members = members_of(func)
+    """What a function needs, or a class, be it behind a partial."""
+    kind = _callables.behind_partials(func)
+    if _is_called_by_names(kind):
+        members = members_of(kind)
         if members is not None:
-            parameters = [_parameter_of_model(func, member) for member in members.settable]
-            return Needs(parameters, members, by_names=True)
+            free = _without_bound(func, members.settable)
+            return Needs([_parameter_of_model(kind, each) for each in free], members, by_names=True)
     parameters = parameters_of(func)
-    members = members_of(func)
+    members = members_of(kind)
     if members is None:
         return Needs(parameters)
     given = [p for p in parameters if _is_given(func, members, p)]
     annotations = {member.argument: member.annotation for member in members.settable}
     return Needs([_annotated(p, annotations) for p in given], members)
+
+
+def _without_bound(func: Any, settable: Iterable[Member]) -> list[Member]:
+    """Those of a class that a partial around it has left open."""
+    bound = _callables.bound_names(func)
+    return [each for each in settable if bound.isdisjoint((each.argument, *each.names))]
 
 
 def _is_called_by_names(func: Any) -> bool:
@@ -95,13 +103,13 @@ def _parameter_of_model(model: Any, member: Member) -> inspect.Parameter:
 def _is_given(func: Any, members: Members, parameter: inspect.Parameter) -> bool:
     """Whether a member is given to the constructor: not if it is private, and nothing is said."""
     name = parameter.name
-    if name not in members.hidden and name not in members.lacking:
+    if not members.is_withheld(name):
         return True
     annotation, marker = marker_of(func, parameter)
     if marker is not None or (isinstance(annotation, type) and annotation in SPECIAL):
         return True
     if name in members.lacking:
-        raise lacks(func, name)
+        raise lacks(members.cls, name)
     return False
 
 

@@ -25,7 +25,7 @@ from .._concurrency.exits import LASTS, DependencyScope
 from .._errors import RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.response import responder
-from .._shapes.annotations import refuse_ignored, shape_of
+from .._shapes.annotations import refuse_ignored, shape_of, without_none
 from .._shapes.codecs import NO_CODECS, Codecs
 from .._shapes.members import Members, settable_members
 from .._shapes.models import checks_itself
@@ -288,7 +288,7 @@ class _Compiler:
     ) -> Parameter:
         """A parameter whose value is in the request, under the first of `names` that is there."""
         # What a class that checks its arguments says of them isn't ours to refuse.
-        if not checks_itself(func):
+        if not checks_itself(_callables.behind_partials(func)):
             refuse_ignored(annotation)
         source = marker or Source(self._kind(names or (parameter.name,), annotation))
         if source.default is REQUIRED and not isinstance(parameter.default, Source):
@@ -317,7 +317,7 @@ class _Compiler:
     def _take_texts(self, found: Parameter, wanted: Wanted, texts: Texts) -> None:
         """Finish a parameter that is read from texts, or whose members are."""
         source = wanted.source
-        members = settable_members(wanted.annotation)
+        members = settable_members(without_none(wanted.annotation))
         if members is not None:
             found.extract = extract_model(wanted, texts, members, self._taken)
             found.place = [source.kind]

@@ -3,9 +3,10 @@
 Rules of this module:
 
 * What a client may set of a class, and by which names, is what `_shapes.members` says.
-* All that is wrong is found at once, each problem with the member's name as its place.
+* All that is wrong is found at once, each problem with the name that a client sends as its place.
 * A pydantic model judges its texts itself, as it does in FastAPI; of other classes each member is
   read as a parameter of its own would be, and the class' constructor called.
+* One that has a default, or may be None, is made once a client sends one of its names.
 * A class that refuses what it doesn't know refuses names that no parameter of the route takes,
   but for the header fields that clients and proxies send with any request.
 """
@@ -23,7 +24,7 @@ from .. import _callables
 from .._errors import Invalid, Problem, RegistrationError
 from .._http.exchange import Exchange
 from .._limits import MAX_PROBLEMS
-from .._shapes.annotations import shape_of
+from .._shapes.annotations import is_optional, shape_of
 from .._shapes.codecs import REFUSALS
 from .._shapes.members import Member, Members, members_of
 from .._shapes.models import checks_itself, model_problems
@@ -47,9 +48,13 @@ Taken = dict[str, set[str]]
 
 
 class _Field(msgspec.Struct, frozen=True):
-    """A member, what takes its texts by each of its names, and their decoder."""
+    """A member, what takes its texts by each of its names, and their decoder.
+
+    `sent` is what the client calls it by each of its names: of `x_token` it is `x-token`.
+    """
 
     member: Member
+    sent: Mapping[str, str]
     reads: Mapping[str, Read]
     decode: Callable[[list[str]], Any]
 
@@ -67,19 +72,22 @@ def extract_model(wanted: Wanted, texts: Texts, members: Members, taken: Taken) 
     for member in members.settable:
         decode = _decoder(wanted, members, member)
         there = SOURCES[wanted.source.kind].names_of(wanted.source, member.argument, member.names)
-        reads = {name: texts.read(sent) for name, sent in zip(member.names, there, strict=True)}
-        fields.append(_Field(member, reads, decode))
+        sent = dict(zip(member.names, there, strict=True))
+        reads = {name: texts.read(sent[name]) for name in sent}
+        fields.append(_Field(member, sent, reads, decode))
         taken[wanted.source.kind].update(map(texts.key, there))
     find_unknown = _unknown(wanted.source.kind, texts, taken)
     make = _checked if checks_itself(members.cls) else _constructed
     build = make(members, fields, texts, find_unknown)
-    if wanted.source.default is REQUIRED:
+    if wanted.source.default is REQUIRED and not is_optional(wanted.annotation):
         return lambda exchange, values: build(exchange)
     make_default = default_of(wanted.source.default)
 
     def extract(exchange: Exchange, values: Values) -> Any:
         is_there = any(field.texts(exchange) for field in fields)
-        return build(exchange) if is_there else make_default()
+        if is_there or (members.refuses_unknown and find_unknown(exchange)):
+            return build(exchange)
+        return make_default()
 
     return extract
 
@@ -97,7 +105,7 @@ def _constructed(
         arguments: dict[str, Any] = {}
         problems: list[Problem] = []
         for field in fields:
-            place = field.member.names[0]
+            place = field.sent[field.member.names[0]]
             found = field.texts(exchange)
             try:
                 if found:
@@ -122,7 +130,8 @@ def _checked(
     members: Members, fields: Sequence[_Field], texts: Texts, find_unknown: FindUnknown
 ) -> Build:
     """For a pydantic model, which judges texts itself."""
-    known = {name for field in fields for name in field.reads}
+    sent = {name: field.sent[name] for field in fields for name in field.sent}
+    known = set(map(texts.key, sent.values()))
 
     def build(exchange: Exchange) -> Any:
         given: dict[str, Any] = {}
@@ -141,9 +150,14 @@ def _checked(
         try:
             return members.cls.model_validate(given)
         except ValueError as exc:
-            raise Invalid(model_problems(exc)) from None
+            raise Invalid([_as_sent(sent, each) for each in model_problems(exc)]) from None
 
     return build
+
+
+def _as_sent(sent: Mapping[str, str], problem: Problem) -> Problem:
+    first = [sent.get(str(name), name) for name in problem["loc"][:1]]
+    return {**problem, "loc": [*first, *problem["loc"][1:]]}
 
 
 def _unknown(kind: str, texts: Texts, taken: Taken) -> FindUnknown:

@@ -236,6 +236,7 @@ def _enclosing_names(qualified: str, module: str | None) -> Names:
 
 def _type_arguments(kind: Any) -> dict[Any, Any]:
     """What stands for the type variables of `Repo[User]`, and of the bases of a class."""
+    kind = _callables.behind_partials(kind)
     return _arguments_of(get_origin(kind) or kind, get_args(kind))
 
 

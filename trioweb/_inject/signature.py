@@ -18,6 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from .. import _callables
 from .._errors import RegistrationError, describe
 from .._http.response import Response
+from .._imports import INSTEAD
 from .._shapes.annotations import parts, shape_of
 from .._shapes.codecs import Codecs
 from .._shapes.members import members_of
@@ -108,12 +109,19 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
             right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
         )
     if package in ("fastapi", "starlette"):
-        ours = name in {*_MARKERS.values(), *(special.__name__ for special in SPECIAL)}
         raise RegistrationError(
             f"{_callables.name(func)}: {parameter.name!r} uses {name} of {package}",
-            wrong=f"from {package} import {name}",
-            right=f"from trioweb import {name if ours else 'Request'}",
+            wrong=f"from {package if package == 'fastapi' else kind.__module__} import {name}",
+            right=_ours_for(name),
         )
+
+
+def _ours_for(name: str) -> str:
+    if name in {*_MARKERS.values(), *(special.__name__ for special in SPECIAL)}:
+        return f"from trioweb import {name}"
+    if name.endswith("Response"):
+        return _BY_TYPE["response"]
+    return INSTEAD.get(name, "from trioweb import Request")
 
 
 def _refuse_second_default(

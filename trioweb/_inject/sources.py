@@ -32,6 +32,7 @@ from .._errors import Invalid, RegistrationError, describe
 from .._http.exchange import Exchange
 from .._http.headers import is_sent_with_any
 from .._http.request import Request, request_of
+from .._instead import right_line
 from .._shapes.annotations import is_optional, shape_of
 from .._shapes.codecs import Codecs
 from .._shapes.json import body_decoder
@@ -161,10 +162,12 @@ def _meta(marker: str, constraints: Constraints) -> msgspec.Meta | None:
         return msgspec.Meta(**cast(Any, constraints)) if constraints else None
     except (TypeError, ValueError, re.error) as exc:
         given = ", ".join(f"{name}={value!r}" for name, value in constraints.items())
+        known = Constraints.__annotations__
+        others = [name for name in constraints if name not in known]
         raise RegistrationError(
-            f"{marker}: {exc}",
+            f"{marker}: {f'there is no option {others[0]!r}' if others else exc}",
             wrong=f"{marker}({given})",
-            right=f"{marker}(...) with some of {', '.join(Constraints.__annotations__)}",
+            right=right_line("marker", *others) or f"{marker}(...) with some of {', '.join(known)}",
         ) from None
 
 

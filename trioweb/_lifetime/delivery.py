@@ -13,6 +13,7 @@ import functools
 import logging
 
 from .. import _errors
+from .._hints import add_hints
 from .._http.exchange import Exchange
 from .._http.response import Response
 from .events import Events, RequestAnswered
@@ -54,4 +55,5 @@ def fail_late(exchange: Exchange, failure: BaseException) -> None:
 
 
 def log_late_failure(exchange: Exchange, failure: BaseException) -> None:
+    add_hints(failure)
     logger.error("%s failed too late to be answered", exchange.label, exc_info=failure)

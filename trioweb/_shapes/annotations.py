@@ -60,6 +60,16 @@ def is_optional(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation)
 
 
+def without_none(annotation: Any) -> Any:
+    """`Filters` of `Filters | None`; any other annotation as it is."""
+    if not is_optional(annotation):
+        return annotation
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return members[0] if len(members) == 1 else annotation
+
+
 def are_texts(members: list[mi.Type], codecs: Codecs) -> bool:
     """Whether each of these can be read from a text."""
     return all(

@@ -39,6 +39,7 @@ from typing import Any
 
 import msgspec
 
+from .._imports import INSTEAD
 from .models import checks_itself, is_model, is_of_pydantic
 
 Encode = Callable[[Any], bytes]
@@ -117,7 +118,12 @@ def _why_not(value: Any) -> str:
         return f"{name}() was never awaited, so there is nothing to encode: await {name}()"
     if inspect.isasyncgen(value):
         return f"{name}() gives its values one by one: StreamingResponse({name}())"
+    if inspect.ismethod(value) or inspect.isfunction(value):
+        return f"{name} is a function, and nothing to encode: {name}()"
     kind = type(value).__qualname__
+    if type(value).__module__.startswith("starlette."):
+        right = INSTEAD.get(kind, f"from trioweb import {kind}")
+        return f"{kind} is Starlette's, and nothing to encode: {right}"
     return (
         f"{kind} can't be encoded as JSON;"
         f" where a handler returns it, App(encoders={{{kind}: ...}}) can say how"

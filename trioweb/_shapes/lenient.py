@@ -12,7 +12,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -158,9 +157,7 @@ class _Reading:
     def _dataclass(self, node: mi.DataclassType, value: Any) -> Any:
         if node.cls in self._classes:
             return self._settable(self._classes[node.cls], value)
-        names = _arguments_of(node.cls)
-        found = self._fields(node, value)
-        return node.cls(**{names[name]: found[name] for name in found if name in names})
+        return node.cls(**self._fields(node, value))
 
     def _typed_dict(self, node: mi.TypedDictType, value: Any) -> Any:
         return self._fields(node, value)
@@ -224,11 +221,3 @@ def _constrained(node: mi.Type, value: Any) -> Any:
     if problem := broken_constraint(constraints_of(node), value):
         raise ValueError(problem["msg"])
     return value
-
-
-def _arguments_of(kind: Any) -> dict[str, str]:
-    """By which name each field of a dataclass or attrs class is passed to it."""
-    fields = getattr(kind, "__attrs_attrs__", ())
-    if fields:
-        return {field.name: field.alias for field in fields if field.init}
-    return {field.name: field.name for field in dataclasses.fields(kind) if field.init}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NotRequired, Required, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -39,8 +40,8 @@ class Member(msgspec.Struct, frozen=True):
 class Members(msgspec.Struct, frozen=True):
     """What a client may set of `cls`, and whether it refuses or keeps what it doesn't know.
 
-    `hidden` are names that msgspec would take though they aren't the client's; `lacking` are those
-    that the constructor requires and no client may set.  `builds_itself`: only its constructor
+    `hidden` are names that msgspec would take though they aren't the client's; `lacking` is what
+    the constructor requires and no client may set.  `builds_itself`: only its constructor
     makes of the members what the class means.
     """
 
@@ -51,6 +52,12 @@ class Members(msgspec.Struct, frozen=True):
     hidden: frozenset[str] = frozenset()
     lacking: tuple[str, ...] = ()
     builds_itself: bool = False
+
+    def is_withheld(self, argument: str) -> bool:
+        """Whether it is the class's, and no client may set what its constructor would take."""
+        if issubclass(self.cls, msgspec.Struct):
+            return all(member.argument != argument for member in self.settable)
+        return argument in self.hidden or argument in self.lacking
 
 
 def members_of(annotation: Any) -> Members | None:
@@ -129,19 +136,32 @@ def _names(info: Any, name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _of_struct(annotation: Any, cls: type[msgspec.Struct]) -> Members:
     fields, config = msgspec.structs.fields(annotation), cls.__struct_config__
-    hidden = {f.name: f.required for f in fields if f.name == f.encode_name and _is_private(f.name)}
+    hidden = [each for each in fields if _is_private(each.name) and not _has_own_name(cls, each)]
     return Members(
         cls,
         tuple(
             Member(field.name, (field.encode_name,), field.type, field.required)
             for field in fields
-            if field.name not in hidden
+            if field not in hidden
         ),
         refuses_unknown=config.forbid_unknown_fields,
-        hidden=frozenset(hidden),
+        hidden=frozenset(each.encode_name for each in hidden),
         # A list has a place for each.
-        lacking=tuple(name for name in hidden if hidden[name] or config.array_like),
+        lacking=tuple(each.name for each in hidden if each.required or config.array_like),
     )
+
+
+def _has_own_name(cls: type[msgspec.Struct], field: Any) -> bool:
+    """Whether a private field is given a public name, and not only by a `rename` of all fields."""
+    if _is_private(field.encode_name):
+        return False
+    longer = f"{field.name}x"  # a new field, whose name can only be what `rename` makes of it
+    try:
+        probe = msgspec.defstruct("Probe", [(longer, Any, None)], bases=(cls,), kw_only=True)
+    except Exception:  # of a class that has its own word about subclasses
+        return False
+    renamed = {each.name: each.encode_name for each in msgspec.structs.fields(probe)}
+    return renamed[longer] != f"{field.encode_name}x"
 
 
 # Of the standard library and attrs
@@ -173,7 +193,13 @@ def _of_dataclass(annotation: Any, cls: Any) -> Members:
         name: hint.type if isinstance(hint, dataclasses.InitVar) else hint
         for name, hint in hints_of(annotation).items()
     }
-    return _of_constructor(cls, arguments, {field.name for field in dataclasses.fields(cls)})
+    fields = dataclasses.fields(cls)
+    own = {
+        field.name: field.default is field.default_factory  # as without both
+        for field in fields
+        if field.init
+    }
+    return _of_constructor(cls, arguments, {field.name for field in fields}, own)
 
 
 def _of_attrs(annotation: Any, cls: Any) -> Members:
@@ -182,17 +208,28 @@ def _of_attrs(annotation: Any, cls: Any) -> Members:
         each.alias: _taken_for_attribute(cls, each, hints.get(each.name, each.type or Any))
         for each in attributes
     }
-    members = _of_constructor(cls, arguments, {each.name for each in attributes})
+    nothing = sys.modules["attr"].NOTHING
+    own = {each.alias: each.default is nothing for each in attributes if each.init}
+    members = _of_constructor(cls, arguments, {each.name for each in attributes}, own)
     if any(each.converter is not None for each in attributes):
         return msgspec.structs.replace(members, builds_itself=True)
     return members
 
 
-def _of_constructor(cls: Any, arguments: Mapping[str, Any], fields: set[str]) -> Members:
-    """A class whose constructor takes some of these arguments, and whose fields msgspec takes."""
+def _of_constructor(
+    cls: Any, arguments: Mapping[str, Any], fields: set[str], own: Mapping[str, bool]
+) -> Members:
+    """A class whose constructor takes some of these arguments, and whose fields msgspec takes.
+
+    `own` are those that a generated constructor takes, and whether it requires them: what takes
+    `**kwargs` passes them on.
+    """
     settable, lacking = [], []
     others = _annotations_of_constructor(cls)
-    for name, parameter in inspect.signature(cls).parameters.items():
+    parameters = dict(inspect.signature(cls).parameters)
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        parameters = {name: _passed_on(name, own[name]) for name in own} | parameters
+    for name, parameter in parameters.items():
         is_required = parameter.default is parameter.empty
         if parameter.kind in _BY_NAME and not _is_private(name):
             annotation = arguments.get(name, others.get(name, Any))
@@ -207,6 +244,11 @@ def _of_constructor(cls: Any, arguments: Mapping[str, Any], fields: set[str]) ->
         lacking=tuple(lacking),
         builds_itself=bool(hidden) or not _is_generated(cls.__init__),
     )
+
+
+def _passed_on(name: str, is_required: bool) -> inspect.Parameter:
+    default = inspect.Parameter.empty if is_required else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -32,6 +32,7 @@ from .._concurrency.context import (
 )
 from .._concurrency.grace import Grace, ThreadAbandoned
 from .._concurrency.scopes import Scopes
+from .._hints import add_hints
 from .ledger import Ledger
 from .options import Retry, TaskTimeout
 from .task import BackgroundTask, TaskErrorHandler, cancel_task
@@ -191,7 +192,7 @@ class TaskRunner:
         task.exception = failure
         self.ledger.end(task, "timed_out" if isinstance(failure, TaskTimeout) else "failed")
         if not self._error_handlers:
-            _log_failure(task)
+            _log_failure(task, failure)
         for handler in self._error_handlers:
             await self._tell(handler, task, failure, grace)
 
@@ -211,7 +212,7 @@ class TaskRunner:
                 raise trio.TooSlowError(f"{_callables.name(handler)} took the whole cleanup time")
         except BaseException as exc:
             # Whatever became of the handler, the failure is heard of.
-            _log_failure(task)
+            _log_failure(task, failure)
             report = functools.partial(_log_handler_failure, handler)
             _errors.raise_rest(_errors.strays_as_failure(exc, trio_task), report)
 
@@ -220,9 +221,10 @@ async def _raising(exc: BaseException) -> None:
     raise exc
 
 
-def _log_failure(task: BackgroundTask) -> None:
+def _log_failure(task: BackgroundTask, failure: BaseException) -> None:
+    add_hints(failure)
     how = "timed out" if task.state == "timed_out" else "failed"
-    logger.error("task %s of %s %s", task.name, task.label, how, exc_info=task.exception)
+    logger.error("task %s of %s %s", task.name, task.label, how, exc_info=failure)
 
 
 def _log_handler_failure(handler: TaskErrorHandler, failure: BaseException) -> None:

@@ -36,7 +36,9 @@ class WorkerTable:
         self.file = file
         size = os.fstat(file.fileno()).st_size
         words = memoryview(mmap.mmap(file.fileno(), size)).cast("Q")
-        self.taken, self.signs, self.requests = (words[n::_WORDS] for n in range(_WORDS))
+        self.taken: memoryview[int] = words[0::_WORDS]
+        self.signs: memoryview[int] = words[1::_WORDS]
+        self.requests: memoryview[int] = words[2::_WORDS]
 
     @classmethod
     def create(cls, rows: int) -> WorkerTable:

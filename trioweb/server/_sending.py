@@ -22,7 +22,7 @@ import trio
 
 from .._asgi import Message
 from . import _limits
-from ._bodies import Body
+from ._bodies import Body, SizedBody
 from ._errors import ClientGone, ProtocolMisuse
 from ._output import CONTINUE, BodyEnd, Output, error_response
 from ._service import Service
@@ -181,7 +181,17 @@ class Sender(msgspec.Struct, eq=False):
             or self.service.closing
             # Who waits for 100 Continue may send the body all the same, or the next request.
             or (self.expects_continue and self.has_unread_body)
+            or (self.body is not None and self._leaves_too_much(self.body))
         )
+
+    def _leaves_too_much(self, body: Body) -> bool:
+        """Whether the app has begun to answer without a look at a body that is too long to skip.
+
+        Who isn't told that the connection ends may send its next request into the end of it.
+        """
+        length = self.head.framing.length or 0  # None of one in chunks
+        is_untouched = isinstance(body, SizedBody) and body.left == length
+        return is_untouched and length > _limits.MAX_SKIPPED_BODY
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         try:

@@ -19,6 +19,7 @@ import trio
 from .._app.app import App
 from .._app.limits import Limits
 from .._asgi import ASGIApp
+from .._instead import tells_instead
 from .._tasks.task import BackgroundTask
 from ..server import ParserName
 from ._attached import attached, check_app, wait_tasks
@@ -118,6 +119,7 @@ class _Opening(AbstractAsyncContextManager[C]):
         )
 
 
+@tells_instead()
 class Client:
     """Sends requests to an app.  Made by `client`.
 

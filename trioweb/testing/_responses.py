@@ -16,10 +16,12 @@ from typing import Any
 
 from .._asgi import Message
 from .._http.headers import Headers
+from .._instead import tells_instead
 from ._conversation import Conversation
 from ._cookies import keep_cookies
 
 
+@tells_instead()
 class ClientResponse(AsyncIterator[bytes]):
     """A response.  `async for` gives the pieces of its body that haven't been read yet.
 

@@ -367,16 +367,16 @@ def abandon_at_once(patch: pytest.MonkeyPatch) -> None:
 
 @_said("was heard of 0 times")
 def swallow_failures(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(runner, "_log_failure", lambda task: None)
+    patch.setattr(runner, "_log_failure", lambda *args: None)
 
 
 @_said("was heard of 2 times")
 def report_twice(patch: pytest.MonkeyPatch) -> None:
     log = runner._log_failure
 
-    def twice(task: Any) -> None:
-        log(task)
-        log(task)
+    def twice(*args: Any) -> None:
+        log(*args)
+        log(*args)
 
     patch.setattr(runner, "_log_failure", twice)
 
