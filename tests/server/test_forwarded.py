@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trioweb import App, Request
 from trioweb.server import ForwardedHeader
 from trioweb.server._forwarded import Origin, TrustedPeers
+from trioweb.server._limits import MAX_HOPS
 
 from ..support.log_records import messages
 from ..support.server_driver import EachParser, ParserName, Recorder, serving
@@ -200,6 +201,17 @@ def test_where_all_are_trusted_the_first_is_the_client(
     fields: list[tuple[bytes, bytes]], origin: Origin
 ) -> None:
     assert TrustedPeers(["*"]).origin(fields) == origin
+
+
+@pytest.mark.parametrize("made", [x, rfc])
+def test_more_proxies_than_anybody_has_are_not_asked_for_whom(made: Any) -> None:
+    """A head full of trusted ones would hold the loop for as long as a hundred requests."""
+    prefix = "" if made is x else "for="
+    trusted = [f"{prefix}10.0.0.1"] * (MAX_HOPS - 1)
+    nearest = [f"{prefix}203.0.113.7", *trusted]
+    farther = [f"{prefix}203.0.113.7", f"{prefix}10.0.0.2", *trusted]
+    assert origin_of(made(",".join(nearest))).client == ("203.0.113.7", 0)
+    assert origin_of(made(",".join(farther))).client == ("10.0.0.2", 0)
 
 
 def test_a_unix_socket_is_nobodys_address_where_nobody_is_trusted() -> None:

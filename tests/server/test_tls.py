@@ -15,7 +15,15 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioweb.server import ClientGone
-from trioweb.server._limits import KIB, LINGER_TIME, MAX_TLS_ANSWERS, MIB, TLS_PIECE, TLS_TURN
+from trioweb.server._limits import (
+    KIB,
+    LINGER_TIME,
+    MAX_TLS_ANSWERS,
+    MIB,
+    READ_SIZE,
+    TLS_PIECE,
+    TLS_TURN,
+)
 from trioweb.server._tls import TLSTransport
 from trioweb.server._transport import Patience, SocketTransport, send_all
 
@@ -295,6 +303,21 @@ async def test_who_doesnt_read_what_tls_answers_is_let_go() -> None:
         await transport.close(abort=True)
         with pytest.raises(ClientGone):
             await transport.send_eof()
+
+
+async def test_who_sends_what_holds_no_data_is_read_once_by_who_doesnt_wait() -> None:
+    """New keys, for one: whoever sends them without end would have the loop for himself."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        kernel = Counted(ours)
+        transport = TLSTransport(kernel, cast(ssl.SSLContext, FakeContext()))
+        theirs.sendall(b"k" * (READ_SIZE + 1))
+        assert transport.receive_nowait() is None
+        assert kernel.has_data()
+        assert transport.receive_nowait() is None
+        assert not kernel.has_data()
+        await transport.close(abort=True)
 
 
 async def test_what_tls_refuses_to_encrypt_is_a_client_that_has_left() -> None:

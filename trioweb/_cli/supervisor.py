@@ -72,7 +72,8 @@ async def _supervise(settings: Settings, command: Sequence[str]) -> int:
     )
     with trio.open_signal_receiver(*STOP_SIGNALS, *HANG_UP) as signals:
         urls = ", ".join(listener.url for listener in listeners)
-        logger.info("%d workers on %s; press Ctrl-C to drain and stop", settings.workers, urls)
+        count = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+        logger.info("%s on %s; press Ctrl-C to drain and stop", count, urls)
         try:
             status = await supervisor.run(signals)
         finally:

@@ -4,6 +4,7 @@ Rules of this module:
 
 * Proxies append.  So a list is read from its right end, which the peer itself has written, and
   not past the first client that isn't trusted: what stands left of that may be anybody's invention.
+  Nor past MAX_HOPS of them, trusted or not.
 * A client that is no address (`unknown`, `_hidden`, garbage) is nobody: then the peer counts, with
   a port of its own.  Nothing else than an address is ever passed on.
 * The two kinds are never mixed, nor compared: a proxy that writes one mostly passes on what a
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from .._asgi import RawFields
+from . import _limits
 
 Address = tuple[str, int | None]
 
@@ -95,7 +97,7 @@ class TrustedPeers:
         if self._header == "x-forwarded" or (self._header == "auto" and has_x):
             hops = _x_forwarded(found[_FOR], found[_PROTO])
         else:
-            hops = [_hop(item) for item in _items(found[_FORWARDED])]
+            hops = [_hop(item) for item in _last_items(found[_FORWARDED])]
         hop = self._first(hops)
         return Origin(_address(hop.client), _SCHEMES.get(hop.scheme.lower()))
 
@@ -116,7 +118,7 @@ class TrustedPeers:
 
 def _x_forwarded(clients: Iterable[bytes], schemes: Iterable[bytes]) -> list[Hop]:
     """Each proxy appends to both lists, or one of them says the scheme for all."""
-    told, told_by = [*_items(clients)], [*_items(schemes)] or [""]
+    told, told_by = _last_items(clients), _last_items(schemes) or [""]
     if not told:
         return [Hop("", scheme) for scheme in told_by]
     missing = len(told) - len(told_by)
@@ -133,6 +135,11 @@ def _hop(element: str) -> Hop:
     if len(said) < len(pairs):
         return Hop()  # who says two things says nothing
     return Hop(said.get("for", ""), said.get("proto", ""))
+
+
+def _last_items(lines: Iterable[bytes]) -> list[str]:
+    """So many as may count: each costs more to read than to send."""
+    return [*_items(lines)][-_limits.MAX_HOPS :]
 
 
 def _items(lines: Iterable[bytes]) -> Iterator[str]:

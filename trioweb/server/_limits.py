@@ -72,6 +72,9 @@ MAX_CHUNK_LINE = 4 * KIB  # bytes
 # The longest method; the longest in IANA's registry has 17 characters.
 MAX_METHOD_SIZE = 32  # bytes
 
+# So many proxies, one behind the other, are believed; past them nothing is read.
+MAX_HOPS = 64  # proxies
+
 # How long a TLS handshake may take.
 HANDSHAKE_TIME = 10.0  # seconds
 

@@ -72,11 +72,13 @@ class TLSTransport:
         return data
 
     def receive_nowait(self) -> bytes | None:
-        while (data := self._decrypted(_limits.READ_SIZE)) is None:
+        data = self._decrypted(_limits.READ_SIZE)
+        if data is None:
+            # Once: a client may go on and on with what holds no data, such as new keys.
             encrypted = self._transport.receive_nowait()
-            if encrypted is None:
-                return None
-            self._feed(encrypted)
+            if encrypted is not None:
+                self._feed(encrypted)
+                data = self._decrypted(_limits.READ_SIZE)
         return data
 
     def _feed(self, encrypted: bytes) -> None:
