@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from ._errors import leaves
+from ._errors import describe, leaves
 
 _ASYNCIO = (
     "This runs on Trio, where asyncio has no event loop. Write trio.sleep() for asyncio.sleep(), a"
@@ -18,7 +18,9 @@ _ASYNCIO = (
     " library that needs asyncio take the blocking half, in a def."
 )
 # What asyncio raises where no loop of its own runs; other exceptions from it are somebody's own.
-_RAISED_WITHOUT_LOOP = (RuntimeError, AttributeError)
+_WITHOUT_LOOP = (RuntimeError, AttributeError)
+# get_running_loop() is C: it leaves no frame.  A library may have put it into an error of its own.
+_NO_LOOP = "no running event loop"
 _OURS = ("HTTPException", "RequestValidationError")
 
 
@@ -38,14 +40,8 @@ def _hint(exc: BaseException) -> str | None:
             f"This is {package}'s {kind.__name__}, for which trioweb has no handler:"
             f" from trioweb import {kind.__name__}"
         )
-    if isinstance(exc, _RAISED_WITHOUT_LOOP) and _is_of_asyncio(exc):
-        return _ASYNCIO
-    return None
-
-
-def _is_of_asyncio(exc: BaseException) -> bool:
-    # get_running_loop() is C: it leaves no frame.
-    return str(exc) == "no running event loop" or _package_that_raised(exc) == "asyncio"
+    is_asyncios = isinstance(exc, _WITHOUT_LOOP) and _package_that_raised(exc) == "asyncio"
+    return _ASYNCIO if is_asyncios or describe(exc).endswith(_NO_LOOP) else None
 
 
 def _package_that_raised(exc: BaseException) -> str:

@@ -134,7 +134,7 @@ def test_what_a_loop_of_ones_own_raises_has_no_note() -> None:
 
 
 def test_each_of_a_group_is_told_once() -> None:
-    exc = RuntimeError("no running event loop")
+    exc = ConnectionError("no running event loop")
     for _ in range(2):
         add_hints(ExceptionGroup("both", [exc, ValueError()]))
     assert len(exc.__notes__) == 1

@@ -25,6 +25,7 @@ import pydantic
 import pytest
 import trio
 import trio.testing
+from fastapi.security import OAuth2PasswordBearer
 
 from trioweb import (
     App,
@@ -340,9 +341,9 @@ def test_path_parameter_that_the_template_lacks() -> None:
     problem, wrong, right = refusal_of(handler, "/{id}")
     assert problem == "handler takes 'user_id' from the path, whose template lacks it"
     assert wrong.startswith("user_id: ")
-    assert wrong.endswith("with the template's ['id']")
+    assert wrong.endswith("where the template has ['id']")
     assert right == "a template with {user_id} in it"
-    assert refusal_of(handler, "/")[1].endswith("with the template's no names")
+    assert refusal_of(handler, "/")[1].endswith("where the template has no names")
 
 
 @pytest.mark.parametrize("annotation", [list[int], Item, dict[str, int]])
@@ -416,6 +417,15 @@ def test_what_an_import_left_over_from_fastapi_names(package: str, name: str, ri
         assert problem == f"{handler.__name__}: 'x' uses {name} of {of}"
         assert wrong == f"from {'fastapi' if of == 'fastapi' else package} import {name}"
         assert shown.startswith(right)
+
+
+def test_a_security_class_of_fastapis_is_told_of() -> None:
+    def handler(token: Annotated[str, Depends(OAuth2PasswordBearer(tokenUrl="token"))]) -> None: ...
+
+    problem, wrong, right = refusal_of(handler)
+    assert problem.startswith("OAuth2PasswordBearer: 'request' uses ")
+    assert wrong == "Depends(OAuth2PasswordBearer)"
+    assert right == "a dependency that reads authorization: Annotated[str, Header()]"
 
 
 def test_class_of_another_package_may_be_what_a_dependency_gives() -> None:

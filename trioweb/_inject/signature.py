@@ -101,19 +101,26 @@ def _refuse_lookalike(func: Callable[..., Any], parameter: inspect.Parameter, pa
             right=f"{parameter.name}: Annotated[..., {part.__name__}()]",
         )
     kind = part if isinstance(part, type) else type(part)
-    package, name = kind.__module__.partition(".")[0], kind.__name__
-    if part is parameter.default and name == "FieldInfo":
+    if part is parameter.default and kind.__name__ == "FieldInfo":
         raise RegistrationError(
             f"{_callables.name(func)}: {parameter.name!r} isn't a field of a pydantic model",
             wrong=f"{parameter}",
             right=f"{parameter.name}: Annotated[..., Query(ge=1)], and its default behind it",
         )
-    if package in ("fastapi", "starlette"):
-        raise RegistrationError(
-            f"{_callables.name(func)}: {parameter.name!r} uses {name} of {package}",
-            wrong=f"from {package if package == 'fastapi' else kind.__module__} import {name}",
-            right=_ours_for(name),
-        )
+    if kind.__module__.partition(".")[0] in ("fastapi", "starlette"):
+        raise _theirs(func, parameter, kind)
+
+
+def _theirs(
+    func: Callable[..., Any], parameter: inspect.Parameter, kind: type
+) -> RegistrationError:
+    name, package = kind.__name__, kind.__module__.partition(".")[0]
+    wrong = f"from {'fastapi' if package == 'fastapi' else kind.__module__} import {name}"
+    right = _ours_for(name)
+    if getattr(func, "__module__", "").startswith("fastapi.security"):  # a class as it came
+        wrong, right = f"Depends({_callables.name(func)})", INSTEAD["security"]
+    problem = f"{_callables.name(func)}: {parameter.name!r} uses {name} of {package}"
+    return RegistrationError(problem, wrong=wrong, right=right)
 
 
 def _ours_for(name: str) -> str:

@@ -241,7 +241,7 @@ def _from_path(wanted: Wanted, is_shared: bool) -> Extract:
         raise RegistrationError(
             f"{_callables.name(wanted.func)} takes {alias!r} from the path,"
             " whose template lacks it",
-            wrong=f"{parameter} with the template's {sorted(wanted.path_types) or 'no names'}",
+            wrong=f"{parameter} where the template has {sorted(wanted.path_types) or 'no names'}",
             right=f"a template with {{{alias}}} in it",
         )
     if shape_of(wanted.annotation, wanted.codecs) != "text":

@@ -126,7 +126,8 @@ def _why_not(value: Any) -> str:
         return f"{kind} is Starlette's, and nothing to encode: {right}"
     return (
         f"{kind} can't be encoded as JSON;"
-        f" where a handler returns it, App(encoders={{{kind}: ...}}) can say how"
+        f" where a handler returns it, return a dict or a model made of it, or say how in"
+        f" App(encoders={{{kind}: ...}})"
     )
 
 
