@@ -695,6 +695,73 @@ async def test_a_failure_is_logged_even_if_the_call_is_cancelled_at_the_same_mom
     assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["went wrong"]
 
 
+class Held(Iterator[str]):
+    """Its second step blocks for as long as the test likes; notes which threads run it."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.blocks, self.release = threading.Event(), threading.Event()
+        self.has_closed = threading.Event()
+        self.steps: list[int] = []
+        self.closes: list[int] = []
+        self._failure = failure
+
+    def __next__(self) -> str:
+        self.steps.append(threading.get_ident())
+        if len(self.steps) > 1:
+            self.blocks.set()
+            self.release.wait()
+        return "a"
+
+    def close(self) -> None:
+        self.closes.append(threading.get_ident())
+        self.has_closed.set()
+        if self._failure is not None:
+            raise self._failure
+
+
+async def leave_while_it_blocks(source: Held, left: trio.Event) -> None:
+    async def receive() -> Message:
+        await trio.to_thread.run_sync(source.blocks.wait)
+        left.set()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+
+    await streaming(lambda: source)(http_scope("GET", "/", []), receive, send)
+
+
+async def test_the_thread_that_is_within_a_step_closes_behind_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second one would wait for it, and clients that come and leave would make more and more."""
+    source = Held()
+    await leave_while_it_blocks(source, trio.Event())
+    assert messages(caplog) == [f"the iterator {source!r} behind a response didn't close in time"]
+    assert source.closes == []
+    source.release.set()
+    await trio.to_thread.run_sync(source.has_closed.wait)
+    assert source.closes == source.steps[1:]
+
+
+async def test_what_closing_behind_a_step_raises_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = Held(OSError("no"))
+
+    async def release() -> None:
+        await left.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)  # the app waits for the thread to close
+        source.release.set()
+
+    left = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave_while_it_blocks, source, left)
+        nursery.start_soon(release)
+    assert source.closes == source.steps[1:]
+    assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == ["no"]
+
+
 # The contextvars of a plain iterator
 
 user = contextvars.ContextVar("user", default="nobody")

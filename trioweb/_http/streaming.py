@@ -11,15 +11,17 @@ Rules of this module:
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
 import logging
 import math
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import outcome
 import trio
 from trio.lowlevel import disable_ki_protection
 
@@ -235,16 +237,19 @@ class _Chunks:
 class _ThreadedIterator(AsyncIterator[str | bytes]):
     """Takes each step of an iterator in a worker thread: it may block.
 
-    Whoever is cancelled doesn't wait for a step, but `aclose` does, in a thread
-    too: it can give up waiting, and the iterator is closed all the same in the end.
-    Its contextvars are those of whoever made it, and what it sets there stays.
+    Whoever is cancelled doesn't wait for a step.  `aclose` does, and may give up waiting: the
+    thread that is within the step closes the iterator behind it, so that one thread is left, not
+    two.  Its contextvars are those of whoever made it, and what it sets there stays.
     """
 
     def __init__(self, content: Iterable[str | bytes]) -> None:
         self._iterator = iter(content)
-        self._stepping = threading.Lock()
-        self._is_closed = False
         self._context = contextvars.copy_context()
+        self._deciding = threading.Lock()  # who closes
+        self._is_stepping = False
+        self._closing: trio.lowlevel.TrioToken | None = None  # from then on no step begins
+        self._has_closed = trio.Event()
+        self._outcome: outcome.Outcome[None] = outcome.Value(None)
 
     async def __anext__(self) -> str | bytes:
         # A limiter of its own: it may hold what those wait for who have all of another's places.
@@ -256,21 +261,40 @@ class _ThreadedIterator(AsyncIterator[str | bytes]):
         return chunk
 
     def _step(self) -> str | bytes:
-        with self._stepping:
-            # Nobody may wait for this step any more, and it may have come late.
-            return _END if self._is_closed else self._context.run(next, self._iterator, _END)
+        with self._deciding:
+            if self._closing is not None:
+                return cast(str, _END)  # nobody waits for it any more, and it has come late
+            self._is_stepping = True
+        try:
+            return self._context.run(next, self._iterator, _END)
+        finally:
+            with self._deciding:
+                self._is_stepping = False
+                closing = self._closing
+            if closing is not None:
+                self._close_behind_step(closing)
+
+    def _close_behind_step(self, closing: trio.lowlevel.TrioToken) -> None:
+        self._outcome = outcome.capture(self._close)
+        with contextlib.suppress(trio.RunFinishedError):
+            closing.run_sync_soon(self._has_closed.set)
 
     async def aclose(self) -> None:
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
+        if not hasattr(self._iterator, "close"):
+            return
+        with self._deciding:
+            self._closing = trio.lowlevel.current_trio_token()
+            is_stepping = self._is_stepping
+        if is_stepping:
+            await self._has_closed.wait()
+            self._outcome.unwrap()
+        else:
             await trio.to_thread.run_sync(
-                self._close, close, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+                self._close, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
             )
 
-    def _close(self, close: Callable[[], object]) -> None:
-        with self._stepping:
-            self._is_closed = True
-            self._context.run(close)
+    def _close(self) -> None:
+        self._context.run(self._iterator.close)  # type: ignore[attr-defined]  # it has one
 
     def __repr__(self) -> str:
         return repr(self._iterator)
