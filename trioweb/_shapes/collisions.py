@@ -56,8 +56,7 @@ def refusing_collisions(
     def decode_without_collisions(data: bytes) -> Any:
         if len(data) > LONG_BODY:
             _refuse_crowd(written, data)
-            if sets:
-                sets.refuse_crowds_in(data)
+            sets.refuse_crowds_in(data)
         return decode(data)
 
     return decode_without_collisions
@@ -121,6 +120,8 @@ class _Sets:
         return bool(self._decoders)
 
     def refuse_crowds_in(self, data: bytes) -> None:
+        if not self._decoders:
+            return
         try:
             value = msgspec.json.decode(data)
         except REFUSALS:  # which is said where it is decoded
@@ -152,18 +153,26 @@ def _inner(node: Any, value: Any) -> Iterable[tuple[mi.Type, Any]]:
     if isinstance(node, mi.UnionType):
         return [(member, value) for member in union_members(node)]
     if isinstance(value, list):
-        if isinstance(node, mi.CollectionType):
-            return [(node.item_type, item) for item in value]
-        fields = getattr(node, "fields", ())
-        types = getattr(node, "item_types", None) or [field.type for field in fields]
-        tagged = getattr(node, "tag", None) is not None
-        return zip(types, value[tagged:], strict=False)
+        return _inner_of_list(node, value)
     if isinstance(value, dict):
-        if isinstance(node, mi.DictType):
-            return [(node.value_type, member) for member in value.values()]
-        fields = [each for each in getattr(node, "fields", ()) if each.encode_name in value]
-        return [(field.type, value[field.encode_name]) for field in fields]
+        return _inner_of_dict(node, value)
     return ()
+
+
+def _inner_of_list(node: Any, value: list[Any]) -> Iterable[tuple[mi.Type, Any]]:
+    if isinstance(node, mi.CollectionType):
+        return [(node.item_type, item) for item in value]
+    fields = getattr(node, "fields", ())
+    types = getattr(node, "item_types", None) or [field.type for field in fields]
+    tagged = getattr(node, "tag", None) is not None
+    return zip(types, value[tagged:], strict=False)
+
+
+def _inner_of_dict(node: Any, value: dict[str, Any]) -> Iterable[tuple[mi.Type, Any]]:
+    if isinstance(node, mi.DictType):
+        return [(node.value_type, member) for member in value.values()]
+    fields = [each for each in getattr(node, "fields", ()) if each.encode_name in value]
+    return [(field.type, value[field.encode_name]) for field in fields]
 
 
 def _type_of(node: Any) -> Any:

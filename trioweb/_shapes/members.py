@@ -137,12 +137,12 @@ def _names(info: Any, name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 def _of_struct(annotation: Any, cls: type[msgspec.Struct]) -> Members:
     fields, config = msgspec.structs.fields(annotation), cls.__struct_config__
     hidden = [each for each in fields if _is_private(each.name) and not _has_own_name(cls, each)]
+    private = {each.name for each in hidden}
+    settable = [each for each in fields if each.name not in private]
     return Members(
         cls,
         tuple(
-            Member(field.name, (field.encode_name,), field.type, field.required)
-            for field in fields
-            if field not in hidden
+            Member(each.name, (each.encode_name,), each.type, each.required) for each in settable
         ),
         refuses_unknown=config.forbid_unknown_fields,
         hidden=frozenset(each.encode_name for each in hidden),
