@@ -137,7 +137,9 @@ def test_a_lifespan_that_is_no_context_manager_is_refused(wrong: str) -> None:
         App(lifespan=lifespan)
 
 
-def run_on_asyncio(app: App, scope: dict[str, Any]) -> list[Message]:
+def run_on_asyncio(
+    app: App, scope: dict[str, Any], ends_by: type[Exception] = StopIteration
+) -> list[Message]:
     """The app's answers on a loop that isn't Trio; no more than a coroutine's steps is needed."""
     answers: list[Message] = []
 
@@ -147,13 +149,14 @@ def run_on_asyncio(app: App, scope: dict[str, Any]) -> list[Message]:
     async def send(message: Message) -> None:
         answers.append(message)
 
-    with pytest.raises(StopIteration):
+    with pytest.raises(ends_by):
         app(scope, receive, send).send(None)
     return answers
 
 
 def test_on_another_loop_the_lifespan_says_which_command_to_run() -> None:
-    [answer] = run_on_asyncio(App(), {"type": "lifespan"})
+    """And raises, or Starlette's test client would wait for its end, for ever."""
+    [answer] = run_on_asyncio(App(), {"type": "lifespan"}, RuntimeError)
     assert answer["type"] == "lifespan.startup.failed"
     assert "start it with: trioweb run MODULE:APP, or hypercorn" in answer["message"]
 

@@ -598,6 +598,6 @@ def test_a_thread_that_never_ends_is_abandoned_and_named() -> None:
 
 def test_under_asyncio_one_sentence_says_what_to_run() -> None:
     log = hypercorn_refusal("shutdown:app", cwd=APPS, options=["-k", "asyncio"])
-    assert log.count("start it with: hypercorn -k trio MODULE:APP") == 1
+    assert log.count("start it with: trioweb run MODULE:APP, or hypercorn -k trio MODULE:APP") == 1
     assert "event lifespan opened" not in log
     assert "Running on" not in log

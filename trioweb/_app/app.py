@@ -380,7 +380,8 @@ async def _refuse_asyncio(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.failed", "message": _WRONG_LOOP})
-    elif scope["type"] == "http":
+        raise RuntimeError(_WRONG_LOOP)  # Starlette's test client waits for that
+    if scope["type"] == "http":
         body = _WRONG_LOOP.encode()
         fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 500, "headers": fields})
