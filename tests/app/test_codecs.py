@@ -252,6 +252,9 @@ def many(value: Any) -> Any:
     yield value
 
 
+assert [*many(1)] == [1]
+
+
 @pytest.mark.parametrize("argument", ["encoders", "decoders"])
 @pytest.mark.parametrize(
     ("codecs", "problem"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -64,14 +63,16 @@ async def test_what_is_left_of_asyncio_is_told_wherever_it_fails(
 
 
 async def test_a_lifespan_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
-    @asynccontextmanager
-    async def lifespan(app: App) -> AsyncIterator[None]:
-        await asyncio.sleep(1)
-        yield
+    class Lifespan:
+        def __init__(self, app: App) -> None: ...
+
+        async def __aenter__(self) -> None:
+            await asyncio.sleep(1)
+
+        async def __aexit__(self, *exc: object) -> None: ...
 
     with pytest.raises(RuntimeError, match="no running event loop"):
-        async with client(App(lifespan=lifespan)):
-            pass
+        await client(App(lifespan=Lifespan)).__aenter__()
     assert caplog.text.count(ON_TRIO) == 1
 
 

@@ -182,8 +182,7 @@ async def test_who_leaves_before_it_has_left_a_stream_and_no_failure(
 
     async def pieces() -> AsyncIterator[str]:
         try:
-            await trio.sleep_forever()
-            yield ""
+            yield await trio.sleep_forever()
         finally:
             seen.append("closed")
 
@@ -212,8 +211,7 @@ async def test_a_head_that_the_client_does_not_take_ends_the_stream(
 
     async def pieces() -> AsyncIterator[str]:
         try:
-            await trio.sleep_forever()
-            yield ""
+            yield await trio.sleep_forever()
         finally:
             closed.append(trio.current_time() - begin)
 
@@ -234,8 +232,8 @@ async def test_who_has_left_before_the_first_piece_takes_none(
     steps: list[int] = []
 
     async def pieces() -> AsyncIterator[str]:
-        for number in range(3):
-            steps.append(number)
+        while True:
+            steps.append(len(steps))
             yield "piece"
 
     async def send(message: Message) -> None:

@@ -34,16 +34,14 @@ async def value(order: Annotated[int, Body()] = 5) -> Any:
     return order
 
 
-async def required(order: Order) -> Any:
-    return order
+async def required(order: Order) -> Any: ...
 
 
 async def shared(order: Order | None = None, note: Annotated[str, Body()] = "") -> Any:
     return [order, note]
 
 
-async def shared_required(order: Order, note: Annotated[str | None, Body()]) -> Any:
-    return [order, note]
+async def shared_required(order: Order, note: Annotated[str | None, Body()]) -> Any: ...
 
 
 async def embedded(order: Annotated[Order | None, Body(embed=True)] = None) -> Any:

@@ -159,6 +159,8 @@ def numbers() -> Iterator[int]:
     yield 1
 
 
+assert next(numbers()) == 1  # it can't be copied
+
 ANNOTATIONS: list[Any] = [
     # no types at all
     *("Nope", "1/0", "list[", "", 5, b"x", [], {}, ..., NotImplemented, [int], (int, str)),

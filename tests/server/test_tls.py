@@ -264,15 +264,9 @@ class Answering:
         self._outgoing = outgoing
         self.fails = False
 
-    def wrap_bio(self, *_: Any, **__: Any) -> Answering:
-        return self
-
     def read(self, size: int) -> bytes:
         self._outgoing.write(b"k" * KIB)
         raise ssl.SSLWantReadError
-
-    def pending(self) -> int:
-        return 0
 
     def write(self, data: bytes) -> int:
         raise ssl.SSLError
@@ -389,8 +383,8 @@ async def test_why_a_handshake_failed_is_logged_at_debug(
             async with stream:
                 await stream.send_all(sent)
                 await stream.send_eof()
-                while await stream.receive_some():
-                    pass
+                async for _ in stream:
+                    ...
     failed, left = (line for line in caplog.messages if "handshake" in line)
     assert "HTTP_REQUEST" in failed
     assert "the client left" in left

@@ -37,8 +37,7 @@ from trioweb._shapes.encoding import encode_json, encoder_with
 
 
 class Text(str):
-    def __str__(self) -> str:
-        return "never asked"
+    __str__ = None  # type: ignore[assignment]  # it is never asked
 
 
 class Whole(int): ...

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -32,13 +31,13 @@ def find_programs() -> Path | None:
 @contextlib.contextmanager
 def postgresql(programs: Path) -> Iterator[dict[str, str]]:
     """It runs in the block; gives libpq's variables that lead to it."""
-    user = pwd.getpwnam("postgres").pw_name if os.geteuid() == 0 else None
+    user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="trioweb-pg-"))
     try:
-        if user is not None:
-            shutil.chown(folder, user)
+        shutil.chown(folder, user or os.geteuid())
         data = str(folder / "data")
-        _run(user, programs / "initdb", "-D", data, "-U", "trioweb", "-A", "trust", "--no-sync")
+        as_anywhere = ("--encoding=UTF8", "--locale=C", "--auth=trust", "--no-sync")
+        _run(user, programs / "initdb", "-D", data, "-U", "trioweb", *as_anywhere)
         options = f"-k {folder} -c listen_addresses='' -F"
         log = str(folder / "log")
         _run(user, programs / "pg_ctl", "-D", data, "-o", options, "-l", log, "-w", "start")

@@ -199,9 +199,8 @@ async def _has_body(exchange: Exchange) -> bool:
     if exchange.headers.get("content-length", "0").strip("0"):
         return True
     if exchange.known_body is None and not exchange.has_body_at_once():
-        async for piece in exchange.stream():
-            if piece:
-                return True
+        async for _ in exchange.stream():
+            return True
         exchange.known_body = b""
     return bool(exchange.known_body)
 

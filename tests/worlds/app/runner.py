@@ -116,8 +116,7 @@ class Threads:
     ) -> Any:
         """As `trio.to_thread.run_sync`."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if limiter is None:
-            limiter = trio.to_thread.current_default_thread_limiter()
+        limiter = limiter or trio.to_thread.current_default_thread_limiter()
         thread = _Thread(self, sync_fn, args, limiter)
         await limiter.acquire_on_behalf_of(thread)
         self._nursery.start_soon(thread.run, contextvars.copy_context())
