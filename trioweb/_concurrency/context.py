@@ -112,7 +112,8 @@ def _driven(
 def frames_of(task: trio.lowlevel.Task) -> Iterator[types.FrameType]:
     """Where a task waits, outermost first: through what is stepped by hand, where Trio's end."""
     waiting: Any = task
-    while waiting is not None:
+    # What has ended has no frame, which Trio's method didn't expect in earlier versions.
+    while waiting is not None and getattr(waiting.coro, "cr_frame", waiting) is not None:
         frame: types.FrameType | None = None
         # Trio's method looks at nothing but the coroutine.
         for frame, _ in trio.lowlevel.Task.iter_await_frames(waiting):
